@@ -1,0 +1,1 @@
+//! Tailwater: a durable-stream server over HTTP.

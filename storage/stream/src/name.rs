@@ -1,0 +1,189 @@
+//! The name of a stream: its path below the stream root, validated once.
+//!
+//! A name never becomes a file name and never needs escaping inside this crate.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The first segment that belongs to the server's own control paths (PROTOCOL.md §6).
+pub const RESERVED_SEGMENT: &str = "__ds";
+
+/// How long a name may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameLimits {
+    /// The most bytes in a name, slashes included.
+    pub bytes_max: usize,
+    /// The most segments between slashes.
+    pub segments_max: usize,
+}
+
+impl Default for NameLimits {
+    fn default() -> Self {
+        Self {
+            bytes_max: 1024,
+            segments_max: 16,
+        }
+    }
+}
+
+/// A stream's name, such as `runs/2026/42`. Cheap to clone; ordered byte by byte.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamName(Arc<str>);
+
+impl StreamName {
+    /// Checks a decoded path (no leading slash) and makes it a name.
+    ///
+    /// # Errors
+    /// A [`NameRefusal`] that says which rule the path breaks.
+    pub fn parse(path: &str, limits: NameLimits) -> Result<Self, NameRefusal> {
+        if path.is_empty() {
+            return Err(NameRefusal::Empty);
+        }
+        if path.len() > limits.bytes_max {
+            return Err(NameRefusal::TooLong {
+                bytes: path.len(),
+                bytes_max: limits.bytes_max,
+            });
+        }
+        if let Some(character) = path.chars().find(|c| c.is_control()) {
+            return Err(NameRefusal::ControlCharacter {
+                code: u32::from(character),
+            });
+        }
+        let mut segments = 0;
+        for segment in path.split('/') {
+            segments += 1;
+            match segment {
+                "" => return Err(NameRefusal::EmptySegment),
+                "." | ".." => return Err(NameRefusal::DotSegment),
+                RESERVED_SEGMENT if segments == 1 => return Err(NameRefusal::Reserved),
+                _ => {}
+            }
+        }
+        if segments > limits.segments_max {
+            return Err(NameRefusal::TooManySegments {
+                segments,
+                segments_max: limits.segments_max,
+            });
+        }
+        Ok(Self(path.into()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for StreamName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// Why a path is no stream name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameRefusal {
+    /// Nothing follows the stream root.
+    #[error("the stream name is empty; put a name after the stream root")]
+    Empty,
+    /// More bytes than allowed.
+    #[error("the stream name has {bytes} bytes; at most {bytes_max} are allowed")]
+    TooLong {
+        /// Bytes in the name.
+        bytes: usize,
+        /// Bytes allowed.
+        bytes_max: usize,
+    },
+    /// More segments than allowed.
+    #[error("the stream name has {segments} segments; at most {segments_max} are allowed")]
+    TooManySegments {
+        /// Segments in the name.
+        segments: usize,
+        /// Segments allowed.
+        segments_max: usize,
+    },
+    /// Two slashes in a row, or one at an end.
+    #[error("the stream name has an empty segment; remove the doubled, leading or trailing slash")]
+    EmptySegment,
+    /// `.` or `..` as a segment.
+    #[error("the stream name has a `.` or `..` segment; write the path out")]
+    DotSegment,
+    /// A control character, such as a line break or NUL.
+    #[error("the stream name has the control character U+{code:04X}; remove it")]
+    ControlCharacter {
+        /// The character's code point.
+        code: u32,
+    },
+    /// The first segment is the server's own.
+    #[error("names whose first segment is `__ds` belong to the server; choose another first segment")]
+    Reserved,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(path: &str) -> NameRefusal {
+        StreamName::parse(
+            path,
+            NameLimits {
+                bytes_max: 20,
+                segments_max: 3,
+            },
+        )
+        .expect_err("a refusal")
+    }
+
+    #[test]
+    fn a_path_with_slashes_and_any_letters_is_a_name() {
+        for path in ["a", "runs/42", "jobs/é-mail", "a/__ds", "a b/c", "..a/b.."] {
+            assert_eq!(
+                StreamName::parse(path, NameLimits::default())
+                    .expect("a name")
+                    .as_str(),
+                path
+            );
+        }
+    }
+
+    #[test]
+    fn each_rule_refuses_with_its_own_reason() {
+        assert_eq!(refusal(""), NameRefusal::Empty);
+        assert_eq!(
+            refusal(&"x".repeat(21)),
+            NameRefusal::TooLong {
+                bytes: 21,
+                bytes_max: 20
+            }
+        );
+        assert_eq!(
+            refusal("a/b/c/d"),
+            NameRefusal::TooManySegments {
+                segments: 4,
+                segments_max: 3
+            }
+        );
+        for path in ["/a", "a/", "a//b", "/"] {
+            assert_eq!(refusal(path), NameRefusal::EmptySegment, "{path}");
+        }
+        for path in [".", "..", "a/../b", "./a"] {
+            assert_eq!(refusal(path), NameRefusal::DotSegment, "{path}");
+        }
+        assert_eq!(refusal("a\nb"), NameRefusal::ControlCharacter { code: 10 });
+        assert_eq!(refusal("a\u{85}b"), NameRefusal::ControlCharacter { code: 0x85 });
+        assert_eq!(refusal("__ds/x"), NameRefusal::Reserved);
+    }
+}
