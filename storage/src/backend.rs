@@ -1,0 +1,240 @@
+//! The trait [`Backend`]: keeps committed bytes.
+//!
+//! A backend knows nothing of HTTP, of producers' rules or of content types. It applies the transitions it is
+//! given and gives back states and bytes. The suite in `tests/contract.rs` says what it owes the engine.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tailwater_stream::{AppendExtent, Position, Record, StreamId, StreamName, StreamState, Timestamp};
+
+/// Keeps committed bytes.
+pub trait Backend: Send + Sync + 'static {
+    /// How this backend wants to be called.
+    fn nature(&self) -> Nature;
+
+    /// The partition that holds the streams of this name, below [`Nature::partitions`].
+    fn partition_of(&self, name: &StreamName) -> usize;
+
+    /// Makes records durable, in order, each whole or absent, and says what became of each.
+    ///
+    /// Once a record is refused, the later ones of the batch that touch a stream of it are refused too, because
+    /// they were decided on it. Only one thread at a time commits to a partition, unless the backend commits
+    /// inline: then only one at a time commits to a stream.
+    ///
+    /// # Errors
+    /// If it is not known what became of the batch. The partition takes no more commits then.
+    fn commit(&self, partition: usize, batch: &[Record]) -> Result<Outcomes, BackendError>;
+
+    /// Committed bytes of one stream's own storage, from a position on, ending at the end of a message.
+    ///
+    /// # Errors
+    /// [`ReadError::Cold`] if it would have to wait for a disk and may not: ask again off the runtime.
+    fn read(&self, request: ReadRequest) -> Result<Slices, ReadError>;
+
+    /// The appends in one stream's own storage that have bytes between `from` and `until`, in order, as many as
+    /// begin before `from + bytes_max` and at least one, the last cut off at `until`.
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    fn extents(&self, request: ReadRequest) -> Result<Vec<AppendExtent>, ReadError>;
+
+    /// The committed state of the stream that has this name, deleted ones included until they are released.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn load(&self, name: &StreamName) -> Result<Option<StreamState>, BackendError>;
+
+    /// Committed streams that are not deleted, in the order of their names.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn list(&self, request: &ListRequest<'_>) -> Result<Vec<StreamState>, BackendError>;
+
+    /// Whether any stream that is not yet released was forked from this one.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn has_forks(&self, id: StreamId) -> Result<bool, BackendError>;
+
+    /// Forgets a deleted stream: its name, unless another stream has it by now, its bytes and its control keys.
+    /// Answers its source if that is deleted too, for the engine to ask whether it can go as well.
+    ///
+    /// # Errors
+    /// If the backend cannot be written.
+    fn release(&self, id: StreamId) -> Result<Option<StreamId>, BackendError>;
+
+    /// Deleted streams that are not released, for example because the process ended in between.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn deleted(&self) -> Result<Vec<StreamId>, BackendError>;
+
+    /// Gives back the space of bytes in this stream's own storage that were trimmed and that no fork can read
+    /// any more. The engine holds it back while a fork is being made.
+    ///
+    /// # Errors
+    /// If the backend cannot be written.
+    fn reclaim(&self, id: StreamId) -> Result<(), BackendError>;
+
+    /// Streams whose recorded lifetime is over at `now`, at most `count_max`.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<StreamName>, BackendError>;
+
+    /// The value of a control key.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn control(&self, stream: StreamId, key: &[u8]) -> Result<Option<Bytes>, BackendError>;
+
+    /// The control keys of a stream that begin with `prefix`, in order, with their values.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError>;
+
+    /// The greatest id that was ever given to a stream here.
+    fn last_id(&self) -> Option<StreamId>;
+
+    /// How much is stored.
+    fn usage(&self) -> Usage;
+}
+
+/// How a backend wants to be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nature {
+    /// Logs that are committed to independently.
+    pub partitions: usize,
+    /// Whether a commit is done at once, so that it may be called while a stream is locked and from any thread.
+    /// Otherwise each partition has a thread of its own that commits what has gathered.
+    pub commits_inline: bool,
+    /// Whether everything else is answered from memory, so that it may be called on the runtime.
+    pub answers_inline: bool,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable.
+    Durable,
+    /// There was no space for it, and nothing of it is kept.
+    Full,
+    /// Another writer's records came first. Nothing of it is kept; load the stream again and decide anew.
+    Moved,
+}
+
+/// What became of each record of a batch, in order.
+pub type Outcomes = SmallVec<[Outcome; 1]>;
+
+/// Which bytes to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The stream whose own storage to read.
+    pub stream: StreamId,
+    /// The first position.
+    pub from: Position,
+    /// Where to stop at the latest: a tail or a fork point. Committed.
+    pub until: Position,
+    /// How many bytes to give at the most, unless the first message alone is longer.
+    pub bytes_max: u64,
+    /// Whether the call may wait for a disk.
+    pub may_wait: bool,
+}
+
+/// Committed bytes, in one or several pieces that own what they borrow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slices {
+    /// The pieces, in order; none is empty.
+    pub pieces: SmallVec<[Bytes; 2]>,
+    /// The position behind the last byte.
+    pub end: Position,
+}
+
+impl Slices {
+    /// No bytes, at a position.
+    pub fn none(at: Position) -> Self {
+        Self {
+            pieces: SmallVec::new(),
+            end: at,
+        }
+    }
+
+    /// How many bytes the pieces hold.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// All bytes in one piece; copies only if there are several.
+    pub fn into_contiguous(mut self) -> Bytes {
+        match self.pieces.len() {
+            0 => Bytes::new(),
+            1 => self.pieces.swap_remove(0),
+            _ => self.pieces.concat().into(),
+        }
+    }
+}
+
+/// Which streams to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListRequest<'a> {
+    /// Only names that begin with this.
+    pub prefix: &'a str,
+    /// Only names behind this one.
+    pub after: Option<&'a str>,
+    /// At most so many.
+    pub count_max: usize,
+}
+
+/// How much a backend stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Streams that are not released.
+    pub streams: u64,
+    /// Bytes stored, with what the backend needs to find them.
+    pub bytes: u64,
+    /// Bytes that may be stored; none if the medium alone sets the limit.
+    pub bytes_max: Option<u64>,
+}
+
+/// A backend that cannot do its work. Clients are not to blame and retrying does not help.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BackendError {
+    /// The medium failed.
+    #[error("the storage failed: {what}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// What the operating system says.
+        #[source]
+        source: std::sync::Arc<std::io::Error>,
+    },
+    /// What was read is not what was written.
+    #[error("the storage is damaged: {what}")]
+    Damaged {
+        /// What was found, and where.
+        what: String,
+    },
+    /// An earlier failure has stopped this partition.
+    #[error("the storage has failed before and takes no more writes; restart the server")]
+    Poisoned,
+}
+
+/// Why bytes cannot be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The bytes must be fetched from a disk first.
+    #[error("the bytes must be fetched from the disk first")]
+    Cold,
+    /// The stream, or this part of it, has been released since.
+    #[error("the bytes are no longer stored")]
+    Gone,
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}

@@ -1,0 +1,389 @@
+//! The engine: create, append, read, watch, delete, trim and list streams over any backend.
+//!
+//! A stream has an accepted state, which commands are decided on, and a durable one, which is all that readers,
+//! answers and wake-ups show. A refusal or a duplicate's answer waits until the state that it was decided on is
+//! durable, so nothing that a crash could take back is ever told to anybody.
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `registry.rs` | the open streams by name, loaded on first use and evicted when idle |
+//! | `sequencer.rs` | the order of one stream: accepted and durable state |
+//! | `committer.rs` | one thread for each partition: many records, one commit |
+//! | `watch.rs` | what readers see, and how they are woken |
+//! | `changes.rs` | the change feed over all streams |
+//! | `create.rs append.rs delete.rs trim.rs reader.rs list.rs` | one operation each |
+//! | `pins.rs`, `leftovers.rs` | whose bytes must stay for forks, and whose can go |
+//! | `sweep.rs` | lifetimes that end, streams that nobody uses |
+
+mod append;
+mod changes;
+mod committer;
+mod create;
+mod delete;
+mod leftovers;
+mod list;
+mod pins;
+mod reader;
+mod registry;
+mod sequencer;
+mod sweep;
+mod trim;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tailwater_stream::{Limits, Record, StreamId, StreamName, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
+
+pub use append::{AppendError, AppendRequest, Appended};
+pub use changes::{Change, ChangeKind, ChangePage, ChangeToken, Changes, ChangesGone};
+pub use create::{CreateError, Created};
+pub use delete::DeleteError;
+pub use list::{Listed, Listing};
+pub use reader::{MessageRecord, OpenError, ReadFailure, Reader};
+pub use sweep::SWEEP_INTERVAL_MS;
+pub use trim::{TrimError, Trimmed};
+pub use watch::{Incarnation, View};
+
+use crate::backend::{Backend, BackendError, Nature, Outcome, Usage};
+use crate::clock::Clock;
+use crate::stats::EngineStats;
+use crate::sync::{AtomicU64, Mutex, thread};
+use committer::{Partition, Publisher, Queued};
+use leftovers::{Leftover, Leftovers};
+use pins::Pins;
+use registry::Registry;
+use sequencer::{Decision, Entry, Sequencer, Settled, Standing};
+
+/// The limits that an engine enforces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineLimits {
+    /// The most bytes of its own that a stream may hold.
+    pub stream_bytes_max: u64,
+    /// The most producers that a stream remembers.
+    pub producers_max: usize,
+    /// Streams held ready; more are evicted as soon as they are idle.
+    pub open_streams_max: u64,
+    /// Events in the change feed.
+    pub changes_max: usize,
+}
+
+impl Default for EngineLimits {
+    fn default() -> Self {
+        Self {
+            stream_bytes_max: 10 << 20,
+            producers_max: 1000,
+            open_streams_max: 100_000,
+            changes_max: 65_536,
+        }
+    }
+}
+
+impl EngineLimits {
+    fn of_stream(&self) -> Limits {
+        Limits {
+            stream_bytes_max: self.stream_bytes_max,
+            producers_max: self.producers_max,
+        }
+    }
+}
+
+/// Why the engine cannot do anything about a command, whatever it is.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    /// There is no space left for what it would store.
+    #[error("there is no space left to store this")]
+    Full,
+    /// The storage failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// A durable-stream engine over a backend. Cheap to clone; all clones are one engine.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    backend: Arc<dyn Backend>,
+    nature: Nature,
+    clock: Arc<dyn Clock>,
+    limits: EngineLimits,
+    registry: Registry,
+    partitions: Vec<Partition>,
+    committers: Mutex<Vec<thread::JoinHandle<()>>>,
+    changes: Changes,
+    pins: Pins,
+    leftovers: Leftovers,
+    stats: EngineStats,
+    last_id: AtomicU64,
+    /// The number of the sweep that is next.
+    sweep: AtomicU64,
+    failure: tokio_watch::Sender<Option<BackendError>>,
+}
+
+impl Shared {
+    fn fail(&self, error: BackendError) {
+        self.failure.send_modify(|failure| {
+            failure.get_or_insert(error);
+        });
+    }
+}
+
+impl Engine {
+    /// Starts an engine. Within a runtime, finished batches are published in a task of it.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    pub fn start(
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        limits: EngineLimits,
+    ) -> Result<Self, BackendError> {
+        let nature = backend.nature();
+        let leftovers = Leftovers::default();
+        for id in backend.deleted()? {
+            leftovers.note(Leftover::Deleted(id));
+        }
+        let shared = Arc::new(Shared {
+            nature,
+            limits,
+            registry: Registry::new(64),
+            partitions: (0..nature.partitions).map(|_| Partition::default()).collect(),
+            committers: Mutex::new(Vec::new()),
+            changes: Changes::new(clock.now_micros(), limits.changes_max),
+            pins: Pins::default(),
+            leftovers,
+            stats: EngineStats::default(),
+            last_id: AtomicU64::new(backend.last_id().map_or(0, StreamId::get)),
+            sweep: AtomicU64::new(1),
+            failure: tokio_watch::Sender::new(None),
+            backend,
+            clock,
+        });
+        if !nature.commits_inline {
+            let committers = (0..nature.partitions)
+                .map(|number| committer::spawn(Arc::clone(&shared), number, publisher(&shared)));
+            *shared.committers.lock() = committers.collect();
+        }
+        Ok(Self { shared })
+    }
+
+    /// Commits all that is queued and ends the committers. Call it once no more commands come; blocks.
+    pub fn stop(&self) {
+        for partition in &self.shared.partitions {
+            partition.close();
+        }
+        for committer in std::mem::take(&mut *self.shared.committers.lock()) {
+            if committer.join().is_err() {
+                tracing::error!("a committer ended with a panic");
+            }
+        }
+    }
+
+    /// What the engine has done so far.
+    pub fn stats(&self) -> &EngineStats {
+        &self.shared.stats
+    }
+
+    /// The change feed.
+    pub fn changes(&self) -> &Changes {
+        &self.shared.changes
+    }
+
+    /// How much is stored.
+    pub fn usage(&self) -> Usage {
+        self.shared.backend.usage()
+    }
+
+    /// Streams that are open now.
+    pub fn open_streams(&self) -> u64 {
+        self.shared.registry.len()
+    }
+
+    /// Tells when the storage has failed for good.
+    pub fn failure(&self) -> tokio_watch::Receiver<Option<BackendError>> {
+        self.shared.failure.subscribe()
+    }
+
+    /// The engine's time.
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    fn next_id(&self) -> StreamId {
+        let now = self.shared.clock.now_micros();
+        let next = |last: u64| Some(now.max(last + 1));
+        let last = self
+            .shared
+            .last_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let last = last.expect("the update always succeeds");
+        StreamId::new(now.max(last + 1)).expect("the clock is centuries below the limit")
+    }
+
+    /// Asks the backend something, off the runtime if it may have to wait for a disk.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Backend) -> Result<T, BackendError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        if self.shared.nature.answers_inline {
+            return Ok(question(self.shared.backend.as_ref())?);
+        }
+        let backend = Arc::clone(&self.shared.backend);
+        let answer = tokio::task::spawn_blocking(move || question(backend.as_ref())).await;
+        Ok(answer.map_err(|_panicked| BackendError::Poisoned)??)
+    }
+
+    /// The entry of a name, pinned and loaded.
+    async fn open(&self, name: &StreamName) -> Result<Arc<Entry>, EngineError> {
+        let shared = &self.shared;
+        let entry = shared.registry.pin(name, || shared.backend.partition_of(name));
+        if !entry.loaded.initialized() {
+            entry.loaded.get_or_try_init(|| self.load(&entry)).await?;
+        }
+        entry.use_in(shared.sweep.load(Ordering::Relaxed));
+        Ok(entry)
+    }
+
+    async fn load(&self, entry: &Entry) -> Result<(), EngineError> {
+        let name = entry.name.clone();
+        let state = self.ask(move |backend| backend.load(&name)).await?;
+        if state.is_some() {
+            self.shared.stats.loads.add(1);
+        }
+        entry.sequencer.lock().load(state);
+        Ok(())
+    }
+
+    /// Decides a command in its stream's turn, commits what it changes, and answers once that is durable.
+    async fn sequence<T>(
+        &self,
+        entry: &Arc<Entry>,
+        mut decide: impl FnMut(&Sequencer, Timestamp) -> Decision<T>,
+    ) -> Result<T, EngineError> {
+        loop {
+            let (settled, answer) = {
+                let mut sequencer = entry.sequencer.lock();
+                match decide(&sequencer, self.now()) {
+                    Decision::Look(answer) => return Ok(answer),
+                    Decision::Answer(answer) => match sequencer.wait_until_settled() {
+                        None => return Ok(answer),
+                        Some(settled) => (settled, answer),
+                    },
+                    Decision::Commit(record, answer) => match self.commit(entry, &mut sequencer, record)? {
+                        None => return Ok(answer),
+                        Some(settled) => (settled, answer),
+                    },
+                }
+            };
+            match settled.await.unwrap_or(Settled::Failed) {
+                Settled::Durable => return Ok(answer),
+                Settled::DecideAgain => {}
+                Settled::Full => return Err(EngineError::Full),
+                Settled::Failed => return Err(BackendError::Poisoned.into()),
+            }
+        }
+    }
+
+    /// Commits a record that was decided on the accepted state: at once, or through the committer, and then
+    /// answers what to wait on.
+    fn commit(
+        &self,
+        entry: &Arc<Entry>,
+        sequencer: &mut Sequencer,
+        record: Record,
+    ) -> Result<Option<oneshot::Receiver<Settled>>, EngineError> {
+        if self.shared.nature.commits_inline {
+            self.commit_inline(entry, sequencer, &record)?;
+            return Ok(None);
+        }
+        let (answer, settled) = oneshot::channel();
+        sequencer.accept(&record);
+        sequencer.count_queued();
+        self.shared.partitions[entry.partition].push(Queued {
+            record,
+            entry: Arc::clone(entry),
+            generation: sequencer.generation(),
+            answer: Some(answer),
+        });
+        Ok(Some(settled))
+    }
+
+    fn commit_inline(
+        &self,
+        entry: &Entry,
+        sequencer: &mut Sequencer,
+        record: &Record,
+    ) -> Result<(), EngineError> {
+        let shared = &self.shared;
+        let started = Instant::now();
+        let outcomes = shared
+            .backend
+            .commit(entry.partition, std::slice::from_ref(record));
+        shared.stats.observe_commit(1, started.elapsed());
+        match outcomes.inspect_err(|error| shared.fail(error.clone()))?[..] {
+            [Outcome::Durable] => {
+                sequencer.accept(record);
+                sequencer.show(record, &shared.changes, &shared.stats, &shared.leftovers);
+                Ok(())
+            }
+            _ => Err(EngineError::Full),
+        }
+    }
+
+    /// Ends a stream whose lifetime is over, in its turn: it may have been used in the meantime.
+    async fn expire(&self, entry: &Arc<Entry>) -> Result<(), EngineError> {
+        let expired = self
+            .sequence(entry, |sequencer, now| {
+                match (sequencer.standing(now), sequencer.accepted()) {
+                    (Standing::Expired, Some(state)) => {
+                        let delete = tailwater_stream::Transition::Delete { at: now };
+                        Decision::Commit(Record::of(state.id, delete), Some(state.id))
+                    }
+                    _ => Decision::Answer(None),
+                }
+            })
+            .await?;
+        if let Some(id) = expired {
+            self.shared.stats.expirations.add(1);
+            self.forget_deleted(entry, id).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a stream whose deletion is durable, unless forks hold it.
+    async fn forget_deleted(&self, entry: &Entry, id: StreamId) -> Result<(), EngineError> {
+        self.clear_leftovers().await?;
+        if !self.is_held_by_forks(id).await? {
+            entry.sequencer.lock().forget_released(id);
+        }
+        Ok(())
+    }
+
+    /// Whether a deleted stream is kept because it has forks, made or in the making.
+    async fn is_held_by_forks(&self, id: StreamId) -> Result<bool, EngineError> {
+        if self.shared.pins.is_pinned(id) {
+            return Ok(true);
+        }
+        self.ask(move |backend| backend.has_forks(id)).await
+    }
+}
+
+fn publisher(shared: &Arc<Shared>) -> Publisher {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return Publisher::Here;
+    };
+    let (sender, mut finished) = mpsc::unbounded_channel();
+    let shared = Arc::downgrade(shared);
+    runtime.spawn(async move {
+        while let Some(batch) = finished.recv().await {
+            let Some(shared) = shared.upgrade() else { return };
+            committer::publish(&shared, batch);
+        }
+    });
+    Publisher::Task(sender)
+}

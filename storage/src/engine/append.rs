@@ -1,0 +1,169 @@
+//! Appends to a stream, closes it, or both.
+
+use bytes::Bytes;
+use tailwater_stream::{
+    AppendCommand, AppendDecision, AppendRefusal, ContentKind, ContentType, EncodedBody, Epoch, OffsetToken,
+    ProducerMark, Record, Seq, StreamId, StreamName, StreamState, Transition,
+};
+
+use super::sequencer::{Decision, Standing};
+use super::{Engine, EngineError};
+
+/// What a client asks to append. The body is as it was sent.
+#[derive(Debug, Clone, Default)]
+pub struct AppendRequest {
+    /// The body; empty only to close.
+    pub body: Bytes,
+    /// The body's content type.
+    pub content_type: Option<ContentType>,
+    /// Which request of which producer it is.
+    pub producer: Option<ProducerMark>,
+    /// The writer's `Stream-Seq`.
+    pub stream_seq: Option<Box<str>>,
+    /// Append only if this is the tail.
+    pub if_match: Option<OffsetToken>,
+    /// Whether to close the stream after it.
+    pub closes: bool,
+}
+
+/// A durable append, or one that had been accepted before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The tail after it; for a duplicate, after the producer's newest accepted request.
+    pub tail: OffsetToken,
+    /// Whether the stream is closed.
+    pub closed: bool,
+    /// Whether nothing was added, because it had been before.
+    pub duplicate: bool,
+    /// The producer's epoch and highest accepted sequence number.
+    pub producer: Option<(Epoch, Seq)>,
+}
+
+/// Why an append is not done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// No stream has this name.
+    #[error("there is no such stream")]
+    NotFound,
+    /// The stream was deleted, and forks of it remain.
+    #[error("the stream was deleted")]
+    Gone,
+    /// The rules refuse it.
+    #[error(transparent)]
+    Refused(#[from] AppendRefusal),
+    /// The engine cannot do it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+enum Step {
+    Done(Result<Appended, AppendRefusal>),
+    /// The body must be encoded for a stream of this kind first, outside of the stream's turn.
+    Encode(ContentKind),
+    Expired,
+    Deleted(StreamId),
+    Missing,
+}
+
+impl Engine {
+    /// Appends bytes to a stream, closes it, or both at once. Answers once it is durable.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing is changed then.
+    pub async fn append(&self, name: &StreamName, request: AppendRequest) -> Result<Appended, AppendError> {
+        let entry = self.open(name).await?;
+        // Bytes need no encoding, so most streams are decided at the first look.
+        let mut command = command(request);
+        loop {
+            let limits = self.shared.limits.of_stream();
+            let step = self
+                .sequence(&entry, |sequencer, now| {
+                    let state = match sequencer.standing(now) {
+                        Standing::Alive(state) => state,
+                        Standing::Missing => return Decision::Answer(Step::Missing),
+                        Standing::Deleted(id) => return Decision::Answer(Step::Deleted(id)),
+                        Standing::Expired => return Decision::Look(Step::Expired),
+                    };
+                    let kind = state.content_type.kind();
+                    if command.command.body.kind() != kind {
+                        return Decision::Look(Step::Encode(kind));
+                    }
+                    decide(state, state.append(&command.command, now, limits))
+                })
+                .await?;
+            match step {
+                Step::Done(done) => {
+                    if done.as_ref().is_ok_and(|appended| appended.duplicate) {
+                        self.shared.stats.duplicates.add(1);
+                    }
+                    return Ok(done?);
+                }
+                Step::Encode(kind) => command.encode_for(kind),
+                Step::Expired => self.expire(&entry).await?,
+                Step::Missing => {
+                    self.shared.registry.unpin_vacant(&entry);
+                    return Err(AppendError::NotFound);
+                }
+                Step::Deleted(id) if self.is_held_by_forks(id).await? => return Err(AppendError::Gone),
+                Step::Deleted(_) => return Err(AppendError::NotFound),
+            }
+        }
+    }
+}
+
+/// A command whose body can be encoded again, for another kind of stream.
+struct Encodable {
+    body: Bytes,
+    command: AppendCommand,
+}
+
+fn command(request: AppendRequest) -> Encodable {
+    let kind = request
+        .content_type
+        .as_ref()
+        .map_or(ContentKind::Binary, ContentType::kind);
+    let command = AppendCommand {
+        body: EncodedBody::new(kind, &request.body),
+        content_type: request.content_type,
+        body_is_empty: request.body.is_empty(),
+        producer: request.producer,
+        stream_seq: request.stream_seq,
+        if_match: request.if_match,
+        closes: request.closes,
+    };
+    Encodable {
+        body: request.body,
+        command,
+    }
+}
+
+impl Encodable {
+    fn encode_for(&mut self, kind: ContentKind) {
+        self.command.body = EncodedBody::new(kind, &self.body);
+    }
+}
+
+fn decide(state: &StreamState, decision: Result<AppendDecision, AppendRefusal>) -> Decision<Step> {
+    let appended = |tail, closed, duplicate, producer| {
+        Step::Done(Ok(Appended {
+            tail,
+            closed,
+            duplicate,
+            producer,
+        }))
+    };
+    match decision {
+        Err(refusal) => Decision::Answer(Step::Done(Err(refusal))),
+        Ok(AppendDecision::AlreadyClosed) => Decision::Answer(appended(state.tail_token(), true, true, None)),
+        Ok(AppendDecision::Duplicate(known)) => {
+            let tail = state.lineage.token(known.end);
+            Decision::Answer(appended(tail, state.closed, true, Some((known.epoch, known.seq))))
+        }
+        Ok(AppendDecision::Accept(append)) => {
+            let tail = state.lineage.token(append.end());
+            let producer = append.producer.as_ref().map(|mark| (mark.epoch, mark.seq));
+            let answer = appended(tail, append.closes, false, producer);
+            Decision::Commit(Record::of(state.id, Transition::Append(append)), answer)
+        }
+    }
+}

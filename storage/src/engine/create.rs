@@ -1,0 +1,315 @@
+//! Creates a stream, anew or as a fork of another one.
+
+use tailwater_stream::{
+    ContentType, CreateCommand, CreateDecision, CreateRefusal, CreateRequest, Created as CreatedTransition,
+    EncodedBody, ForkPoint, ForkRefusal, ForkRequest, ForkSource, Lifetime, Lineage, OffsetToken, Position,
+    Record, StreamId, StreamName, StreamState, Timestamp, Transition, fork,
+};
+
+use super::pins::ForkPin;
+use super::sequencer::{Decision, Standing};
+use super::{Engine, EngineError, Reader, View};
+use crate::engine::reader::ReadFailure;
+
+/// A stream that exists now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Whether this request made it.
+    pub new: bool,
+    /// Its content type.
+    pub content_type: ContentType,
+    /// Its tail.
+    pub tail: OffsetToken,
+    /// Whether it is closed.
+    pub closed: bool,
+}
+
+/// Why a stream is not created.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CreateError {
+    /// The rules refuse it.
+    #[error(transparent)]
+    Refused(#[from] CreateRefusal),
+    /// The name belongs to a deleted stream that forks still refer to.
+    #[error("the name belongs to a deleted stream that still has forks")]
+    HeldByForks,
+    /// There is no stream to fork from.
+    #[error("there is no source stream")]
+    SourceNotFound,
+    /// The stream to fork from was deleted.
+    #[error("the source stream was deleted")]
+    SourceGone,
+    /// A fork has its source's content type.
+    #[error("the source's content type is {expected}")]
+    ForkContentType {
+        /// The source's content type.
+        expected: ContentType,
+    },
+    /// The fork cannot branch off there.
+    #[error(transparent)]
+    Fork(#[from] ForkRefusal),
+    /// The engine cannot do it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl From<ReadFailure> for CreateError {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::Gone => Self::SourceNotFound,
+            ReadFailure::Trimmed { .. } => Self::Fork(ForkRefusal::Trimmed),
+            ReadFailure::Engine(error) => Self::Engine(error),
+        }
+    }
+}
+
+/// What a new stream begins with: nothing, or what it inherits.
+struct Origin {
+    content_type: ContentType,
+    lifetime: Lifetime,
+    lineage: Option<Lineage>,
+    source: Option<ForkSource>,
+    oldest: Position,
+    messages: u64,
+    /// Held until the fork is durable or refused.
+    _pin: Option<ForkPin>,
+}
+
+enum Step {
+    Done(Result<Created, CreateRefusal>),
+    /// There is none yet: find out what it begins with.
+    Prepare,
+    /// The name is a deleted stream's.
+    Deleted(StreamId),
+}
+
+impl Engine {
+    /// Creates a stream, or finds that the very same exists. Answers once it is durable.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing is changed then.
+    pub async fn create(&self, name: &StreamName, command: CreateCommand) -> Result<Created, CreateError> {
+        let created = self.try_create(name, &command).await;
+        // A stream that was deleted while it was being forked could not be released until now.
+        if command.fork.is_some() {
+            self.clear_leftovers().await?;
+        }
+        created
+    }
+
+    async fn try_create(&self, name: &StreamName, command: &CreateCommand) -> Result<Created, CreateError> {
+        let entry = self.open(name).await?;
+        let mut origin: Option<(Origin, EncodedBody)> = None;
+        let mut free_of: Option<StreamId> = None;
+        loop {
+            let step = self
+                .sequence(&entry, |sequencer, now| {
+                    let mut record = Record::default();
+                    match sequencer.standing(now) {
+                        Standing::Alive(state) => {
+                            let again = state.create_again(command);
+                            return Decision::Answer(Step::Done(again.map(|decision| {
+                                debug_assert_eq!(decision, CreateDecision::Exists);
+                                describe(state, false)
+                            })));
+                        }
+                        Standing::Deleted(id) if free_of != Some(id) => {
+                            return Decision::Look(Step::Deleted(id));
+                        }
+                        Standing::Expired => {
+                            let id = sequencer.accepted().expect("an expired stream").id;
+                            if free_of != Some(id) {
+                                return Decision::Look(Step::Deleted(id));
+                            }
+                            record.push(id, Transition::Delete { at: now });
+                        }
+                        Standing::Deleted(_) | Standing::Missing => {}
+                    }
+                    let Some((origin, body)) = &origin else {
+                        return Decision::Look(Step::Prepare);
+                    };
+                    self.begin(name, command, origin, body, now, record)
+                })
+                .await?;
+            match step {
+                Step::Done(created) => {
+                    self.clear_leftovers().await?;
+                    return Ok(created?);
+                }
+                Step::Prepare => {
+                    let begins = self.origin(command).await?;
+                    let body = EncodedBody::new(begins.content_type.kind(), &command.body);
+                    origin = Some((begins, body));
+                }
+                Step::Deleted(id) if self.is_held_by_forks(id).await? => {
+                    return Err(CreateError::HeldByForks);
+                }
+                Step::Deleted(id) => free_of = Some(id),
+            }
+        }
+    }
+
+    /// Completes a record with the beginning of a stream and its first content.
+    fn begin(
+        &self,
+        name: &StreamName,
+        command: &CreateCommand,
+        origin: &Origin,
+        body: &EncodedBody,
+        now: Timestamp,
+        mut record: Record,
+    ) -> Decision<Step> {
+        let id = self.next_id();
+        let lineage = match (&origin.lineage, &origin.source) {
+            (Some(inherited), Some(source)) => inherited.fork(id, source.point),
+            _ => Lineage::root(id),
+        };
+        let created = CreatedTransition {
+            id,
+            name: name.clone(),
+            content_type: origin.content_type.clone(),
+            lifetime: origin.lifetime,
+            requested: CreateRequest::from(command),
+            lineage,
+            source: origin.source.clone(),
+            oldest: origin.oldest,
+            messages: origin.messages,
+            at: now,
+        };
+        let mut state = StreamState::created(&created);
+        record.push(id, Transition::Create(Box::new(created)));
+        match state.first_append(command, body, now, self.shared.limits.of_stream()) {
+            Err(refusal) => return Decision::Answer(Step::Done(Err(refusal))),
+            Ok(None) => {}
+            Ok(Some(append)) => {
+                let append = Transition::Append(append);
+                state.apply(&append);
+                record.push(id, append);
+            }
+        }
+        Decision::Commit(record, Step::Done(Ok(describe(&state, true))))
+    }
+
+    async fn origin(&self, command: &CreateCommand) -> Result<Origin, CreateError> {
+        match &command.fork {
+            Some(request) => self.fork_origin(command, request).await,
+            None => Ok(Origin {
+                content_type: command.content_type.clone().unwrap_or_default(),
+                lifetime: command.lifetime,
+                lineage: None,
+                source: None,
+                oldest: Position::ZERO,
+                messages: 0,
+                _pin: None,
+            }),
+        }
+    }
+
+    async fn fork_origin(
+        &self,
+        command: &CreateCommand,
+        request: &ForkRequest,
+    ) -> Result<Origin, CreateError> {
+        let (reader, view, pin) = self.pin_source(&request.source).await?;
+        let source = reader.incarnation();
+        if let Some(requested) = &command.content_type
+            && *requested != source.content_type
+        {
+            return Err(CreateError::ForkContentType {
+                expected: source.content_type.clone(),
+            });
+        }
+        let point = fork_point(&reader, view, request).await?;
+        let lifetime = match command.lifetime {
+            Lifetime::Forever => source.lifetime,
+            requested => requested,
+        };
+        Ok(Origin {
+            content_type: source.content_type.clone(),
+            lifetime,
+            lineage: Some(source.lineage.clone()),
+            source: Some(ForkSource {
+                id: source.id,
+                name: source.name.clone(),
+                point: point.position,
+            }),
+            oldest: view.oldest,
+            messages: point.messages,
+            _pin: Some(pin),
+        })
+    }
+
+    /// The source of a fork, pinned in its turn while it is alive, and its durable state.
+    async fn pin_source(&self, name: &StreamName) -> Result<(Reader, View, ForkPin), CreateError> {
+        let entry = self.open(name).await?;
+        loop {
+            let found = self
+                .sequence(&entry, |sequencer, now| match sequencer.standing(now) {
+                    Standing::Missing => Decision::Answer(Source::Missing),
+                    Standing::Deleted(id) => Decision::Answer(Source::Deleted(id)),
+                    Standing::Expired => Decision::Look(Source::Expired),
+                    Standing::Alive(state) => {
+                        Decision::Answer(Source::Pinned(self.shared.pins.pin(state.id, &state.lineage)))
+                    }
+                })
+                .await?;
+            match found {
+                Source::Expired => self.expire(&entry).await?,
+                Source::Missing => {
+                    self.shared.registry.unpin_vacant(&entry);
+                    return Err(CreateError::SourceNotFound);
+                }
+                Source::Deleted(id) if self.is_held_by_forks(id).await? => {
+                    return Err(CreateError::SourceGone);
+                }
+                Source::Deleted(_) => return Err(CreateError::SourceNotFound),
+                Source::Pinned(pin) => {
+                    let durable = entry.sequencer.lock().durable().cloned();
+                    // It was deleted and replaced, or forgotten, while its creation became durable: look again.
+                    let Some(source) = durable.filter(|source| pin.ids().contains(&source.id)) else {
+                        continue;
+                    };
+                    let view = source.view();
+                    return Ok((Reader::new(self.clone(), entry, source), view, pin));
+                }
+            }
+        }
+    }
+}
+
+enum Source {
+    Missing,
+    Deleted(StreamId),
+    Expired,
+    Pinned(ForkPin),
+}
+
+async fn fork_point(reader: &Reader, view: View, request: &ForkRequest) -> Result<ForkPoint, CreateError> {
+    let source = reader.incarnation();
+    let anchor = fork::anchor(request, &source.lineage, view.oldest, view.tail)?;
+    if !reader.is_message_end(anchor, &view).await? {
+        return Err(ForkRefusal::Offset.into());
+    }
+    let append = if request.sub_offset > 0 {
+        reader.append_at(anchor, &view).await?
+    } else {
+        None
+    };
+    let position = fork::refine(
+        source.content_type.kind(),
+        anchor,
+        request.sub_offset,
+        append.as_ref(),
+    )?;
+    let messages = reader.messages_before(position, &view).await?;
+    Ok(ForkPoint { position, messages })
+}
+
+fn describe(state: &StreamState, new: bool) -> Created {
+    Created {
+        new,
+        content_type: state.content_type.clone(),
+        tail: state.tail_token(),
+        closed: state.closed,
+    }
+}

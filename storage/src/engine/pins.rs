@@ -1,0 +1,65 @@
+//! Streams that a fork is being made from. Their bytes stay until the fork is durable or refused.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use tailwater_stream::{Lineage, StreamId};
+
+use crate::sync::Mutex;
+
+type Counts = HashMap<StreamId, usize, RandomState>;
+
+#[derive(Default)]
+pub(super) struct Pins(Arc<Mutex<Counts>>);
+
+/// Holds the storages that a fork in the making will read from.
+pub(super) struct ForkPin {
+    counts: Arc<Mutex<Counts>>,
+    ids: SmallVec<[StreamId; 2]>,
+}
+
+impl Pins {
+    /// Pins a stream and all that it inherits from. Call it while the stream is locked and not deleted.
+    pub(super) fn pin(&self, id: StreamId, lineage: &Lineage) -> ForkPin {
+        let storages = lineage.spans().iter().map(|span| span.stored_in);
+        let mut ids: SmallVec<[StreamId; 2]> = storages.chain([id]).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut counts = self.0.lock();
+        for id in &ids {
+            *counts.entry(*id).or_insert(0) += 1;
+        }
+        drop(counts);
+        ForkPin {
+            counts: Arc::clone(&self.0),
+            ids,
+        }
+    }
+
+    pub(super) fn is_pinned(&self, id: StreamId) -> bool {
+        self.0.lock().contains_key(&id)
+    }
+}
+
+impl ForkPin {
+    /// The streams it holds.
+    pub(super) fn ids(&self) -> SmallVec<[StreamId; 2]> {
+        self.ids.clone()
+    }
+}
+
+impl Drop for ForkPin {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock();
+        for id in &self.ids {
+            if let Some(count) = counts.get_mut(id) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(id);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The order of one stream: decides one command after the other on the accepted state, and shows what has
+//! become durable.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tailwater_stream::{Part, Record, StreamId, StreamName, StreamState, Timestamp, Transition};
+use tokio::sync::{OnceCell, oneshot};
+
+use super::changes::Changes;
+use super::leftovers::{Leftover, Leftovers};
+use super::watch::Incarnation;
+use crate::stats::EngineStats;
+use crate::sync::{AtomicU64, Mutex};
+
+/// An open stream name. Whoever holds it pins it in the registry.
+pub(super) struct Entry {
+    pub(super) name: StreamName,
+    pub(super) partition: usize,
+    pub(super) loaded: OnceCell<()>,
+    pub(super) sequencer: Mutex<Sequencer>,
+    /// The sweep during which it was last used.
+    used_in_sweep: AtomicU64,
+}
+
+impl Entry {
+    pub(super) fn new(name: StreamName, partition: usize) -> Self {
+        Self {
+            name,
+            partition,
+            loaded: OnceCell::new(),
+            sequencer: Mutex::new(Sequencer::default()),
+            used_in_sweep: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn use_in(&self, sweep: u64) {
+        if self.used_in_sweep.load(Ordering::Relaxed) != sweep {
+            self.used_in_sweep.store(sweep, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn last_used(&self) -> u64 {
+        self.used_in_sweep.load(Ordering::Relaxed)
+    }
+}
+
+/// What a command finds.
+pub(super) enum Standing<'a> {
+    /// No stream has this name.
+    Missing,
+    /// The stream was deleted; whether its name is free again depends on its forks.
+    Deleted(StreamId),
+    /// Its lifetime is over, which must be recorded first.
+    Expired,
+    /// It is there.
+    Alive(&'a StreamState),
+}
+
+/// What is to be done about a command.
+pub(super) enum Decision<T> {
+    /// Say this at once: it promises nothing.
+    Look(T),
+    /// Say this once the state it was decided on is durable.
+    Answer(T),
+    /// Commit this, and say that once it is durable.
+    Commit(Record, T),
+}
+
+/// What became of something that waited for the committer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It is durable.
+    Durable,
+    /// There was no space for it.
+    Full,
+    /// What it was decided on was taken back.
+    DecideAgain,
+    /// The storage failed.
+    Failed,
+}
+
+struct Waiting {
+    /// Settled once so many records of the stream are.
+    number: u64,
+    sender: oneshot::Sender<Settled>,
+}
+
+/// The accepted state of a stream, and the durable one.
+#[derive(Default)]
+pub(super) struct Sequencer {
+    accepted: Option<StreamState>,
+    durable: Option<Arc<Incarnation>>,
+    /// The last use, recorded or not.
+    used_at: Timestamp,
+    /// Records queued so far.
+    queued: u64,
+    /// Records of those that are durable or refused. Always <= `queued`; equal means clean.
+    settled: u64,
+    /// Grows when accepted state is taken back; records of an older generation are void.
+    generation: u64,
+    waiting: Vec<Waiting>,
+}
+
+impl Sequencer {
+    /// Takes over what the backend has stored.
+    pub(super) fn load(&mut self, state: Option<StreamState>) {
+        self.used_at = state.as_ref().map_or(Timestamp::default(), |state| {
+            state.lifetime.touched_at_load(state.touched_at)
+        });
+        self.durable = state.as_ref().map(|state| Arc::new(Incarnation::new(state)));
+        self.accepted = state;
+    }
+
+    pub(super) fn standing(&self, now: Timestamp) -> Standing<'_> {
+        match &self.accepted {
+            None => Standing::Missing,
+            Some(state) if state.deleted => Standing::Deleted(state.id),
+            Some(state) if state.lifetime.is_over(self.used_at, now) => Standing::Expired,
+            Some(state) => Standing::Alive(state),
+        }
+    }
+
+    pub(super) fn accepted(&self) -> Option<&StreamState> {
+        self.accepted.as_ref()
+    }
+
+    /// What readers see; none if nothing is durable yet, or any more.
+    pub(super) fn durable(&self) -> Option<&Arc<Incarnation>> {
+        self.durable.as_ref()
+    }
+
+    /// Starts a sliding lifetime anew. Answers whether that must be recorded.
+    pub(super) fn mark_used(&mut self, now: Timestamp) -> bool {
+        self.used_at = self.used_at.max(now);
+        self.accepted
+            .as_ref()
+            .is_some_and(|state| state.lifetime.wants_touch(state.touched_at, now))
+    }
+
+    pub(super) fn used_at(&self) -> Timestamp {
+        self.used_at
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether all that was accepted is durable, and nobody waits.
+    pub(super) fn is_clean(&self) -> bool {
+        self.queued == self.settled && self.waiting.is_empty()
+    }
+
+    /// Whether the entry is worth nothing: no stream, nothing queued.
+    pub(super) fn is_vacant(&self) -> bool {
+        self.accepted.is_none() && self.is_clean()
+    }
+
+    /// Forgets a deleted stream that the backend has released.
+    pub(super) fn forget_released(&mut self, id: StreamId) {
+        if self.is_clean() && self.accepted.as_ref().is_some_and(|state| state.id == id) {
+            self.accepted = None;
+            self.durable = None;
+        }
+    }
+
+    /// Makes the accepted state what it is after `record`.
+    pub(super) fn accept(&mut self, record: &Record) {
+        for part in &record.parts {
+            let Part::Stream { id, transition } = part else {
+                continue;
+            };
+            if let Transition::Create(created) = transition {
+                self.used_at = created.at;
+                self.accepted = Some(StreamState::created(created));
+            } else if let Some(state) = self.accepted.as_mut().filter(|state| state.id == *id) {
+                state.apply(transition);
+                self.used_at = self.used_at.max(state.touched_at);
+            }
+        }
+    }
+
+    /// Counts a record that goes to the committer.
+    pub(super) fn count_queued(&mut self) {
+        self.queued += 1;
+    }
+
+    /// Something to wait on until all that is accepted now is durable; none if it is.
+    pub(super) fn wait_until_settled(&mut self) -> Option<oneshot::Receiver<Settled>> {
+        if self.queued == self.settled {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.push(Waiting {
+            number: self.queued,
+            sender,
+        });
+        Some(receiver)
+    }
+
+    /// Shows a record that has become durable to readers and to the change feed.
+    pub(super) fn show(
+        &mut self,
+        record: &Record,
+        changes: &Changes,
+        stats: &EngineStats,
+        leftovers: &Leftovers,
+    ) {
+        for part in &record.parts {
+            let Part::Stream { id, transition } = part else {
+                continue;
+            };
+            if let Transition::Create(created) = transition {
+                let incarnation = Arc::new(Incarnation::new(&StreamState::created(created)));
+                self.durable = Some(Arc::clone(&incarnation));
+                changes.created(&incarnation);
+                stats.creates.add(1);
+            } else if let Some(incarnation) = self.durable.as_ref().filter(|durable| durable.id == *id) {
+                incarnation.show(transition);
+                changes.changed(incarnation, transition);
+                note_leftover(incarnation, transition, leftovers);
+            }
+            if let Transition::Append(append) = transition {
+                stats.appends.add(1);
+                stats.append_bytes.add(append.payload.len() as u64);
+                stats.append_messages.add(append.message_count());
+            }
+        }
+    }
+
+    /// Counts a queued record as settled, and answers those who waited for it.
+    pub(super) fn settle(&mut self) {
+        self.settled += 1;
+        debug_assert!(
+            self.settled <= self.queued,
+            "more records are settled than were queued"
+        );
+        let settled = self.settled;
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.number <= settled) {
+            // Whoever waited may have gone away.
+            let _ = waiting.sender.send(Settled::Durable);
+        }
+    }
+
+    /// Takes back all that is accepted but not committed: the backend had no space for a record of it.
+    pub(super) fn take_back(&mut self, committed: Option<StreamState>) {
+        self.generation += 1;
+        self.accepted = committed;
+        self.answer_waiting(Settled::DecideAgain);
+    }
+
+    /// Answers all who wait.
+    pub(super) fn answer_waiting(&mut self, settled: Settled) {
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.sender.send(settled);
+        }
+    }
+}
+
+fn note_leftover(incarnation: &Incarnation, transition: &Transition, leftovers: &Leftovers) {
+    match transition {
+        Transition::Delete { .. } => leftovers.note(Leftover::Deleted(incarnation.id)),
+        Transition::Trim { .. } => {
+            let storages = incarnation
+                .lineage
+                .spans()
+                .iter()
+                .map(|span| span.stored_in)
+                .collect();
+            leftovers.note(Leftover::Trimmed(storages));
+        }
+        Transition::Create(_) | Transition::Append(_) | Transition::Touch { .. } => {}
+    }
+}
