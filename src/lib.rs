@@ -1,1 +1,21 @@
 //! Tailwater: a durable-stream server over HTTP.
+//!
+//! | module | what stands there |
+//! |---|---|
+//! | [`cli`] | the command line: `serve`, `check`, and the client commands |
+//! | [`client`] | a small client of the protocol, used by the commands |
+//! | [`config`] | settings from defaults, TOML, `DS_*` variables and flags |
+//! | [`logging`] | where log lines go, and how they look |
+//! | [`server`] | listeners and connections |
+//! | [`http`] | translates between HTTP and the engine |
+//! | `metrics` | every metric's name and meaning |
+//! | `shutdown` | stops the server without losing what is in flight |
+
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod http;
+pub mod logging;
+mod metrics;
+pub mod server;
+mod shutdown;

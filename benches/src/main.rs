@@ -1,0 +1,71 @@
+//! Compares durable-stream servers: the same load on each in turn, on the same machine, in the same
+//! minutes. Knows servers only from outside, as processes that speak HTTP.
+//!
+//! | module | |
+//! |---|---|
+//! | `arguments` | the command line |
+//! | `comparison` | rounds of every server in turn, each alone on its core |
+//! | `scenario` | the five kinds of load, and what they all report |
+//! | `append` `small_read` `catch_up` `fan_out` `idle` | one kind of load each |
+//! | `closed_loop` | connections with one request outstanding each, and their latencies |
+//! | `subscribers` | open SSE connections |
+//! | `channels` | many connections, polled by one thread |
+//! | `connection` `response` `request` | one socket; what comes off it; what goes onto it |
+//! | `client` | blocking requests, for preparing streams |
+//! | `servers` | the table of servers that can be compared |
+//! | `process` | a server started for one measurement, and its end |
+//! | `usage` `cores` | what `/proc` says of a process; which core runs what |
+//! | `failures` | what went wrong during a measurement, counted |
+//! | `statistics` `report` | medians and ratios; the table |
+
+mod append;
+mod arguments;
+mod catch_up;
+mod channels;
+mod client;
+mod closed_loop;
+mod comparison;
+mod connection;
+mod cores;
+mod failures;
+mod fan_out;
+mod idle;
+mod process;
+mod report;
+mod request;
+mod response;
+mod scenario;
+mod servers;
+mod small_read;
+mod statistics;
+mod subscribers;
+mod usage;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loadgen: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("loadgen: built without optimization, so its figures mean nothing; use --release");
+    }
+    cores::raise_open_files_limit()?;
+    let setup = &arguments.setup;
+    match &arguments.command {
+        Command::Peers(peers) => comparison::run(&peers.plan(setup), setup),
+        Command::One(scenario) => comparison::run_one(scenario, setup),
+    }
+}

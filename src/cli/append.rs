@@ -1,0 +1,343 @@
+//! `append`: an argument, all of stdin, or stdin line by line.
+
+use std::io::{self, BufRead, Read as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+use tokio::sync::mpsc;
+
+use super::arguments::AppendOptions;
+use super::error::CommandError;
+use super::output::Output;
+use crate::client::{Append, Appended, Backoff, Client, ClientError, Create, Producer, StreamHead, is_json};
+
+/// Lines that have come while an append was under way go together in the next one, up to here.
+const BATCH_BYTES: usize = 256 << 10;
+/// Lines that wait for the server. Beyond that stdin is not read, and who writes to it has to wait.
+const LINES_WAITING_MAX: usize = 1024;
+/// No server takes a larger body by default.
+const LINE_BYTES_MAX: usize = 64 << 20;
+
+pub(super) async fn append(options: &AppendOptions, output: &mut Output) -> Result<(), CommandError> {
+    let client = options.stream.connection.client()?;
+    let content_type = content_type(&client, options).await?;
+    if options.follow {
+        return Follower::new(client, options, content_type)
+            .run(read_lines())
+            .await;
+    }
+    let body = match &options.data {
+        Some(data) => {
+            let line_end: &[u8] = if options.newline { b"\n" } else { b"" };
+            [data.as_encoded_bytes(), line_end].concat()
+        }
+        None => {
+            let mut body = Vec::new();
+            io::stdin()
+                .lock()
+                .read_to_end(&mut body)
+                .map_err(|source| CommandError::Input { source })?;
+            body
+        }
+    };
+    let append = Append {
+        content_type,
+        body: body.into(),
+        close: options.close,
+        producer: None,
+    };
+    let appended = client.append(&options.stream.name, &append).await?;
+    output.line(&appended.next_offset)?;
+    output.flush()
+}
+
+/// The stream's own type. Creates the stream if that was asked for.
+async fn content_type(client: &Client, options: &AppendOptions) -> Result<String, CommandError> {
+    let name = &options.stream.name;
+    let head = match client.head(name).await {
+        Err(source) if source.is_not_found() && options.create => {
+            let create = Create {
+                content_type: options.content_type().map(str::to_owned),
+                ..Create::default()
+            };
+            client.create(name, &create).await?;
+            eprintln!("created `{name}`");
+            client.head(name).await?
+        }
+        Err(source) if source.is_not_found() => {
+            return Err(CommandError::NoStream {
+                name: name.clone(),
+                source,
+            });
+        }
+        head => head?,
+    };
+    let StreamHead {
+        content_type: actual, ..
+    } = head;
+    match options.content_type() {
+        Some(wanted) if !wanted.eq_ignore_ascii_case(&actual) => Err(CommandError::OtherContentType {
+            name: name.clone(),
+            actual,
+            wanted: wanted.to_owned(),
+        }),
+        _ => Ok(actual),
+    }
+}
+
+/// A line of stdin, numbered from 1, with its line break.
+type NumberedLine = Result<(u64, Vec<u8>), CommandError>;
+
+/// Reads stdin on a thread of its own, which ends with stdin or with the process: a blocked read of a pipe
+/// cannot be called off.
+fn read_lines() -> mpsc::Receiver<NumberedLine> {
+    let (sender, receiver) = mpsc::channel(LINES_WAITING_MAX);
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            let mut stdin = io::stdin().lock();
+            for line in 1.. {
+                let read = read_line(&mut stdin, line);
+                let is_last = !matches!(&read, Ok(Some(_)));
+                if let Some(read) = read.transpose()
+                    && sender.blocking_send(read).is_err()
+                {
+                    return;
+                }
+                if is_last {
+                    return;
+                }
+            }
+        })
+        .expect("the system has room for one thread");
+    receiver
+}
+
+fn read_line(input: &mut impl BufRead, line: u64) -> Result<Option<(u64, Vec<u8>)>, CommandError> {
+    let mut text = Vec::new();
+    let mut limited = input.take(LINE_BYTES_MAX as u64 + 1);
+    limited
+        .read_until(b'\n', &mut text)
+        .map_err(|source| CommandError::Input { source })?;
+    match text.len() {
+        0 => Ok(None),
+        length if length > LINE_BYTES_MAX => Err(CommandError::LongLine {
+            line,
+            max: LINE_BYTES_MAX,
+        }),
+        _ => Ok(Some((line, text))),
+    }
+}
+
+/// Appends lines as they come.
+struct Follower<'o> {
+    client: Client,
+    options: &'o AppendOptions,
+    content_type: String,
+    producer: Option<Producer>,
+    backoff: Backoff,
+}
+
+impl<'o> Follower<'o> {
+    fn new(client: Client, options: &'o AppendOptions, content_type: String) -> Self {
+        // The clock makes every run a later epoch than the ones before it, with nothing to remember between
+        // them. Milliseconds stay below the 2^53 that the protocol allows.
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        let epoch = u64::try_from(now).unwrap_or_default();
+        let producer = options.producer.clone().map(|id| Producer { id, epoch, seq: 0 });
+        Self {
+            client,
+            options,
+            content_type,
+            producer,
+            backoff: Backoff::default(),
+        }
+    }
+
+    async fn run(mut self, mut lines: mpsc::Receiver<NumberedLine>) -> Result<(), CommandError> {
+        let mut batch = Batch::new(is_json(&self.content_type));
+        let mut end = Ok(());
+        while let Some(first) = lines.recv().await {
+            let mut next = Some(first);
+            while let Some(line) = next.take() {
+                // Lines before a bad one are appended still.
+                match line.and_then(|(number, text)| batch.add(number, text)) {
+                    Ok(()) if batch.body.len() < BATCH_BYTES => next = lines.try_recv().ok(),
+                    Ok(()) => {}
+                    Err(error) => end = Err(error),
+                }
+            }
+            if let Some(body) = batch.take() {
+                self.send(body).await?;
+            }
+            end?;
+            end = Ok(());
+        }
+        if self.options.close {
+            self.client.close(&self.options.stream.name).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits out whatever certainly has not appended `body`; with a producer also what may have.
+    async fn send(&mut self, body: Bytes) -> Result<Appended, CommandError> {
+        let name = &self.options.stream.name;
+        loop {
+            let append = Append {
+                content_type: self.content_type.clone(),
+                body: body.clone(),
+                close: false,
+                producer: self.producer.clone(),
+            };
+            let error = match self.client.append(name, &append).await {
+                Ok(appended) => {
+                    self.backoff.reset();
+                    self.producer.iter_mut().for_each(|producer| producer.seq += 1);
+                    return Ok(appended);
+                }
+                Err(error) => error,
+            };
+            let epoch = error.problem().and_then(|problem| problem.producer_epoch);
+            if let Some(producer) = self
+                .producer
+                .as_ref()
+                .filter(|producer| epoch > Some(producer.epoch))
+            {
+                return Err(CommandError::TakenOver {
+                    id: producer.id.clone(),
+                    source: error,
+                });
+            }
+            if !error.is_passing() {
+                return Err(error.into());
+            }
+            if self.producer.is_none() && !is_certainly_not_done(&error) {
+                return Err(CommandError::InDoubt { source: error });
+            }
+            let asked = error.problem().and_then(|problem| problem.retry_after);
+            let delay = self.backoff.next(fastrand::f64(), asked);
+            eprintln!("{error}; trying again in {:.1} s", delay.as_secs_f64());
+            tokio::time::sleep(delay).await;
+        }
+    }
+}
+
+/// A refusal without a code may come from a proxy that lost the server's answer.
+fn is_certainly_not_done(error: &ClientError) -> bool {
+    match error {
+        ClientError::Unreachable { .. } => true,
+        ClientError::Refused { problem } => problem.code.is_some(),
+        _ => false,
+    }
+}
+
+/// Lines that go together.
+struct Batch {
+    is_json: bool,
+    body: Vec<u8>,
+}
+
+impl Batch {
+    fn new(is_json: bool) -> Self {
+        Self {
+            is_json,
+            body: Vec::new(),
+        }
+    }
+
+    /// A JSON line becomes one message even if it is an array: the server takes one level of arrays apart,
+    /// and that level is the batch itself.
+    fn add(&mut self, number: u64, line: Vec<u8>) -> Result<(), CommandError> {
+        if !self.is_json {
+            self.body.extend(line);
+            return Ok(());
+        }
+        let message = line.trim_ascii();
+        if message.is_empty() {
+            return Ok(());
+        }
+        serde_json::from_slice::<IgnoredAny>(message)
+            .map_err(|source| CommandError::BadLine { line: number, source })?;
+        self.body.push(if self.body.is_empty() { b'[' } else { b',' });
+        self.body.extend_from_slice(message);
+        Ok(())
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        if self.body.is_empty() {
+            return None;
+        }
+        if self.is_json {
+            self.body.push(b']');
+        }
+        Some(std::mem::take(&mut self.body).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Batch, CommandError, LINE_BYTES_MAX, read_line};
+
+    fn taken(is_json: bool, lines: &[&str]) -> Option<String> {
+        let mut batch = Batch::new(is_json);
+        for (line, number) in lines.iter().zip(1..) {
+            batch.add(number, line.as_bytes().to_vec()).expect("good lines");
+        }
+        let body = batch.take();
+        assert!(batch.take().is_none(), "a batch is taken once");
+        body.map(|body| String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[test]
+    fn a_line_of_json_is_one_message_even_if_it_is_an_array() {
+        assert_eq!(
+            taken(true, &["{\"a\":1}\n", "\n", "[1,2]\r\n", "3"]).as_deref(),
+            Some("[{\"a\":1},[1,2],3]")
+        );
+        assert_eq!(taken(true, &["\n", "  \n"]), None);
+    }
+
+    #[test]
+    fn a_line_of_text_keeps_its_line_break() {
+        assert_eq!(
+            taken(false, &["a\n", "\n", "b\r\n", "c"]).as_deref(),
+            Some("a\n\nb\r\nc")
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_not_json_is_named_and_not_appended() {
+        let mut batch = Batch::new(true);
+        batch.add(1, b"1\n".to_vec()).expect("JSON");
+        let error = batch.add(2, b"{\"a\":\n".to_vec()).expect_err("half an object");
+        assert!(
+            error.to_string().starts_with("line 2 of stdin is not JSON"),
+            "{error}"
+        );
+        assert!(batch.add(3, b"1 2\n".to_vec()).is_err(), "two messages in a line");
+        assert_eq!(batch.take().as_deref(), Some(&b"[1]"[..]));
+    }
+
+    #[test]
+    fn the_last_line_needs_no_line_break_and_a_line_has_a_limit() {
+        let mut input = &b"a\nb"[..];
+        assert_eq!(
+            read_line(&mut input, 1).expect("a line"),
+            Some((1, b"a\n".to_vec()))
+        );
+        assert_eq!(
+            read_line(&mut input, 2).expect("a line"),
+            Some((2, b"b".to_vec()))
+        );
+        assert_eq!(read_line(&mut input, 3).expect("the end"), None);
+        let long = vec![b'x'; LINE_BYTES_MAX + 1];
+        assert!(matches!(
+            read_line(&mut &long[..], 7),
+            Err(CommandError::LongLine { line: 7, .. })
+        ));
+    }
+}

@@ -1,0 +1,392 @@
+//! Everything that can be typed, with its help. Does nothing.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::client::{Client, ClientError, View};
+
+/// A durable-stream server, and a client for it.
+///
+/// Without a command the server runs, with the options of `tailwater serve`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tailwater",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Example:\n  tailwater &\n  tailwater create notes --content-type text/plain\n  \
+                  echo hello | tailwater append notes\n  tailwater read notes"
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) serve: ServeOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the server (the default command)
+    ///
+    /// Settings come from built-in defaults, then the TOML file, then DS_SECTION__KEY variables, then flags;
+    /// later ones win. RUST_LOG sets the log levels. SIGTERM and Ctrl-C end the server gracefully.
+    #[command(
+        after_help = "Example:\n  tailwater serve --bind 0.0.0.0:4437 --set limits.max_memory_bytes=1GiB"
+    )]
+    Serve(ServeOptions),
+
+    /// Print the effective configuration as TOML, or everything that is wrong with it
+    ///
+    /// Each value is followed by where it comes from. Exits with 2 if the server would refuse to start.
+    #[command(
+        after_help = "Example:\n  tailwater check --config tailwater.toml && systemctl restart tailwater"
+    )]
+    Check(CheckOptions),
+
+    /// Create a stream
+    ///
+    /// Prints the new stream's tail offset. A stream that exists with the same configuration is left as it is.
+    #[command(
+        after_help = "Examples:\n  tailwater create orders --content-type application/json --ttl 86400\n  \
+                            tailwater create orders-test --from orders"
+    )]
+    Create(CreateOptions),
+
+    /// Append to a stream
+    ///
+    /// Appends DATA, or all of stdin, exactly as it is, and prints the stream's new tail offset. A JSON array
+    /// becomes one message for each of its elements.
+    #[command(after_help = "Examples:\n  tailwater append orders '{\"id\": 1}'\n  \
+                            journalctl -f | tailwater append logs --follow --create --content-type text/plain")]
+    Append(AppendOptions),
+
+    /// Print what a stream has
+    ///
+    /// Text and binary streams are printed as they are, JSON streams one message a line.
+    #[command(after_help = "Example:\n  tailwater read orders | jq .id")]
+    Read(ReadOptions),
+
+    /// Print what is appended to a stream, as it comes
+    ///
+    /// Goes on until the stream is closed (exit code 0) or Ctrl-C (130). Waits for a server that goes away, and
+    /// resumes where it was.
+    #[command(after_help = "Example:\n  tailwater tail orders --offset -1 --records")]
+    Tail(TailOptions),
+
+    /// List streams, one name a line
+    #[command(after_help = "Example:\n  tailwater ls orders/ --json | jq .bytes")]
+    Ls(ListOptions),
+
+    /// Show a stream's content type, tail and other properties
+    #[command(after_help = "Example:\n  tailwater head orders --json | jq -r .next_offset")]
+    Head(HeadOptions),
+
+    /// Close a stream: nothing can be appended to it any more
+    ///
+    /// Prints the stream's last offset.
+    #[command(after_help = "Example:\n  tailwater close orders")]
+    Close(StreamOptions),
+
+    /// Delete streams with all their data
+    #[command(after_help = "Example:\n  tailwater ls test/ | xargs tailwater rm")]
+    Rm(RemoveOptions),
+
+    /// Print a script that completes commands in a shell
+    #[command(after_help = "Example:\n  tailwater completions bash > /etc/bash_completion.d/tailwater")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct ServeOptions {
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Listen here (server.bind_address)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) bind: Option<String>,
+    /// Keep streams this way (storage.mode)
+    #[arg(long, value_name = "MODE")]
+    pub(super) storage_mode: Option<String>,
+    /// Set any setting; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = parse_set)]
+    pub(super) set: Vec<(String, String)>,
+}
+
+fn parse_set(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("there is no `=`; an example is limits.max_connections=500")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckOptions {
+    #[command(flatten)]
+    pub(super) serve: ServeOptions,
+    /// Print all settings as a table in Markdown
+    #[arg(long, hide = true)]
+    pub(super) markdown: bool,
+}
+
+/// Which server.
+#[derive(Debug, Args)]
+pub(super) struct Connection {
+    /// URL that the streams are below
+    #[arg(
+        long,
+        env = "TAILWATER_URL",
+        default_value = "http://127.0.0.1:4437/v1/stream"
+    )]
+    url: String,
+    /// Bearer token for a server that asks for one
+    #[arg(long, env = "TAILWATER_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl Connection {
+    pub(super) fn client(&self) -> Result<Client, ClientError> {
+        let client = Client::new(&self.url)?;
+        // An empty variable is how a shell script says that there is none.
+        match self.token.as_deref().filter(|token| !token.is_empty()) {
+            Some(token) => client.with_token(token),
+            None => Ok(client),
+        }
+    }
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("a stream's name is not empty".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// A command on one stream.
+#[derive(Debug, Args)]
+pub(super) struct StreamOptions {
+    /// The stream
+    #[arg(value_parser = parse_name)]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateOptions {
+    #[command(flatten)]
+    pub(super) stream: StreamOptions,
+    /// MIME type of the content; application/json makes a stream of JSON messages
+    #[arg(long, value_name = "TYPE")]
+    pub(super) content_type: Option<String>,
+    /// Delete the stream after it has been idle for so long
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) ttl: Option<u64>,
+    /// Create it closed and empty
+    #[arg(long)]
+    pub(super) closed: bool,
+    /// Begin with the data of another stream (a fork)
+    #[arg(long, value_name = "SOURCE", value_parser = parse_name)]
+    pub(super) from: Option<String>,
+    /// Fork at this offset of the source instead of its tail
+    #[arg(long, value_name = "OFFSET", requires = "from", allow_hyphen_values = true)]
+    pub(super) at: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AppendOptions {
+    #[command(flatten)]
+    pub(super) stream: StreamOptions,
+    /// What to append; stdin if absent
+    pub(super) data: Option<OsString>,
+    /// Append stdin line by line as lines come; for a JSON stream each line is one message
+    #[arg(long, short, conflicts_with = "data")]
+    pub(super) follow: bool,
+    /// Make --follow exactly-once under this id: an append is repeated after a lost connection, never doubled
+    #[arg(long, value_name = "ID", requires = "follow")]
+    pub(super) producer: Option<String>,
+    /// Add a line break after DATA
+    #[arg(long, short, requires = "data")]
+    pub(super) newline: bool,
+    /// Create the stream if there is none
+    #[arg(long)]
+    pub(super) create: bool,
+    /// MIME type of the data; the stream's own if absent
+    #[arg(long, value_name = "TYPE")]
+    pub(super) content_type: Option<String>,
+    /// Short for --content-type application/json
+    #[arg(long, conflicts_with = "content_type")]
+    pub(super) json: bool,
+    /// Close the stream behind the data
+    #[arg(long)]
+    pub(super) close: bool,
+}
+
+impl AppendOptions {
+    pub(super) fn content_type(&self) -> Option<&str> {
+        if self.json {
+            Some("application/json")
+        } else {
+            self.content_type.as_deref()
+        }
+    }
+}
+
+fn view(records: bool) -> View {
+    if records { View::Records } else { View::Plain }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReadOptions {
+    #[command(flatten)]
+    pub(super) stream: StreamOptions,
+    /// Begin here: an offset that the server gave, -1 (the beginning) or now (the tail)
+    #[arg(long, default_value = "-1", allow_hyphen_values = true)]
+    pub(super) offset: String,
+    /// Print one JSON object a message, with its offset, time and number
+    #[arg(long)]
+    records: bool,
+}
+
+impl ReadOptions {
+    pub(super) fn view(&self) -> View {
+        view(self.records)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TailOptions {
+    #[command(flatten)]
+    pub(super) stream: StreamOptions,
+    /// Begin here: an offset that the server gave, -1 (the beginning) or now (the tail)
+    #[arg(long, default_value = "now", allow_hyphen_values = true)]
+    pub(super) offset: String,
+    /// Print one JSON object a message, with its offset, time and number
+    #[arg(long)]
+    records: bool,
+}
+
+impl TailOptions {
+    pub(super) fn view(&self) -> View {
+        view(self.records)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListOptions {
+    /// Only names that begin with this
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(super) prefix: String,
+    /// Print name, content type, bytes, messages, tail and open or closed, with tabs between
+    #[arg(long, short, conflicts_with = "json")]
+    pub(super) long: bool,
+    /// Print one JSON object a stream
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HeadOptions {
+    #[command(flatten)]
+    pub(super) stream: StreamOptions,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RemoveOptions {
+    /// The streams
+    #[arg(required = true, value_name = "NAME", value_parser = parse_name)]
+    pub(super) names: Vec<String>,
+    #[command(flatten)]
+    pub(super) connection: Connection,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::{Arguments, Command, View};
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(std::iter::once("tailwater").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definitions_agree_with_each_other() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_servers_options_work_with_and_without_its_command() {
+        let bare = parse("--bind 0.0.0.0:1 --set a.b=c=d --set x.y=").expect("options of serve");
+        assert!(bare.command.is_none());
+        assert_eq!(bare.serve.bind.as_deref(), Some("0.0.0.0:1"));
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(bare.serve.set, [pair("a.b", "c=d"), pair("x.y", "")]);
+        let serve = parse("serve --storage-mode memory")
+            .expect("options of serve")
+            .command;
+        assert!(
+            matches!(serve, Some(Command::Serve(options)) if options.storage_mode.as_deref() == Some("memory"))
+        );
+        assert!(
+            parse("--bind 0.0.0.0:1 ls").is_err(),
+            "the server's options mean nothing to other commands"
+        );
+        assert!(parse("--set limits").is_err());
+    }
+
+    #[test]
+    fn offsets_may_begin_with_a_hyphen() {
+        let Some(Command::Tail(options)) = parse("tail x --offset -1 --records").expect("a command").command
+        else {
+            panic!("not tail");
+        };
+        assert_eq!((options.offset.as_str(), options.view()), ("-1", View::Records));
+        assert!(parse("create x --from y --at -1").is_ok());
+    }
+
+    #[test]
+    fn combinations_without_a_meaning_are_refused() {
+        for line in [
+            "append x data --follow",
+            "append x --producer p",
+            "append x --newline",
+            "append x --json --content-type text/plain",
+            "create x --at 1",
+            "ls -l --json",
+            "rm",
+            "read",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(
+            Arguments::try_parse_from(["tailwater", "read", ""]).is_err(),
+            "an empty name"
+        );
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Arguments::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains(&format!("tailwater {}", command.get_name())),
+                "{}",
+                command.get_name()
+            );
+        }
+    }
+}

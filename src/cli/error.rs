@@ -1,0 +1,83 @@
+//! Why a command failed, and its exit code.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::client::ClientError;
+use crate::config::ConfigErrors;
+use crate::logging::LoggingError;
+use crate::server::ServeError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    /// The server refused, or did not answer.
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    /// An append to a stream that nobody has created.
+    #[error("{source}; create it with `tailwater create {name}`, or give --create")]
+    NoStream { name: String, source: ClientError },
+    /// An append whose answer was lost.
+    #[error(
+        "{source}; what was sent last may or may not have been appended (--producer makes repeating it safe)"
+    )]
+    InDoubt { source: ClientError },
+    /// The stream has another type than the data.
+    #[error("`{name}` is a stream of {actual}, not of {wanted}")]
+    OtherContentType {
+        name: String,
+        actual: String,
+        wanted: String,
+    },
+    /// Another process appends under the same producer id.
+    #[error("the producer `{id}` has been taken over by a later process: {source}")]
+    TakenOver { id: String, source: ClientError },
+    /// A line that is no JSON message.
+    #[error("line {line} of stdin is not JSON ({source}); lines before it have been appended")]
+    BadLine { line: u64, source: serde_json::Error },
+    /// A line that no server would take.
+    #[error("line {line} of stdin has more than {max} bytes; lines before it have been appended")]
+    LongLine { line: u64, max: usize },
+    /// The server sent a JSON stream that is not JSON.
+    #[error("the server's answer is not an array of JSON messages: {source}")]
+    BadMessages { source: serde_json::Error },
+    /// stdin cannot be read.
+    #[error("cannot read stdin: {source}")]
+    Input { source: io::Error },
+    /// stdout cannot be written.
+    #[error("cannot write to stdout: {source}")]
+    Output { source: io::Error },
+    /// The runtime cannot be started.
+    #[error("cannot start: {source}")]
+    Runtime { source: io::Error },
+    /// The configuration file cannot be read.
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    ConfigFile { path: PathBuf, source: io::Error },
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// RUST_LOG is wrong.
+    #[error("{0}")]
+    Logging(#[from] LoggingError),
+    /// The server could not run, or not go on.
+    #[error("{0}")]
+    Serve(#[from] ServeError),
+}
+
+impl CommandError {
+    /// 2 if what was typed or configured is wrong, else 1.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Client(ClientError::BadUrl { .. } | ClientError::BadHeader { .. })
+            | Self::ConfigFile { .. }
+            | Self::Config(_)
+            | Self::Logging(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether the reader of stdout has gone away, as `head` does: that is no failure.
+    pub(super) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output { source } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

@@ -1,0 +1,70 @@
+//! The command line: arguments in, exit code out. Commands for clients know [`crate::client`] only, never the
+//! server's insides.
+//!
+//! - `arguments`: everything that can be typed, with its help.
+//! - `serve`: `serve` and `check`.
+//! - `append`, `read`, `manage`: the client's commands.
+//! - `output`: stdout as the end of a pipe.
+//! - `error`: why a command failed, and its exit code.
+
+mod append;
+mod arguments;
+mod error;
+mod manage;
+mod output;
+mod read;
+mod serve;
+
+use std::future::Future;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use arguments::{Arguments, Command};
+use error::CommandError;
+use output::Output;
+
+/// Runs the command that the process was started with. Blocks until it is over.
+pub fn run() -> ExitCode {
+    // clap prints help, versions and usage errors itself, and exits with 0 or 2.
+    match dispatch(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tailwater: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let mut output = Output::to_stdout();
+    match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
+        Command::Serve(options) => serve::serve(&options)?,
+        Command::Check(options) => serve::check(&options, &mut output)?,
+        Command::Create(options) => wait(manage::create(&options, &mut output))?,
+        Command::Append(options) => wait(append::append(&options, &mut output))?,
+        Command::Read(options) => wait(read::read(&options, &mut output))?,
+        Command::Tail(options) => return wait(read::tail(&options, &mut output)),
+        Command::Ls(options) => wait(manage::list(&options, &mut output))?,
+        Command::Head(options) => wait(manage::head(&options, &mut output))?,
+        Command::Close(options) => wait(manage::close(&options, &mut output))?,
+        Command::Rm(options) => wait(manage::remove(&options))?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "tailwater", &mut script);
+            output.write(&script)?;
+            output.flush()?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One thread is enough for one request at a time.
+fn wait<T>(command: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .map_err(|source: io::Error| CommandError::Runtime { source })?
+        .block_on(command)
+}

@@ -1,0 +1,62 @@
+//! `read` and `tail`: streams to stdout.
+
+use std::process::ExitCode;
+
+use super::arguments::{ReadOptions, TailOptions};
+use super::error::CommandError;
+use super::output::Output;
+use crate::client::{TailEvent, View, is_json};
+
+/// What the shell reports for a command that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
+
+pub(super) async fn read(options: &ReadOptions, output: &mut Output) -> Result<(), CommandError> {
+    let client = options.stream.connection.client()?;
+    let mut pages = client.catch_up(&options.stream.name, &options.offset, options.view());
+    while let Some(page) = pages.next_page().await? {
+        if is_json(&page.content_type) {
+            output.messages(&page.body)?;
+        } else {
+            output.write(&page.body)?;
+        }
+        output.flush()?;
+    }
+    Ok(())
+}
+
+pub(super) async fn tail(options: &TailOptions, output: &mut Output) -> Result<ExitCode, CommandError> {
+    let (client, name) = (options.stream.connection.client()?, &options.stream.name);
+    // An event stream does not tell the stream's own type.
+    let is_json = options.view() == View::Plain && is_json(&client.head(name).await?.content_type);
+    let mut tail = client.tail(name, &options.offset, options.view());
+    loop {
+        let event = tokio::select! {
+            event = tail.next() => event?,
+            _ = tokio::signal::ctrl_c() => {
+                eprintln!("stopped; to go on: tailwater tail {name} --offset {}", tail.offset());
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+        };
+        match event {
+            None => {
+                eprintln!("`{name}` is closed");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Some(TailEvent::Data { bytes }) => {
+                match options.view() {
+                    View::Records => {
+                        output.write(&bytes)?;
+                        output.write(b"\n")?;
+                    }
+                    View::Plain if is_json => output.messages(&bytes)?,
+                    View::Plain => output.write(&bytes)?,
+                }
+                output.flush()?;
+            }
+            Some(TailEvent::Position { .. }) => {}
+            Some(TailEvent::Reconnecting { delay, cause }) => {
+                eprintln!("{cause}; trying again in {:.1} s", delay.as_secs_f64());
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! A client for streams over HTTP(S). Knows the protocol's outside only: nothing of this server's insides.
+//!
+//! - `connection`: the base URL, TLS, one request and its answer.
+//! - `operations`: create, append, close, delete, head, list.
+//! - `catch_up`: reads what a stream has, page by page.
+//! - `tail`: follows a stream over SSE, across reconnects.
+//! - `sse`: splits an SSE body into events.
+//! - `backoff`: how long to wait before trying again.
+//! - `error`: what can go wrong, and what to do about it.
+
+mod backoff;
+mod catch_up;
+mod connection;
+mod error;
+mod operations;
+mod sse;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+pub use backoff::Backoff;
+pub use catch_up::{CatchUp, Page};
+pub use connection::Client;
+pub use error::{ClientError, Problem};
+pub use operations::{Append, Appended, Create, Created, Fork, ListPage, ListedStream, Producer, StreamHead};
+pub use sse::{SseError, SseEvent, SseParser};
+pub use tail::{Tail, TailEvent};
+
+/// How messages are to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// The stream's own bytes; a JSON array for JSON streams.
+    Plain,
+    /// One JSON object a message, with its offset, time and number. Only some servers know it.
+    Records,
+}
+
+/// Whether `content_type` means that the stream is a sequence of JSON messages (PROTOCOL.md §9.1).
+pub fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}

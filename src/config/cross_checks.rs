@@ -1,0 +1,60 @@
+//! Rules over two settings: each names a setting, the one that bounds it, and why.
+
+use super::error::ConfigError;
+use super::resolve::Effective;
+use super::settings::{self, Config};
+
+/// `key` must not be more than `other_key`.
+struct Bound {
+    key: &'static str,
+    relation: &'static str,
+    other_key: &'static str,
+    reason: &'static str,
+    holds: fn(&Config) -> bool,
+}
+
+static BOUNDS: [Bound; 3] = [
+    Bound {
+        key: "limits.max_stream_bytes",
+        relation: "",
+        other_key: "limits.max_memory_bytes",
+        reason: "a stream could never grow to its limit",
+        holds: |config| config.limits.max_stream_bytes <= config.limits.max_memory_bytes,
+    },
+    Bound {
+        key: "limits.max_body_bytes",
+        relation: "",
+        other_key: "limits.max_in_flight_bytes",
+        reason: "the largest body could never be received",
+        holds: |config| config.limits.max_body_bytes <= config.limits.max_in_flight_bytes,
+    },
+    Bound {
+        key: "limits.max_name_bytes",
+        relation: "a third of ",
+        other_key: "limits.max_header_bytes",
+        reason: "a percent-encoded name takes three bytes for each of its own, and is part of the header block",
+        holds: |config| config.limits.max_name_bytes * 3 <= config.limits.max_header_bytes,
+    },
+];
+
+/// The rules that are broken. A rule over a `doubtful` setting, one with a bad value, says nothing.
+pub(super) fn conflicts(effective: &Effective, doubtful: &[&'static str]) -> Vec<ConfigError> {
+    let toml_of = |key| {
+        settings::find(key).map_or_else(String::new, |setting| setting.kind.toml(effective.text(setting)))
+    };
+    BOUNDS
+        .iter()
+        .filter(|bound| !doubtful.contains(&bound.key) && !doubtful.contains(&bound.other_key))
+        .filter(|bound| !(bound.holds)(&effective.config))
+        .map(|bound| ConfigError::Conflict {
+            key: bound.key,
+            value: toml_of(bound.key),
+            origin: effective.origin(bound.key),
+            relation: bound.relation,
+            other_key: bound.other_key,
+            other_value: toml_of(bound.other_key),
+            other_origin: effective.origin(bound.other_key),
+            reason: bound.reason,
+        })
+        .collect()
+}

@@ -1,0 +1,152 @@
+//! The mistakes that a configuration can have. Each says where it is and what would be right.
+
+use std::fmt;
+
+use super::settings::{SETTINGS, Setting, sections};
+use super::sources::Origin;
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not TOML.
+    #[error("{origin}: not valid TOML: {message}")]
+    Syntax {
+        /// The place in the file.
+        origin: Origin,
+        /// The parser's words.
+        message: String,
+    },
+    /// No setting has this key.
+    #[error("{origin}: unknown setting `{key}` (value `{value}`){}", hint(origin, key))]
+    UnknownKey {
+        /// Where it was given.
+        origin: Origin,
+        /// As it was given.
+        key: String,
+        /// As it was given.
+        value: String,
+    },
+    /// The setting does not take this value.
+    #[error(
+        "{origin}: `{key}` cannot be `{value}`{}; allowed: {allowed}",
+        reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"))
+    )]
+    BadValue {
+        /// Where it was given.
+        origin: Origin,
+        /// The setting.
+        key: &'static str,
+        /// As it was given.
+        value: String,
+        /// What the setting takes.
+        allowed: String,
+        /// What is wrong, when `allowed` alone would not tell.
+        reason: Option<String>,
+    },
+    /// Two settings that do not go together.
+    #[error(
+        "`{key}` ({value}, from {origin}) must not be more than {relation}`{other_key}` ({other_value}, from \
+         {other_origin}): {reason}"
+    )]
+    Conflict {
+        /// The setting that is too large.
+        key: &'static str,
+        /// Its value in canonical TOML.
+        value: String,
+        /// Where it was given.
+        origin: Origin,
+        /// Words before the other key, such as `a third of `, or nothing.
+        relation: &'static str,
+        /// The setting that bounds it.
+        other_key: &'static str,
+        /// Its value in canonical TOML.
+        other_value: String,
+        /// Where it was given.
+        other_origin: Origin,
+        /// Why they do not go together.
+        reason: &'static str,
+    },
+}
+
+/// Settings of later versions or of other servers: what to do instead.
+const ELSEWHERE: [(&str, &str); 4] = [
+    (
+        "tls.",
+        "this version speaks plain HTTP: end TLS in a proxy in front of it",
+    ),
+    (
+        "auth.",
+        "this version checks no credentials: check them in a proxy in front of it",
+    ),
+    (
+        "storage.",
+        "this version keeps streams in memory only; `storage.mode` is the one setting",
+    ),
+    (
+        "log.",
+        "levels are set by the variable RUST_LOG; `log.format` is the one setting",
+    ),
+];
+
+/// How alike two keys must be for one to be offered for the other, 1 being equal.
+const LIKENESS_MIN: f64 = 0.7;
+
+fn hint(origin: &Origin, key: &str) -> String {
+    if let Some(meant) = did_you_mean(key) {
+        let setting = SETTINGS.iter().find(|setting| setting.key == meant);
+        let name = match (origin, setting) {
+            (Origin::Variable(_), Some(setting)) => setting.variable(),
+            _ => meant.to_owned(),
+        };
+        return format!("; did you mean `{name}`?");
+    }
+    let elsewhere = ELSEWHERE.iter().find(|(prefix, _)| key.starts_with(prefix));
+    if let Some((_, advice)) = elsewhere {
+        return format!("; {advice}");
+    }
+    let section = key.split_once('.').map_or(key, |(section, _)| section);
+    if sections().contains(&section) {
+        let names = SETTINGS
+            .iter()
+            .filter(|setting| setting.section() == section)
+            .map(Setting::name);
+        return format!(
+            "; allowed in `{section}`: {}",
+            names.collect::<Vec<_>>().join(", ")
+        );
+    }
+    format!("; allowed sections: {}", sections().join(", "))
+}
+
+/// The setting whose key, or whose name without the section, is most like `key`.
+fn did_you_mean(key: &str) -> Option<&'static str> {
+    let key = key.to_lowercase().replace("__", ".");
+    let name = key.rsplit('.').next().unwrap_or_default();
+    let likeness = |known: &'static str, known_name: &str| {
+        let whole = strsim::normalized_damerau_levenshtein(known, &key);
+        // A right name in a wrong section is one mistake, however long the section's name is.
+        if known_name == name { whole.max(0.9) } else { whole }
+    };
+    SETTINGS
+        .iter()
+        .map(|setting| (likeness(setting.key, setting.name()), setting.key))
+        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, key)| key)
+}
+
+/// Every mistake of a configuration, in the order of the sources. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => f.write_str("the configuration has a mistake:")?,
+            mistakes => write!(f, "the configuration has {mistakes} mistakes:")?,
+        }
+        self.0.iter().try_for_each(|error| write!(f, "\n  {error}"))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

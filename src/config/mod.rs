@@ -1,0 +1,40 @@
+//! What the server was told: defaults, a TOML file, `DS_*` variables and flags, made into one typed struct.
+//! Reads no file, no environment and no clock: texts come in, a [`Config`] or every mistake comes out.
+//!
+//! - `settings`: the table of settings. Everything else here is derived from it.
+//! - `kinds`: what a value may look like, and how its text becomes a type.
+//! - `sources`: where values come from, and in which order they win.
+//! - `resolve`: lays the sources over each other and collects every mistake.
+//! - `cross_checks`: rules over more than one setting.
+//! - `render`: the settings as TOML and as a table in Markdown.
+//! - `error`: the mistakes, each with what to do about it.
+
+mod cross_checks;
+mod error;
+mod kinds;
+mod render;
+mod resolve;
+mod settings;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use kinds::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
+pub use render::markdown_table;
+pub use resolve::Effective;
+pub use settings::{Config, HttpConfig, LimitsConfig, LogConfig, ServerConfig, StorageConfig};
+pub use sources::{File, Flag, Origin, Sources};
+
+impl Config {
+    /// The configuration that `sources` give, or every mistake in them.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        Effective::load(sources).map(|effective| effective.config)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        settings::build(|setting| setting.default)
+    }
+}

@@ -1,0 +1,195 @@
+//! The table of settings: key, type, default, what is allowed, and what it means, each written once.
+//! Knows nothing of where a value comes from.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::kinds::{
+    Address, AnyKind, BasePath, BufferSize, CachePolicy, Choice, CorsOrigins, Count, Kind, LogFormat, Mode,
+    Origins, Seconds, Size, StorageMode,
+};
+
+/// One setting, as everything but the typed structs sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Setting {
+    /// `section.key`, as in the TOML file.
+    pub(super) key: &'static str,
+    /// A text that `kind` accepts.
+    pub(super) default: &'static str,
+    /// Lines of one sentence for people.
+    meaning: &'static [&'static str],
+    pub(super) kind: &'static dyn AnyKind,
+}
+
+impl Setting {
+    /// The name of the environment variable: `DS_SECTION__KEY`.
+    pub(super) fn variable(&self) -> String {
+        format!("DS_{}", self.key.replace('.', "__").to_uppercase())
+    }
+
+    pub(super) fn section(&self) -> &'static str {
+        self.key.split_once('.').map_or(self.key, |(section, _)| section)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.key.split_once('.').map_or(self.key, |(_, name)| name)
+    }
+
+    pub(super) fn meaning(&self) -> String {
+        self.meaning
+            .iter()
+            .map(|line| line.trim())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+pub(super) fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+pub(super) fn sections() -> Vec<&'static str> {
+    let mut sections: Vec<_> = SETTINGS.iter().map(Setting::section).collect();
+    sections.dedup();
+    sections
+}
+
+/// Makes of the table below the typed structs, the list [`SETTINGS`] and [`build`], so that none of them can
+/// name a setting that the others lack.
+macro_rules! settings {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident: $Section:ident {$(
+            $(#[doc = $meaning:literal])+
+            $field:ident: $Value:ty = $key:literal, $default:literal, $kind:expr;
+        )+}
+    )+) => {
+        /// Everything that can be configured, checked.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Config {$(
+            $(#[doc = $section_doc])+
+            pub $section: $Section,
+        )+}
+
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Debug, Clone, PartialEq, Eq)]
+            pub struct $Section {$(
+                $(#[doc = $meaning])+
+                #[doc = concat!("\n\nSetting `", $key, "`, by default `", $default, "`.")]
+                pub $field: $Value,
+            )+}
+        )+
+
+        /// Every setting, in the order of the table.
+        pub(super) static SETTINGS: &[Setting] = &[$($(
+            Setting { key: $key, default: $default, meaning: &[$($meaning),+], kind: &$kind },
+        )+)+];
+
+        /// Makes the structs from texts that their kinds have accepted.
+        pub(super) fn build<'t>(text_of: impl Fn(&'static Setting) -> &'t str) -> Config {
+            let text_of = |key| find(key).map_or("", &text_of);
+            Config {$(
+                $section: $Section {$(
+                    $field: $kind.parse(text_of($key)).expect("only texts that the kind accepted get here"),
+                )+},
+            )+}
+        }
+    };
+}
+
+const DAY_SECS: u64 = 24 * 60 * 60;
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const BUFFER_MAX: u64 = 2048 * MIB;
+/// Below the 10^16 positions of a stream.
+const STORED_MAX: u64 = 1 << 50;
+/// A table that the process keeps in memory does not grow beyond this.
+const ENTRIES_MAX: u64 = 100_000_000;
+
+settings! {
+    /// Connections: where to listen and how long to wait.
+    server: ServerConfig {
+        /// Address and port to listen on; port 0 picks a free one.
+        bind_address: SocketAddr = "server.bind_address", "127.0.0.1:4437", Address;
+        /// How long requests may go on after SIGTERM before they are cut off.
+        shutdown_timeout: Duration = "server.shutdown_timeout_secs", "30", Seconds { min: 0, max: DAY_SECS };
+        /// How long a client may take to send a request's header block.
+        header_timeout: Duration = "server.header_timeout_secs", "10", Seconds { min: 1, max: DAY_SECS };
+        /// How long a request's body may pause.
+        body_timeout: Duration = "server.body_timeout_secs", "30", Seconds { min: 1, max: DAY_SECS };
+        /// An idle keep-alive connection is closed after this.
+        idle_timeout: Duration = "server.idle_timeout_secs", "75", Seconds { min: 1, max: DAY_SECS };
+    }
+
+    /// What clients see of HTTP.
+    http: HttpConfig {
+        /// Streams live below this path.
+        stream_base_path: String = "http.stream_base_path", "/v1/stream", BasePath;
+        /// Browser origins that may use the server.
+        cors_origins: CorsOrigins = "http.cors_origins", "*", Origins;
+        /// Who may cache what cannot change: CDNs too, browsers only, or nobody.
+        cache: CachePolicy = "http.cache", "private", Choice(&[
+            ("public", CachePolicy::Public),
+            ("private", CachePolicy::Private),
+            ("no-store", CachePolicy::NoStore),
+        ]);
+        /// A silent SSE connection carries a comment this often.
+        sse_keep_alive: Duration = "http.sse_keep_alive_secs", "15", Seconds { min: 1, max: DAY_SECS };
+        /// The server ends an SSE connection after about this; the client resumes.
+        sse_duration_max: Duration = "http.sse_max_secs", "60", Seconds { min: 1, max: DAY_SECS };
+    }
+
+    /// How bytes are kept.
+    storage: StorageConfig {
+        /// Where streams are kept; `memory` forgets them when the server stops.
+        mode: StorageMode = "storage.mode", "memory", Mode;
+    }
+
+    /// What the server refuses to go beyond.
+    limits: LimitsConfig {
+        /// Stored bytes of all streams together.
+        max_memory_bytes: u64 = "limits.max_memory_bytes", "100MiB", Size { min: 1, max: STORED_MAX };
+        /// Stored bytes of one stream.
+        max_stream_bytes: u64 = "limits.max_stream_bytes", "10MiB", Size { min: 1, max: STORED_MAX };
+        /// One request's body.
+        max_body_bytes: usize =
+            "limits.max_body_bytes", "10MiB", BufferSize(Size { min: 1, max: BUFFER_MAX });
+        /// A stream's name, after percent-decoding.
+        max_name_bytes: usize = "limits.max_name_bytes", "1024", BufferSize(Size { min: 1, max: 16 * KIB });
+        /// Segments in a stream's name, between slashes.
+        max_name_segments: usize = "limits.max_name_segments", "16", Count { min: 1, max: 1024 };
+        /// One request's header block.
+        max_header_bytes: usize =
+            "limits.max_header_bytes", "32KiB", BufferSize(Size { min: 8 * KIB, max: 16 * MIB });
+        /// Open connections.
+        max_connections: usize = "limits.max_connections", "10000", Count { min: 1, max: 10_000_000 };
+        /// Request bodies that are being received, all together.
+        max_in_flight_bytes: usize =
+            "limits.max_in_flight_bytes", "64MiB", BufferSize(Size { min: 1, max: STORED_MAX });
+        /// Long-polls and SSE connections.
+        max_live_readers: usize = "limits.max_live_readers", "10000", Count { min: 1, max: 10_000_000 };
+        /// Producers that one stream remembers.
+        max_producers_per_stream: usize =
+            "limits.max_producers_per_stream", "1000", Count { min: 1, max: ENTRIES_MAX };
+        /// Streams held ready; idle ones beyond that are put away.
+        max_open_streams: usize = "limits.max_open_streams", "100000", Count { min: 1, max: ENTRIES_MAX };
+        /// Changes that the change feed remembers.
+        max_changes: usize = "limits.max_changes", "65536", Count { min: 1, max: ENTRIES_MAX };
+        /// Entries in one page of a listing.
+        max_list_entries: usize = "limits.max_list_entries", "1000", Count { min: 1, max: 1_000_000 };
+        /// Bytes in one answer to a read; one larger message is still returned whole.
+        read_chunk_bytes: usize =
+            "limits.read_chunk_bytes", "1MiB", BufferSize(Size { min: 1, max: BUFFER_MAX });
+        /// How long a long-poll waits for data.
+        long_poll_timeout: Duration =
+            "limits.long_poll_timeout_secs", "30", Seconds { min: 1, max: DAY_SECS };
+    }
+
+    /// What the server writes to stderr. Levels come from `RUST_LOG`.
+    log: LogConfig {
+        /// Lines for people, or one JSON object a line for machines.
+        format: LogFormat =
+            "log.format", "text", Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    }
+}

@@ -1,0 +1,96 @@
+//! What every request shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::HeaderValue;
+use tailwater_storage::Engine;
+use tailwater_storage::stream::NameLimits;
+use tokio::sync::watch;
+
+use super::caching::CacheHeaders;
+use super::cors::Cors;
+use super::error::Problem;
+use super::request_body::InFlight;
+use crate::config::Config;
+use crate::metrics::Metrics;
+
+/// The engine and all that requests need beside it.
+pub(crate) struct App {
+    pub(crate) config: Arc<Config>,
+    pub(crate) engine: Engine,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) cors: Cors,
+    pub(crate) cache: CacheHeaders,
+    pub(crate) name_limits: NameLimits,
+    live_readers: AtomicUsize,
+    stopping: watch::Sender<bool>,
+}
+
+impl App {
+    pub(crate) fn new(config: Arc<Config>, engine: Engine, metrics: Arc<Metrics>) -> Self {
+        Self {
+            cors: Cors::new(&config.http.cors_origins),
+            cache: CacheHeaders::new(config.http.cache),
+            name_limits: NameLimits {
+                bytes_max: config.limits.max_name_bytes,
+                segments_max: config.limits.max_name_segments,
+            },
+            in_flight: InFlight::default(),
+            live_readers: AtomicUsize::new(0),
+            stopping: watch::Sender::new(false),
+            config,
+            engine,
+            metrics,
+        }
+    }
+
+    /// Counts a live read for as long as the ticket lives.
+    pub(crate) fn admit_live_reader(self: &Arc<Self>) -> Result<LiveTicket, Problem> {
+        let readers_max = self.config.limits.max_live_readers;
+        let before = self.live_readers.fetch_add(1, Ordering::Relaxed);
+        let ticket = LiveTicket(Arc::clone(self));
+        if before >= readers_max {
+            Err(Problem::too_many_live_readers(readers_max))
+        } else {
+            Ok(ticket)
+        }
+    }
+
+    pub(crate) fn live_readers(&self) -> usize {
+        self.live_readers.load(Ordering::Relaxed)
+    }
+
+    /// Tells live reads to end, and readiness to go.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Tells when the server begins to stop.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// The path of streams, without a slash at its end.
+    pub(crate) fn base(&self) -> &str {
+        &self.config.http.stream_base_path
+    }
+}
+
+/// A place among the live readers.
+pub(crate) struct LiveTicket(Arc<App>);
+
+impl Drop for LiveTicket {
+    fn drop(&mut self) {
+        self.0.live_readers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Header values that every answer carries.
+pub(crate) static NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+pub(crate) static CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");

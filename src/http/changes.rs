@@ -1,0 +1,212 @@
+//! GET `__ds/changes`: the change feed over all streams, at once, by long-poll or as events.
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::header::HeaderMap;
+use serde_json::{Value, json};
+use tailwater_storage::engine::{Change, ChangeKind, ChangePage, ChangeToken};
+use tokio::sync::watch;
+
+use super::app::LiveTicket;
+use super::control::{self, to_side};
+use super::error::Problem;
+use super::query::{self, Live};
+use super::sse::{Due, Pace, Stopping, event_stream, stops};
+use super::{App, headers, sse_encoding};
+
+#[derive(Default)]
+struct ChangesQuery {
+    prefix: String,
+    after: Option<ChangeToken>,
+    live: Live,
+}
+
+impl ChangesQuery {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut parsed = Self::default();
+        for (name, value) in query::pairs(query) {
+            match name {
+                "prefix" => parsed.prefix = value.into_owned(),
+                "after" => parsed.after = Some(token(&value)?),
+                "live" => {
+                    let allowed = [("long-poll", Live::LongPoll), ("sse", Live::Sse)];
+                    parsed.live = query::choice("live", &value, &allowed)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn token(text: &str) -> Result<ChangeToken, Problem> {
+    ChangeToken::parse(text).ok_or_else(|| {
+        let fix = "send the `changes` token of a listing, or the `after` of an earlier answer";
+        Problem::query("after", &format!("is {text:?}; {fix}"))
+    })
+}
+
+pub(super) async fn changes(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    request: HeaderMap,
+) -> Result<axum::response::Response, Problem> {
+    let query = ChangesQuery::parse(query.as_deref().unwrap_or_default())?;
+    // Subscribed first, then looked at: no change is missed.
+    let newest = app.engine.changes().subscribe();
+    let resumed = headers::single(&request, &headers::LAST_EVENT_ID)?.filter(|id| !id.is_empty());
+    let after = match resumed.filter(|_| query.live == Live::Sse) {
+        Some(id) => token(id)?,
+        None => query.after.unwrap_or_else(|| app.engine.changes().now()),
+    };
+    let mut feed = Feed {
+        app: Arc::clone(&app),
+        newest,
+        prefix: query.prefix,
+        after,
+    };
+    match query.live {
+        Live::No => {}
+        Live::LongPoll => feed.wait().await?,
+        Live::Sse => {
+            feed.look()?;
+            let ticket = app.admit_live_reader()?;
+            return Ok(to_side(event_stream(feed.events(ticket))));
+        }
+    }
+    let page = feed.look()?;
+    Ok(to_side(control::json(&feed.describe(&page).await?)))
+}
+
+/// A reader of the change feed, at a place in it.
+struct Feed {
+    app: Arc<App>,
+    newest: watch::Receiver<u64>,
+    prefix: String,
+    after: ChangeToken,
+}
+
+impl Feed {
+    fn look(&self) -> Result<ChangePage, Problem> {
+        let count_max = self.app.config.limits.max_list_entries;
+        Ok(self
+            .app
+            .engine
+            .changes()
+            .after(self.after, &self.prefix, count_max)?)
+    }
+
+    /// Waits until there is a change with the prefix, or until it is time to answer without.
+    async fn wait(&mut self) -> Result<(), Problem> {
+        let _ticket = self.app.admit_live_reader()?;
+        let mut stopping = self.app.stopping();
+        let timeout = tokio::time::sleep(self.app.config.limits.long_poll_timeout);
+        tokio::pin!(timeout);
+        loop {
+            self.newest.borrow_and_update();
+            let page = self.look()?;
+            if !page.changes.is_empty() {
+                return Ok(());
+            }
+            // What was passed over has another prefix.
+            self.after = page.after;
+            if !page.up_to_date {
+                continue;
+            }
+            tokio::select! {
+                _ = self.newest.changed() => {}
+                () = &mut timeout => return Ok(()),
+                _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+            }
+        }
+    }
+
+    async fn describe(&self, page: &ChangePage) -> Result<Value, Problem> {
+        let mut changes = Vec::with_capacity(page.changes.len());
+        for change in &page.changes {
+            changes.push(self.describe_change(change).await?);
+        }
+        Ok(json!({ "changes": changes, "after": page.after.to_string(), "up_to_date": page.up_to_date }))
+    }
+
+    /// A change with the stream as it is now; without it if it is not there any more.
+    async fn describe_change(&self, change: &Change) -> Result<Value, Problem> {
+        let kind = match change.kind {
+            ChangeKind::Created => "created",
+            ChangeKind::Appended => "appended",
+            ChangeKind::Closed => "closed",
+            ChangeKind::Trimmed => "trimmed",
+            ChangeKind::Deleted => "deleted",
+        };
+        let stream = match change.kind {
+            ChangeKind::Deleted => None,
+            _ => self.app.engine.describe(&change.name, change.id).await?,
+        };
+        Ok(json!({
+            "type": kind,
+            "stream": change.name.as_str(),
+            "id": change.id.to_string(),
+            "content_type": stream.as_ref().map(|stream| stream.content_type.as_str()),
+            "next_offset": stream.as_ref().map(|stream| stream.tail.to_string()),
+            "oldest_offset": stream.as_ref().map(|stream| stream.oldest.to_string()),
+            "closed": stream.as_ref().map(|stream| stream.closed),
+        }))
+    }
+
+    /// One event for each page of changes, whose id resumes behind it. Ends when the feed does not reach back any
+    /// more: the reconnect is then told so.
+    fn events(self, ticket: LiveTicket) -> impl futures_core::Stream<Item = Bytes> + Send {
+        let stopping = stops(&self.app);
+        let pace = Pace::new(&self.app);
+        let reader = EventReader {
+            feed: self,
+            pace,
+            stopping,
+            placed: false,
+            _ticket: ticket,
+        };
+        unfold(reader, |mut reader| async move {
+            let event = reader.next_event().await?;
+            Some((event, reader))
+        })
+    }
+}
+
+struct EventReader {
+    feed: Feed,
+    pace: Pace,
+    stopping: Stopping,
+    /// Whether the client knows yet where it is.
+    placed: bool,
+    _ticket: LiveTicket,
+}
+
+impl EventReader {
+    async fn next_event(&mut self) -> Option<Bytes> {
+        loop {
+            self.feed.newest.borrow_and_update();
+            let page = self.feed.look().ok()?;
+            self.feed.after = page.after;
+            if !page.changes.is_empty() || !std::mem::replace(&mut self.placed, true) {
+                self.placed = true;
+                self.pace.sent();
+                let document = self.feed.describe(&page).await.ok()?;
+                return Some(format!("event: changes\nid: {}\ndata:{document}\n\n", page.after).into());
+            }
+            if !page.up_to_date {
+                continue;
+            }
+            tokio::select! {
+                changed = self.feed.newest.changed() => changed.ok()?,
+                due = self.pace.due() => match due {
+                    Due::KeepAlive => return Some(Bytes::from_static(sse_encoding::KEEP_ALIVE)),
+                    Due::End => return None,
+                },
+                () = self.stopping.as_mut() => return None,
+            }
+        }
+    }
+}

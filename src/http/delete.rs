@@ -1,0 +1,14 @@
+//! DELETE: deletes a stream (PROTOCOL.md §5.4).
+
+use http::StatusCode;
+use tailwater_storage::stream::StreamName;
+
+use super::error::Problem;
+use super::{App, Response, ResponseBody};
+
+pub(super) async fn delete(app: &App, name: &StreamName) -> Result<Response, Problem> {
+    app.engine.delete(name).await?;
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}

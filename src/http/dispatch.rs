@@ -1,0 +1,99 @@
+//! Which operation a request means. Streams come first and on the shortest way; all else goes through a router.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use tailwater_storage::stream::StreamName;
+use tower_service::Service;
+
+use super::app::{CROSS_ORIGIN, NOSNIFF};
+use super::control::Refused;
+use super::error::Problem;
+use super::{App, Response, ResponseBody, append, cors, create, delete, head, headers, read};
+
+const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
+
+/// Answers one request.
+pub(crate) async fn handle(app: Arc<App>, side: axum::Router, request: Request<Incoming>) -> Response {
+    let origin = cors::origin(request.headers());
+    // Pages read answers only if they sent their origin; but a GET may be answered from a cache later.
+    let shown_to_pages = origin.is_some() || request.method() == Method::GET;
+    let answered = match stream_path(&app, request.uri().path()) {
+        Some(path) => match name(&app, path) {
+            Ok(name) => on_stream(&app, name, request).await,
+            Err(problem) => Err(problem),
+        },
+        None => on_side(&app, side, request).await,
+    };
+    let mut response = answered.unwrap_or_else(|problem| {
+        app.metrics.refused(problem.code());
+        problem.into_response()
+    });
+    let answer = response.headers_mut();
+    answer.insert(http::header::X_CONTENT_TYPE_OPTIONS, NOSNIFF.clone());
+    answer.insert(&headers::CROSS_ORIGIN_RESOURCE_POLICY, CROSS_ORIGIN.clone());
+    if shown_to_pages {
+        app.cors.put(origin.as_ref(), answer);
+    }
+    response
+}
+
+/// The part of a path that names a stream; none if it leads elsewhere.
+fn stream_path<'a>(app: &App, path: &'a str) -> Option<&'a str> {
+    let below = path.strip_prefix(app.base())?.strip_prefix('/')?;
+    let reserved = below == "__ds" || below.starts_with("__ds/");
+    (!reserved).then_some(below)
+}
+
+/// The stream that a path below the root names.
+pub(crate) fn name(app: &App, path: &str) -> Result<StreamName, Problem> {
+    let decoded = if path.contains('%') {
+        percent_decode_str(path)
+            .decode_utf8()
+            .map_err(|_not_utf8| Problem::name_not_utf8())?
+    } else {
+        Cow::Borrowed(path)
+    };
+    StreamName::parse(&decoded, app.name_limits).map_err(|refusal| Problem::name(&refusal))
+}
+
+async fn on_stream(
+    app: &Arc<App>,
+    name: StreamName,
+    request: Request<Incoming>,
+) -> Result<Response, Problem> {
+    match *request.method() {
+        Method::POST => append::append(app, &name, request).await,
+        Method::GET => read::read(app, &name, &request).await,
+        Method::HEAD => head::head(app, &name).await,
+        Method::PUT => create::create(app, &name, request).await,
+        Method::DELETE => delete::delete(app, &name).await,
+        Method::OPTIONS => Ok(options()),
+        ref other => Err(Problem::method_not_allowed(other, ALLOWED)),
+    }
+}
+
+fn options() -> Response {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+        .headers_mut()
+        .insert(http::header::ALLOW, http::HeaderValue::from_static(ALLOWED));
+    cors::Cors::put_preflight(response.headers_mut());
+    response
+}
+
+async fn on_side(app: &App, mut side: axum::Router, request: Request<Incoming>) -> Result<Response, Problem> {
+    if request.method() == Method::OPTIONS {
+        return Ok(options());
+    }
+    let request = request.map(axum::body::Body::new);
+    let response = side.call(request).await.unwrap_or_else(|never| match never {});
+    if let Some(Refused(code)) = response.extensions().get() {
+        app.metrics.refused(code);
+    }
+    Ok(response.map(ResponseBody::Side))
+}

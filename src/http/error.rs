@@ -1,0 +1,471 @@
+//! Refusals as problem documents (RFC 9457): the only place that knows status codes of refusals.
+//!
+//! Each has a stable `code` for programs and a `detail` for people that says what to do.
+
+use http::StatusCode;
+use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+use tailwater_storage::engine::{
+    AppendError, ChangesGone, CreateError, DeleteError, EngineError, OpenError, ReadFailure, TrimError,
+};
+use tailwater_storage::stream::producer::ProducerRefusal;
+use tailwater_storage::stream::{
+    AppendRefusal, CreateRefusal, ForkRefusal, NameRefusal, OffsetRefusal, OffsetToken,
+};
+
+use super::{Response, ResponseBody, headers};
+
+/// A refusal, ready to be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Problem(Box<Parts>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Parts {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    facts: Map<String, Value>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self(Box::new(Parts {
+            status,
+            code,
+            detail,
+            headers: Vec::new(),
+            facts: Map::new(),
+        }))
+    }
+
+    fn with(mut self, name: &HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name.clone(), value));
+        self
+    }
+
+    fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Says that another try may help, and when.
+    fn retry_after_secs(self, seconds: u64) -> Self {
+        self.with(&RETRY_AFTER, headers::number(seconds))
+    }
+
+    /// The stable name of the refusal.
+    pub(crate) fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// What it says to people.
+    #[cfg(test)]
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// The answer that carries it.
+    pub(crate) fn into_response(self) -> Response {
+        let parts = *self.0;
+        let mut document = Map::new();
+        document.insert(
+            "type".into(),
+            json!(format!("urn:tailwater:problem:{}", parts.code)),
+        );
+        document.insert(
+            "title".into(),
+            json!(parts.status.canonical_reason().unwrap_or("Refused")),
+        );
+        document.insert("status".into(), json!(parts.status.as_u16()));
+        document.insert("code".into(), json!(parts.code));
+        document.insert("detail".into(), json!(parts.detail));
+        document.extend(parts.facts);
+        let body = Value::Object(document).to_string().into_bytes();
+        let mut response = Response::new(ResponseBody::from(body));
+        *response.status_mut() = parts.status;
+        let to = response.headers_mut();
+        to.insert(
+            http::header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        to.insert(http::header::CACHE_CONTROL, headers::NO_STORE.clone());
+        to.extend(parts.headers.into_iter().map(|(name, value)| (Some(name), value)));
+        response
+    }
+
+    fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    fn busy(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after_secs(1)
+    }
+
+    pub(crate) fn header(name: &HeaderName, what: &str) -> Self {
+        Self::bad_request("invalid_header", format!("The header {name} {what}."))
+            .fact("header", name.as_str())
+    }
+
+    pub(crate) fn query(name: &str, what: &str) -> Self {
+        Self::bad_request("invalid_query", format!("The query parameter `{name}` {what}."))
+            .fact("parameter", name)
+    }
+
+    pub(crate) fn offset(text: &str) -> Self {
+        let fix = "send `-1`, `now`, or an offset exactly as the server gave it in Stream-Next-Offset";
+        Self::bad_request("invalid_offset", format!("{text:?} is no offset; {fix}."))
+    }
+
+    pub(crate) fn json_body(what: &str) -> Self {
+        Self::bad_request("invalid_json", format!("The body {what}."))
+    }
+
+    pub(crate) fn name(refusal: &NameRefusal) -> Self {
+        Self::bad_request("invalid_name", sentence(refusal))
+    }
+
+    pub(crate) fn name_not_utf8() -> Self {
+        Self::bad_request(
+            "invalid_name",
+            "The stream name is not UTF-8 once its %-escapes are decoded; encode it as UTF-8.",
+        )
+    }
+
+    pub(crate) fn missing_content_type() -> Self {
+        let detail = "The body has no Content-Type; send the stream's own, which HEAD tells.";
+        Self::bad_request("missing_content_type", detail)
+    }
+
+    pub(crate) fn empty_body() -> Self {
+        let detail = "The body is empty; send bytes to append, or `Stream-Closed: true` to close the stream.";
+        Self::bad_request("empty_body", detail)
+    }
+
+    pub(crate) fn invalid_fork(detail: &str) -> Self {
+        Self::bad_request("invalid_fork", detail)
+    }
+
+    pub(crate) fn not_found(path: &str, base: &str) -> Self {
+        let detail = format!("There is nothing at {path}; streams are below {base}/.");
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    pub(crate) fn method_not_allowed(method: &http::Method, allowed: &'static str) -> Self {
+        let detail = format!("{method} means nothing here; allowed: {allowed}.");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+            .with(&http::header::ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    pub(crate) fn body_too_large(bytes_max: usize) -> Self {
+        let detail = format!(
+            "The body is larger than {bytes_max} bytes; send it in several appends, or raise limits.max_body_bytes."
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).fact("max_bytes", bytes_max)
+    }
+
+    pub(crate) fn body_timeout(pause_max: Duration) -> Self {
+        let detail = format!(
+            "The body paused for more than {} s; send it without a pause.",
+            pause_max.as_secs()
+        );
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+            .with(&http::header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    pub(crate) fn body_broken(error: &hyper::Error) -> Self {
+        Self::bad_request(
+            "invalid_body",
+            format!("The body could not be received: {error}."),
+        )
+    }
+
+    pub(crate) fn too_many_bytes_in_flight(bytes_max: usize) -> Self {
+        let detail = format!(
+            "Request bodies in flight exceed {bytes_max} bytes; try again shortly, or raise limits.max_in_flight_bytes."
+        );
+        Self::busy("too_many_bytes_in_flight", detail)
+    }
+
+    pub(crate) fn too_many_live_readers(readers_max: usize) -> Self {
+        let detail = format!(
+            "{readers_max} live reads are open; try again shortly, or raise limits.max_live_readers."
+        );
+        Self::busy("too_many_live_readers", detail)
+    }
+
+    pub(crate) fn too_many_connections(connections_max: usize) -> Self {
+        let detail = format!(
+            "{connections_max} connections are open; try again shortly, or raise limits.max_connections."
+        );
+        Self::busy("too_many_connections", detail)
+    }
+
+    pub(crate) fn shutting_down() -> Self {
+        Self::busy(
+            "shutting_down",
+            "The server is stopping; try again on another one, or once it is back.",
+        )
+    }
+
+    pub(crate) fn storage_failed() -> Self {
+        let detail =
+            "The storage has failed and takes no more writes; restart the server once its log tells why.";
+        Self::busy("storage_failed", detail)
+    }
+
+    fn stream_not_found() -> Self {
+        let detail = "There is no such stream; create it with PUT.";
+        Self::new(StatusCode::NOT_FOUND, "stream_not_found", detail)
+    }
+
+    fn stream_gone() -> Self {
+        let detail = "The stream was deleted and is kept only for its forks; use another name.";
+        Self::new(StatusCode::GONE, "stream_gone", detail)
+    }
+
+    fn stream_full(bytes: u64, bytes_max: u64) -> Self {
+        let detail = format!(
+            "The stream would hold {bytes} bytes and may hold {bytes_max}; trim it, begin another one, or raise \
+             limits.max_stream_bytes."
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "stream_full", detail).fact("max_bytes", bytes_max)
+    }
+
+    fn content_type_mismatch(expected: &str) -> Self {
+        let detail = format!("The stream's content type is {expected}; send that as Content-Type.");
+        Self::conflict("content_type_mismatch", detail).fact("expected", expected)
+    }
+
+    fn next_offset(self, tail: OffsetToken) -> Self {
+        self.with(&headers::STREAM_NEXT_OFFSET, headers::token(tail))
+            .fact("next_offset", tail.to_string())
+    }
+}
+
+/// A message from the rules as a sentence.
+fn sentence(message: &impl ToString) -> String {
+    let message = message.to_string();
+    let mut letters = message.chars();
+    let first = letters
+        .next()
+        .map(|letter| letter.to_uppercase().to_string())
+        .unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Full => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "storage_full",
+                "There is no space left; delete or trim streams, or raise limits.max_memory_bytes.",
+            ),
+            EngineError::Backend(_) => Self::storage_failed(),
+        }
+    }
+}
+
+impl From<OpenError> for Problem {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NotFound => Self::stream_not_found(),
+            OpenError::Gone => Self::stream_gone(),
+            OpenError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReadFailure> for Problem {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::Gone => Self::stream_not_found(),
+            ReadFailure::Trimmed { oldest } => OffsetRefusal::Trimmed { oldest }.into(),
+            ReadFailure::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<OffsetRefusal> for Problem {
+    fn from(refusal: OffsetRefusal) -> Self {
+        match refusal {
+            OffsetRefusal::Unknown => {
+                let detail = "The stream never gave out this offset, or was deleted and created anew since; begin \
+                              again from `-1`.";
+                Self::new(StatusCode::GONE, "offset_unknown", detail)
+            }
+            OffsetRefusal::Trimmed { oldest } => {
+                let detail = format!("The stream begins at {oldest} by now; read from there.");
+                Self::new(StatusCode::GONE, "offset_trimmed", detail)
+                    .with(&headers::STREAM_OLDEST_OFFSET, headers::token(oldest))
+                    .fact("oldest_offset", oldest.to_string())
+            }
+        }
+    }
+}
+
+impl From<DeleteError> for Problem {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::NotFound => Self::stream_not_found(),
+            DeleteError::Gone => Self::stream_gone(),
+            DeleteError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<TrimError> for Problem {
+    fn from(error: TrimError) -> Self {
+        match error {
+            TrimError::NotFound => Self::stream_not_found(),
+            TrimError::Gone => Self::stream_gone(),
+            TrimError::Refused(_) => OffsetRefusal::Unknown.into(),
+            TrimError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChangesGone> for Problem {
+    fn from(_: ChangesGone) -> Self {
+        let detail = "The change feed does not reach back to this token; list the streams again and go on with the \
+                      token that the listing gives.";
+        Self::new(StatusCode::GONE, "changes_gone", detail)
+    }
+}
+
+impl From<CreateError> for Problem {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Refused(refusal) => refusal.into(),
+            CreateError::HeldByForks => Self::conflict(
+                "name_held_by_forks",
+                "The name belongs to a deleted stream that still has forks; delete them first or use another name.",
+            ),
+            CreateError::SourceNotFound => Self::new(
+                StatusCode::NOT_FOUND,
+                "source_not_found",
+                "There is no stream at the path in Stream-Forked-From; create it first.",
+            ),
+            CreateError::SourceGone => Self::conflict(
+                "source_gone",
+                "The stream at the path in Stream-Forked-From was deleted; fork from one that exists.",
+            ),
+            CreateError::ForkContentType { expected } => Self::content_type_mismatch(expected.as_str()),
+            CreateError::Fork(refusal) => Self::from(refusal),
+            CreateError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<ForkRefusal> for Problem {
+    fn from(refusal: ForkRefusal) -> Self {
+        match refusal {
+            ForkRefusal::Offset | ForkRefusal::Trimmed | ForkRefusal::SubOffset => {
+                Self::bad_request("invalid_fork", sentence(&refusal))
+            }
+        }
+    }
+}
+
+impl From<CreateRefusal> for Problem {
+    fn from(refusal: CreateRefusal) -> Self {
+        match refusal {
+            CreateRefusal::Conflict { difference } => {
+                let detail = format!(
+                    "A stream of that name exists, but its {difference} differs; use it as it is, or another name."
+                );
+                Self::conflict("stream_exists", detail).fact("difference", difference)
+            }
+            CreateRefusal::Json(refusal) => Self::bad_request("invalid_json", sentence(&refusal)),
+            CreateRefusal::TooLarge { bytes, bytes_max } => Self::stream_full(bytes, bytes_max),
+        }
+    }
+}
+
+impl From<AppendError> for Problem {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::NotFound => Self::stream_not_found(),
+            AppendError::Gone => Self::stream_gone(),
+            AppendError::Refused(refusal) => refusal.into(),
+            AppendError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<AppendRefusal> for Problem {
+    fn from(refusal: AppendRefusal) -> Self {
+        match refusal {
+            AppendRefusal::Empty => Self::empty_body(),
+            AppendRefusal::Closed { tail } => {
+                let detail = "The stream is closed and takes no more appends; begin another one.";
+                Self::conflict("stream_closed", detail)
+                    .with(&headers::STREAM_CLOSED, headers::TRUE.clone())
+                    .next_offset(tail)
+            }
+            AppendRefusal::ContentType { expected } => Self::content_type_mismatch(expected.as_str()),
+            AppendRefusal::Producer(refusal) => refusal.into(),
+            AppendRefusal::TailMismatch { tail } => {
+                let detail = "The tail is not the offset in If-Match; read what is new and decide again.";
+                Self::new(StatusCode::PRECONDITION_FAILED, "tail_mismatch", detail).next_offset(tail)
+            }
+            AppendRefusal::StreamSeq { last } => {
+                let detail =
+                    format!("Stream-Seq must be greater, byte by byte, than the last one, {last:?}.");
+                Self::conflict("stream_seq_regression", detail).fact("last", &*last)
+            }
+            AppendRefusal::Json(refusal) => Self::bad_request("invalid_json", sentence(&refusal)),
+            AppendRefusal::NoMessages => {
+                let detail = "The body is an empty array, which appends nothing; send at least one message.";
+                Self::bad_request("empty_json_array", detail)
+            }
+            AppendRefusal::StreamFull { bytes, bytes_max } => Self::stream_full(bytes, bytes_max),
+        }
+    }
+}
+
+impl From<ProducerRefusal> for Problem {
+    fn from(refusal: ProducerRefusal) -> Self {
+        match refusal {
+            ProducerRefusal::Fenced { current } => {
+                let current = current.get();
+                let detail = format!(
+                    "Epoch {current} of this producer has taken over; stop, or claim it with a greater epoch."
+                );
+                Self::new(StatusCode::FORBIDDEN, "producer_fenced", detail)
+                    .with(&headers::PRODUCER_EPOCH, headers::number(current))
+                    .fact("current_epoch", current)
+            }
+            ProducerRefusal::EpochStart => Self::bad_request(
+                "producer_epoch_start",
+                "A new Producer-Epoch must begin with Producer-Seq 0.",
+            ),
+            ProducerRefusal::Gap { expected, received } => {
+                let (expected, received) = (expected.get(), received.get());
+                let detail = format!(
+                    "Producer-Seq {expected} is next, but {received} came; send the missing ones first."
+                );
+                Self::conflict("producer_seq_gap", detail)
+                    .with(&headers::PRODUCER_EXPECTED_SEQ, headers::number(expected))
+                    .with(&headers::PRODUCER_RECEIVED_SEQ, headers::number(received))
+                    .fact("expected", expected)
+                    .fact("received", received)
+            }
+            ProducerRefusal::TooMany { producers_max } => {
+                let detail = format!(
+                    "The stream already has {producers_max} producers; reuse their ids, or raise \
+                     limits.max_producers_per_stream."
+                );
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "producer_limit", detail)
+                    .fact("max_producers", producers_max)
+            }
+        }
+    }
+}

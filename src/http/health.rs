@@ -1,0 +1,44 @@
+//! `/healthz`, `/readyz` and `/metrics`: for those who run the server. Outside of every limit but that on
+//! connections.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+
+use super::control::to_side;
+use super::error::Problem;
+use super::{App, Response, ResponseBody, headers};
+
+fn plain(text: impl Into<Vec<u8>>, content_type: &'static str) -> axum::response::Response {
+    let mut response = Response::new(ResponseBody::from(text.into()));
+    let to = response.headers_mut();
+    to.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    to.insert(CACHE_CONTROL, headers::NO_STORE.clone());
+    to_side(response)
+}
+
+/// The process is up.
+pub(super) async fn alive() -> axum::response::Response {
+    plain("ok\n", "text/plain; charset=utf-8")
+}
+
+/// The server takes requests and its storage works.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<axum::response::Response, Problem> {
+    if app.is_stopping() {
+        return Err(Problem::shutting_down());
+    }
+    if app.engine.failure().borrow().is_some() {
+        return Err(Problem::storage_failed());
+    }
+    Ok(plain("ready\n", "text/plain; charset=utf-8"))
+}
+
+/// What the server counts, as text for Prometheus.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> axum::response::Response {
+    plain(
+        app.metrics.render(&app),
+        "text/plain; version=0.0.4; charset=utf-8",
+    )
+}

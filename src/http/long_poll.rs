@@ -1,0 +1,51 @@
+//! GET with `live=long-poll`: waits at the tail for one more answer (PROTOCOL.md §5.7).
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::header::HeaderMap;
+use tailwater_storage::stream::StreamName;
+
+use super::error::Problem;
+use super::place::Place;
+use super::query::ReadQuery;
+use super::{App, Response, answer, cursor};
+
+pub(super) async fn long_poll(
+    app: &Arc<App>,
+    name: &StreamName,
+    query: ReadQuery,
+    request: &HeaderMap,
+) -> Result<Response, Problem> {
+    let mut place = Place::find(app, name, query.offset).await?;
+    if place.from == place.view.tail && !place.view.closed {
+        wait(app, &mut place).await?;
+        if place.view.deleted {
+            // Whether the name is free or held by forks is told as to any later reader.
+            app.engine.look(name).await?;
+            return Err(tailwater_storage::engine::OpenError::NotFound.into());
+        }
+    }
+    let cursor = cursor::answer(app.engine.now(), query.cursor, fastrand::u64(..));
+    if place.from == place.view.tail {
+        return Ok(answer::at_tail(&place, StatusCode::NO_CONTENT, Some(cursor)));
+    }
+    answer::answer(app, &place, query.view, request, Some(cursor)).await
+}
+
+/// Waits until there is something to tell, or until it is time to answer without.
+async fn wait(app: &Arc<App>, place: &mut Place) -> Result<(), Problem> {
+    let _ticket = app.admit_live_reader()?;
+    // Subscribed first, then looked at: no change is missed.
+    let mut changes = place.reader.incarnation().subscribe();
+    let from = place.from;
+    let mut stopping = app.stopping();
+    let timeout = app.config.limits.long_poll_timeout;
+    tokio::select! {
+        _ = changes.wait_for(|view| view.tail > from || view.closed || view.deleted) => {}
+        () = tokio::time::sleep(timeout) => {}
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
+    place.view = place.reader.incarnation().view();
+    Ok(())
+}

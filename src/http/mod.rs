@@ -1,0 +1,52 @@
+//! Translates between HTTP and the engine. HTTP types stop here; no rule of a stream stands here.
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `app.rs` | what every request shares: the engine, the configuration, the gauges |
+//! | `dispatch.rs` | which operation a request means |
+//! | `create.rs append.rs delete.rs head.rs` | one operation on a stream each |
+//! | `read.rs long_poll.rs sse.rs` | the three ways to read; `place.rs` where they begin, `answer.rs` what they share |
+//! | `control.rs list.rs changes.rs trim.rs` | the operations below `__ds` |
+//! | `health.rs` | `/healthz`, `/readyz`, `/metrics` |
+//! | `headers.rs query.rs cursor.rs records.rs sse_encoding.rs time.rs` | how things are written in HTTP |
+//! | `caching.rs compression.rs cors.rs` | what answers carry beside the data |
+//! | `request_body.rs response_body.rs` | bodies, with their limits |
+//! | `error.rs` | the only place that knows status codes of refusals |
+
+mod answer;
+mod app;
+mod append;
+mod caching;
+mod changes;
+mod compression;
+mod control;
+mod cors;
+mod create;
+mod cursor;
+mod delete;
+mod dispatch;
+mod error;
+mod head;
+mod headers;
+mod health;
+mod list;
+mod long_poll;
+mod place;
+mod query;
+mod read;
+mod records;
+mod request_body;
+mod response_body;
+mod sse;
+pub mod sse_encoding;
+mod time;
+mod trim;
+
+pub(crate) use app::App;
+pub(crate) use control::router;
+pub(crate) use dispatch::handle;
+pub(crate) use error::Problem;
+pub(crate) use response_body::ResponseBody;
+
+/// An answer of the server.
+pub(crate) type Response = http::Response<ResponseBody>;

@@ -1,0 +1,31 @@
+//! GET: reads a stream from an offset on (PROTOCOL.md §5.6). Live reads go on elsewhere.
+
+use std::sync::Arc;
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use tailwater_storage::stream::{Offset, StreamName};
+
+use super::error::Problem;
+use super::place::Place;
+use super::query::{Live, ReadQuery};
+use super::{App, Response, answer, long_poll, sse};
+
+pub(super) async fn read(
+    app: &Arc<App>,
+    name: &StreamName,
+    request: &Request<Incoming>,
+) -> Result<Response, Problem> {
+    let query = ReadQuery::parse(request.uri().query())?;
+    match query.live {
+        Live::No => {
+            let place = Place::find(app, name, query.offset).await?;
+            if query.offset == Some(Offset::Now) {
+                return Ok(answer::at_tail(&place, StatusCode::OK, None));
+            }
+            answer::answer(app, &place, query.view, request.headers(), None).await
+        }
+        Live::LongPoll => long_poll::long_poll(app, name, query, request.headers()).await,
+        Live::Sse => sse::subscribe(app, name, query, request.headers()).await,
+    }
+}

@@ -1,0 +1,133 @@
+//! Receives request bodies, within the limits on one body and on all of them together.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::app::App;
+use super::error::Problem;
+
+/// A body, and its share of the bytes in flight until the request is answered.
+pub(crate) struct Received<'a> {
+    pub(crate) bytes: Bytes,
+    _share: Share<'a>,
+}
+
+/// Bytes of request bodies that are being received or not answered yet.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(AtomicUsize);
+
+impl InFlight {
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Share<'a> {
+    in_flight: &'a InFlight,
+    taken: usize,
+    bytes_max: usize,
+}
+
+impl Share<'_> {
+    fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
+        let more = bytes.saturating_sub(self.taken);
+        let before = self.in_flight.0.fetch_add(more, Ordering::Relaxed);
+        self.taken += more;
+        if before + more > self.bytes_max {
+            Err(Problem::too_many_bytes_in_flight(self.bytes_max))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.in_flight.0.fetch_sub(self.taken, Ordering::Relaxed);
+    }
+}
+
+/// Receives a whole body.
+pub(crate) async fn receive(app: &App, body: Incoming) -> Result<Received<'_>, Problem> {
+    let bytes_max = app.config.limits.max_body_bytes;
+    let mut share = Share {
+        in_flight: &app.in_flight,
+        taken: 0,
+        bytes_max: app.config.limits.max_in_flight_bytes,
+    };
+    if let Some(announced) = body.size_hint().exact() {
+        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+        if announced > bytes_max {
+            return Err(Problem::body_too_large(bytes_max));
+        }
+        share.grow_to(announced)?;
+    }
+    let bytes = collect(body, bytes_max, app.config.server.body_timeout, &mut share).await?;
+    Ok(Received { bytes, _share: share })
+}
+
+async fn collect(
+    mut body: Incoming,
+    bytes_max: usize,
+    pause_max: Duration,
+    share: &mut Share<'_>,
+) -> Result<Bytes, Problem> {
+    let Some(first) = next_piece(&mut body, pause_max).await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() > bytes_max {
+        return Err(Problem::body_too_large(bytes_max));
+    }
+    if body.is_end_stream() {
+        return Ok(first);
+    }
+    let announced = body.size_hint().exact().unwrap_or(0);
+    let mut whole = BytesMut::with_capacity(first.len() + usize::try_from(announced).unwrap_or(0));
+    whole.extend_from_slice(&first);
+    while let Some(piece) = next_piece(&mut body, pause_max).await? {
+        if whole.len() + piece.len() > bytes_max {
+            return Err(Problem::body_too_large(bytes_max));
+        }
+        share.grow_to(whole.len() + piece.len())?;
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// The next data of a body; none at its end. Trailers are passed over.
+async fn next_piece(body: &mut Incoming, pause_max: Duration) -> Result<Option<Bytes>, Problem> {
+    loop {
+        let frame = within(pause_max, body.frame())
+            .await
+            .ok_or_else(|| Problem::body_timeout(pause_max))?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(Problem::body_broken(&error)),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// Awaits a future for so long; most are done at the first look, before any timer is made.
+async fn within<F: Future + Unpin>(pause_max: Duration, mut future: F) -> Option<F::Output> {
+    let at_once = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(context) {
+            std::task::Poll::Ready(done) => Some(done),
+            std::task::Poll::Pending => None,
+        })
+    });
+    if let Some(done) = at_once.await {
+        return Some(done);
+    }
+    tokio::time::timeout(pause_max, future).await.ok()
+}

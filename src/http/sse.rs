@@ -1,0 +1,362 @@
+//! GET with `live=sse`: stays at the tail and sends events (PROTOCOL.md §5.8), made for a browser's `EventSource`.
+//!
+//! Every data event carries the offset behind it as its id, so a reconnect goes on exactly there. The event that
+//! tells of the close carries an id that ends the reconnects. A subscriber has no queue: it is at a position, and
+//! a frame for it is made when its connection can take one. Subscribers at the same place share one frame.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use tailwater_storage::engine::{ReadFailure, Reader, View};
+use tailwater_storage::stream::{ContentKind, Position, StreamName};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::app::LiveTicket;
+use super::error::Problem;
+use super::place::Place;
+use super::query::{self, ReadQuery};
+use super::sse_encoding::{self, Control, EOF_SUFFIX};
+use super::{App, Response, ResponseBody, cursor, headers, records};
+
+/// Stored bytes in one frame at the most, unless one message is longer.
+const FRAME_BYTES_MAX: u64 = 256 * 1024;
+
+pub(super) async fn subscribe(
+    app: &Arc<App>,
+    name: &StreamName,
+    query: ReadQuery,
+    request: &HeaderMap,
+) -> Result<Response, Problem> {
+    let last_event_id = headers::single(request, &headers::LAST_EVENT_ID)?.filter(|id| !id.is_empty());
+    let (offset, ended) = match last_event_id {
+        None => (query.offset, false),
+        Some(id) => match id.strip_suffix(EOF_SUFFIX) {
+            None => (Some(query::offset(id)?), false),
+            Some(id) => (Some(query::offset(id)?), true),
+        },
+    };
+    let place = Place::find(app, name, offset).await?;
+    if ended && place.view.closed && place.from == place.view.tail {
+        // The client was told of the close; this answer makes an EventSource stop.
+        let mut response = Response::new(ResponseBody::Empty);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+            .headers_mut()
+            .insert(CACHE_CONTROL, headers::NO_STORE.clone());
+        return Ok(response);
+    }
+    let ticket = app.admit_live_reader()?;
+    let is_base64 = place.reader.incarnation().content_type.kind() == ContentKind::Binary
+        && query.view == query::View::Content;
+    let mut response = event_stream(Subscriber::new(app, place, query, ticket).frames());
+    if is_base64 {
+        let base64 = HeaderValue::from_static("base64");
+        response
+            .headers_mut()
+            .insert(&headers::STREAM_SSE_DATA_ENCODING, base64);
+    }
+    Ok(response)
+}
+
+/// An answer that sends events.
+pub(super) fn event_stream(frames: impl futures_core::Stream<Item = Bytes> + Send + 'static) -> Response {
+    let mut response = Response::new(ResponseBody::Live(Box::pin(frames)));
+    let to = response.headers_mut();
+    to.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    to.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    // nginx would otherwise hold events back until its buffer is full.
+    to.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// When an event stream sends a comment, and when it ends so that the client comes again.
+pub(super) struct Pace {
+    timer: Pin<Box<Sleep>>,
+    keep_alive: Duration,
+    last_sent: Instant,
+    ends_at: Instant,
+}
+
+/// What it is time for.
+pub(super) enum Due {
+    KeepAlive,
+    End,
+}
+
+impl Pace {
+    pub(super) fn new(app: &App) -> Self {
+        let now = Instant::now();
+        // Connections that were opened together do not end together.
+        let duration = app.config.http.sse_duration_max;
+        let ends_at = now + duration.mul_f64(0.9 + 0.2 * fastrand::f64());
+        let keep_alive = app.config.http.sse_keep_alive;
+        let timer = Box::pin(sleep_until(ends_at.min(now + keep_alive)));
+        Self {
+            timer,
+            keep_alive,
+            last_sent: now,
+            ends_at,
+        }
+    }
+
+    pub(super) fn sent(&mut self) {
+        self.last_sent = Instant::now();
+    }
+
+    /// Waits until something is due. One timer serves the whole connection; it is set again only when it fires.
+    pub(super) async fn due(&mut self) -> Due {
+        loop {
+            self.timer.as_mut().await;
+            let now = Instant::now();
+            if now >= self.ends_at {
+                return Due::End;
+            }
+            let silent_since = self.last_sent;
+            let is_silent = now >= silent_since + self.keep_alive;
+            let next = if is_silent { now } else { silent_since } + self.keep_alive;
+            self.timer.as_mut().reset(self.ends_at.min(next));
+            if is_silent {
+                self.last_sent = now;
+                return Due::KeepAlive;
+            }
+        }
+    }
+}
+
+/// Ends when the server begins to stop. One wait serves the whole connection.
+pub(super) type Stopping = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+pub(super) fn stops(app: &App) -> Stopping {
+    let mut stopping = app.stopping();
+    Box::pin(async move {
+        // The sender lives as long as the connection, so the wait ends only when the server stops.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    })
+}
+
+/// A frame that subscribers at the same place share.
+#[derive(Clone)]
+struct Frame {
+    events: Bytes,
+    end: Position,
+    /// Whether the frame tells of the close.
+    closed: bool,
+}
+
+/// What a frame is made from: the same key gives the same frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FrameKey {
+    from: Position,
+    tail: Position,
+    closed: bool,
+    cursor: u64,
+    view: query::View,
+}
+
+/// The newest frame of a stream.
+#[derive(Default)]
+struct NewestFrame(Mutex<Option<(FrameKey, Frame)>>);
+
+impl NewestFrame {
+    fn get(&self, key: FrameKey) -> Option<Frame> {
+        let newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        newest
+            .as_ref()
+            .filter(|(known, _)| *known == key)
+            .map(|(_, frame)| frame.clone())
+    }
+
+    fn set(&self, key: FrameKey, frame: &Frame) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((key, frame.clone()));
+    }
+}
+
+struct Subscriber {
+    app: Arc<App>,
+    reader: Reader,
+    changes: watch::Receiver<View>,
+    stopping: Stopping,
+    position: Position,
+    shows: query::View,
+    cursor: Option<u64>,
+    pace: Pace,
+    /// Whether the client knows yet where it is.
+    placed: bool,
+    ended: bool,
+    _ticket: LiveTicket,
+}
+
+enum Wake {
+    Changed,
+    Due(Due),
+    Stopping,
+}
+
+impl Subscriber {
+    fn new(app: &Arc<App>, place: Place, query: ReadQuery, ticket: LiveTicket) -> Self {
+        let mut changes = place.reader.incarnation().subscribe();
+        // The first look counts as a change, so that nothing between the snapshot and now is missed.
+        changes.mark_changed();
+        Self {
+            app: Arc::clone(app),
+            changes,
+            stopping: stops(app),
+            position: place.from,
+            reader: place.reader,
+            shows: query.view,
+            cursor: query.cursor,
+            pace: Pace::new(app),
+            placed: false,
+            ended: false,
+            _ticket: ticket,
+        }
+    }
+
+    fn frames(self) -> impl futures_core::Stream<Item = Bytes> + Send {
+        unfold(self, |mut subscriber| async move {
+            let frame = subscriber.next_frame().await?;
+            Some((frame, subscriber))
+        })
+    }
+
+    /// What to send next; none at the end.
+    async fn next_frame(&mut self) -> Option<Bytes> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            let view = *self.changes.borrow_and_update();
+            if view.deleted {
+                return None;
+            }
+            let frame = match self.frame(&view).await {
+                Ok(frame) => frame,
+                Err(failure) => {
+                    tracing::debug!(%failure, "an event stream ends because its data cannot be read");
+                    return None;
+                }
+            };
+            if let Some(frame) = frame {
+                self.position = frame.end;
+                self.ended = frame.closed;
+                self.pace.sent();
+                self.app.metrics.delivered(frame.events.len());
+                if !std::mem::replace(&mut self.placed, true) {
+                    return Some(with_retry(&frame.events));
+                }
+                return Some(frame.events);
+            }
+            let wake = tokio::select! {
+                biased;
+                changed = self.changes.changed() => match changed {
+                    Ok(()) => Wake::Changed,
+                    Err(_stream_forgotten) => return None,
+                },
+                due = self.pace.due() => Wake::Due(due),
+                () = self.stopping.as_mut() => Wake::Stopping,
+            };
+            match wake {
+                Wake::Changed => {}
+                Wake::Due(Due::KeepAlive) => return Some(Bytes::from_static(sse_encoding::KEEP_ALIVE)),
+                Wake::Due(Due::End) | Wake::Stopping => return None,
+            }
+        }
+    }
+
+    /// The events between the subscriber's position and the tail, as many as one frame holds; none if there is
+    /// nothing to tell.
+    async fn frame(&self, view: &View) -> Result<Option<Frame>, ReadFailure> {
+        let at_tail = self.position >= view.tail;
+        if at_tail && self.placed && !view.closed {
+            return Ok(None);
+        }
+        let cursor = cursor::answer(self.app.engine.now(), self.cursor, 0);
+        let key = FrameKey {
+            from: self.position,
+            tail: view.tail,
+            closed: view.closed,
+            cursor,
+            view: self.shows,
+        };
+        // The first frame tells where the client is though there may be no data; the others are alike for all.
+        let shared = (self.placed || !at_tail).then(|| self.reader.incarnation().attachment::<NewestFrame>());
+        if let Some(frame) = shared.and_then(|newest| newest.get(key)) {
+            return Ok(Some(frame));
+        }
+        let frame = self.encode(view, cursor).await?;
+        if let (Some(newest), Some(frame)) = (shared, &frame) {
+            newest.set(key, frame);
+        }
+        Ok(frame)
+    }
+
+    async fn encode(&self, view: &View, cursor: u64) -> Result<Option<Frame>, ReadFailure> {
+        let mut events = Vec::new();
+        let end = match self.shows {
+            query::View::Content => self.push_content(view, &mut events).await?,
+            query::View::Records => self.push_records(view, &mut events).await?,
+        };
+        let has_data = !events.is_empty();
+        if !has_data && self.placed && !view.closed {
+            return Ok(None);
+        }
+        let closed = view.closed && end == view.tail;
+        let control = Control {
+            next: self.reader.incarnation().token(end),
+            cursor,
+            // What is held back of a character cannot be shown yet, so the client has all there is.
+            up_to_date: end == view.tail || (!has_data && !view.closed),
+            closed,
+            with_id: !has_data,
+        };
+        sse_encoding::push_control(&control, &mut events);
+        Ok(Some(Frame {
+            events: events.into(),
+            end,
+            closed,
+        }))
+    }
+
+    async fn push_content(&self, view: &View, events: &mut Vec<u8>) -> Result<Position, ReadFailure> {
+        let stream = self.reader.incarnation();
+        let kind = stream.content_type.kind();
+        let slices = self.reader.read(self.position, view, FRAME_BYTES_MAX).await?;
+        let is_final = view.closed && slices.end == view.tail;
+        let bytes = slices.into_contiguous();
+        let showable = sse_encoding::showable(kind, &bytes, is_final);
+        let end = self.position.advance(showable as u64).expect("within the stream");
+        if showable > 0 {
+            events.reserve(showable * 4 / 3 + 256);
+            sse_encoding::push_data(kind, &bytes[..showable], stream.token(end), events);
+        }
+        Ok(end)
+    }
+
+    async fn push_records(&self, view: &View, events: &mut Vec<u8>) -> Result<Position, ReadFailure> {
+        let stream = self.reader.incarnation();
+        let mut end = self.position;
+        let mut line = Vec::new();
+        for record in self.reader.records(self.position, view, FRAME_BYTES_MAX).await? {
+            end = record.end;
+            line.clear();
+            records::push(stream, &record, &mut line);
+            sse_encoding::push_line(&line, stream.token(end), events);
+        }
+        Ok(end)
+    }
+}
+
+/// The first frame also tells an `EventSource` to come back soon, not all of them at once.
+fn with_retry(events: &Bytes) -> Bytes {
+    let retry_ms = fastrand::u32(500..1500);
+    let mut first = format!("retry: {retry_ms}\n\n").into_bytes();
+    first.extend_from_slice(events);
+    first.into()
+}

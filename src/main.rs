@@ -1,0 +1,7 @@
+//! The `tailwater` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tailwater::cli::run()
+}

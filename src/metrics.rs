@@ -1,0 +1,262 @@
+//! Every metric's name and meaning, in the Prometheus text format.
+//!
+//! What the engine counts is read from the engine; what only HTTP knows is counted here. Labels are few and
+//! bounded: a refusal's `code` is one of those in `http/error.rs`.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+use std::sync::{Mutex, PoisonError};
+
+use tailwater_storage::stats::{Counter, Histogram};
+
+use crate::http::App;
+
+/// What the server counts beside the engine.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    /// Open connections.
+    pub(crate) connections: std::sync::atomic::AtomicUsize,
+    reads: Counter,
+    read_bytes: Counter,
+    deliveries: Counter,
+    delivery_bytes: Counter,
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Metrics {
+    /// Counts an answer with stored data.
+    pub(crate) fn read(&self, bytes: usize) {
+        self.reads.add(1);
+        self.read_bytes.add(bytes as u64);
+    }
+
+    /// Counts a frame of events handed to a subscriber.
+    pub(crate) fn delivered(&self, bytes: usize) {
+        self.deliveries.add(1);
+        self.delivery_bytes.add(bytes as u64);
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn refused(&self, code: &'static str) {
+        *self
+            .refusals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(code)
+            .or_insert(0) += 1;
+    }
+
+    /// All metrics as text.
+    pub(crate) fn render(&self, app: &App) -> String {
+        let stats = app.engine.stats();
+        let usage = app.engine.usage();
+        let connections = self.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let failed = u8::from(app.engine.failure().borrow().is_some());
+        let mut page = Page::default();
+        page.labelled(
+            "tailwater_build_info",
+            "gauge",
+            "The version that runs.",
+            "version",
+            [(env!("CARGO_PKG_VERSION"), 1)],
+        );
+        page.counter("tailwater_creates_total", "Streams created.", stats.creates.get());
+        page.counter(
+            "tailwater_appends_total",
+            "Appends accepted, closes included.",
+            stats.appends.get(),
+        );
+        page.counter(
+            "tailwater_append_bytes_total",
+            "Bytes added by appends.",
+            stats.append_bytes.get(),
+        );
+        page.counter(
+            "tailwater_append_messages_total",
+            "Messages added by appends.",
+            stats.append_messages.get(),
+        );
+        page.counter(
+            "tailwater_duplicates_total",
+            "Requests answered without an append, because they had been accepted before.",
+            stats.duplicates.get(),
+        );
+        page.counter(
+            "tailwater_deletes_total",
+            "Streams deleted by clients.",
+            stats.deletes.get(),
+        );
+        page.counter(
+            "tailwater_expirations_total",
+            "Streams whose lifetime ended.",
+            stats.expirations.get(),
+        );
+        page.histogram(
+            "tailwater_commit_batch_records",
+            "Records in one commit.",
+            &stats.batch_records,
+            1.0,
+        );
+        page.histogram(
+            "tailwater_commit_seconds",
+            "Duration of one commit.",
+            &stats.commit_micros,
+            1e-6,
+        );
+        page.counter(
+            "tailwater_reads_total",
+            "Catch-up and long-poll answers with data.",
+            self.reads.get(),
+        );
+        page.counter(
+            "tailwater_read_bytes_total",
+            "Bytes in them, before compression.",
+            self.read_bytes.get(),
+        );
+        page.counter(
+            "tailwater_deliveries_total",
+            "Frames of events handed to SSE readers.",
+            self.deliveries.get(),
+        );
+        page.counter(
+            "tailwater_delivery_bytes_total",
+            "Bytes in those frames.",
+            self.delivery_bytes.get(),
+        );
+        let refusals = self
+            .refusals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        page.labelled(
+            "tailwater_refusals_total",
+            "counter",
+            "Requests refused, by code.",
+            "code",
+            refusals,
+        );
+        page.gauge("tailwater_connections", "Open connections.", connections);
+        page.gauge(
+            "tailwater_live_readers",
+            "Long-polls and SSE connections.",
+            app.live_readers(),
+        );
+        page.gauge(
+            "tailwater_in_flight_bytes",
+            "Request bodies that are not answered yet.",
+            app.in_flight.bytes(),
+        );
+        page.gauge("tailwater_streams", "Streams stored.", usage.streams);
+        page.gauge(
+            "tailwater_streams_open",
+            "Streams held ready in memory.",
+            app.engine.open_streams(),
+        );
+        page.counter(
+            "tailwater_stream_loads_total",
+            "Streams loaded from the storage.",
+            stats.loads.get(),
+        );
+        page.counter(
+            "tailwater_stream_evictions_total",
+            "Idle streams put out of memory.",
+            stats.evictions.get(),
+        );
+        page.gauge(
+            "tailwater_stored_bytes",
+            "Bytes stored, index included.",
+            usage.bytes,
+        );
+        if let Some(bytes_max) = usage.bytes_max {
+            page.gauge(
+                "tailwater_stored_bytes_max",
+                "Bytes that may be stored.",
+                bytes_max,
+            );
+        }
+        page.gauge(
+            "tailwater_storage_failed",
+            "1 once the storage has failed.",
+            failed,
+        );
+        page.text
+    }
+}
+
+/// A page in the Prometheus text format.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, meaning: &str) {
+        self.line(format_args!("# HELP {name} {meaning}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn line(&mut self, line: impl Display) {
+        let written = writeln!(self.text, "{line}");
+        debug_assert!(written.is_ok(), "a string can be written to");
+    }
+
+    fn counter(&mut self, name: &str, meaning: &str, value: impl Display) {
+        self.head(name, "counter", meaning);
+        self.line(format_args!("{name} {value}"));
+    }
+
+    fn gauge(&mut self, name: &str, meaning: &str, value: impl Display) {
+        self.head(name, "gauge", meaning);
+        self.line(format_args!("{name} {value}"));
+    }
+
+    /// One sample for each value of one label. The values are names from the code and need no escapes.
+    fn labelled<'a, V: Display>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        meaning: &str,
+        label: &str,
+        samples: impl IntoIterator<Item = (&'a str, V)>,
+    ) {
+        self.head(name, kind, meaning);
+        for (value_of_label, value) in samples {
+            self.line(format_args!("{name}{{{label}=\"{value_of_label}\"}} {value}"));
+        }
+    }
+
+    /// A histogram whose observations times `unit` are in the metric's unit.
+    fn histogram<const N: usize>(&mut self, name: &str, meaning: &str, histogram: &Histogram<N>, unit: f64) {
+        self.head(name, "histogram", meaning);
+        let mut count = 0;
+        for (bound, in_bucket) in histogram.buckets() {
+            count += in_bucket;
+            self.line(format_args!(
+                "{name}_bucket{{le=\"{}\"}} {count}",
+                bound as f64 * unit
+            ));
+        }
+        count += histogram.above();
+        self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {count}"));
+        self.line(format_args!("{name}_sum {}", histogram.sum() as f64 * unit));
+        self.line(format_args!("{name}_count {count}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_counts_up_to_infinity() {
+        let histogram = Histogram::new([1, 10]);
+        [1, 5, 50].into_iter().for_each(|value| histogram.observe(value));
+        let mut page = Page::default();
+        page.histogram("x", "Things.", &histogram, 0.5);
+        assert_eq!(
+            page.text,
+            "# HELP x Things.\n# TYPE x histogram\nx_bucket{le=\"0.5\"} 1\nx_bucket{le=\"5\"} 2\n\
+             x_bucket{le=\"+Inf\"} 3\nx_sum 28\nx_count 3\n"
+        );
+    }
+}

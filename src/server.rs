@@ -1,0 +1,181 @@
+//! Listens, serves connections over HTTP/1.1 and HTTP/2, and stops when it is told to.
+
+mod connection;
+mod startup;
+mod watched;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tailwater_storage::clock::SystemClock;
+use tailwater_storage::engine::SWEEP_INTERVAL_MS;
+use tailwater_storage::{BackendError, Engine, EngineLimits, Memory};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::config::{Config, StorageMode};
+use crate::http::App;
+use crate::metrics::Metrics;
+use crate::shutdown;
+
+/// Why the server could not run, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; {fix}")]
+    Listen {
+        /// The address from the configuration.
+        address: SocketAddr,
+        /// What to do about it.
+        fix: &'static str,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The storage cannot be used.
+    #[error("the storage cannot be used: {0}")]
+    Storage(#[from] BackendError),
+    /// Signals cannot be received.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    /// Requests were cut off because they did not end in time.
+    #[error("{connections} connections did not end within {waited:?} and were cut off")]
+    CutOff {
+        /// How many.
+        connections: usize,
+        /// How long they were waited for.
+        waited: Duration,
+    },
+}
+
+/// Serves until SIGTERM or SIGINT, then lets what is in flight finish.
+///
+/// # Errors
+/// [`ServeError`] if the server cannot start, if its storage fails, or if connections had to be cut off.
+pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
+    let files_max = startup::raise_open_files_limit();
+    let engine = start_engine(&config)?;
+    let metrics = Arc::new(Metrics::default());
+    let listener = listen(config.server.bind_address).await?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| cannot_listen(&config, source))?;
+    let app = Arc::new(App::new(Arc::clone(&config), engine.clone(), metrics));
+    startup::announce(&config, address, files_max);
+
+    let sweeper = tokio::spawn(sweep(engine.clone()));
+    let failure = engine.failure();
+    let (closing, closed) = watch::channel(());
+    let stopped = tokio::select! {
+        stopped = shutdown::signalled() => stopped.map_err(ServeError::Signals),
+        error = storage_failed(failure) => Err(ServeError::Storage(error)),
+        () = accept(&app, listener, closed) => Ok(()),
+    };
+    app.stop();
+    let drained = shutdown::drain(closing, config.server.shutdown_timeout, &app).await;
+    sweeper.abort();
+    // Nothing commits any more: what was accepted is durable once the committers have ended.
+    if tokio::task::spawn_blocking(move || engine.stop()).await.is_err() {
+        tracing::error!("the engine could not be stopped");
+    }
+    stopped.and(drained)
+}
+
+fn start_engine(config: &Config) -> Result<Engine, BackendError> {
+    let backend = match config.storage.mode {
+        StorageMode::Memory => Arc::new(Memory::new(config.limits.max_memory_bytes)),
+    };
+    let limits = EngineLimits {
+        stream_bytes_max: config.limits.max_stream_bytes,
+        producers_max: config.limits.max_producers_per_stream,
+        open_streams_max: config.limits.max_open_streams as u64,
+        changes_max: config.limits.max_changes,
+    };
+    Engine::start(backend, Arc::new(SystemClock), limits)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| {
+        let fix = match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another server has that port; stop it, or choose another one with --bind or \
+                 DS_SERVER__BIND_ADDRESS"
+            }
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address; `127.0.0.1` serves this machine only, `0.0.0.0` all networks"
+            }
+            _ => "see server.bind_address",
+        };
+        ServeError::Listen { address, fix, source }
+    })
+}
+
+fn cannot_listen(config: &Config, source: io::Error) -> ServeError {
+    ServeError::Listen {
+        address: config.server.bind_address,
+        fix: "see server.bind_address",
+        source,
+    }
+}
+
+async fn storage_failed(mut failure: watch::Receiver<Option<BackendError>>) -> BackendError {
+    match failure.wait_for(Option::is_some).await {
+        Ok(failure) => failure.clone().unwrap_or(BackendError::Poisoned),
+        // The engine lives as long as the server, so its end is not waited for.
+        Err(_engine_ended) => std::future::pending().await,
+    }
+}
+
+async fn sweep(engine: Engine) {
+    let mut tick = tokio::time::interval(Duration::from_millis(SWEEP_INTERVAL_MS));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = engine.sweep().await {
+            tracing::error!(%error, "the sweep over expired and idle streams failed");
+        }
+    }
+}
+
+/// Accepts connections for ever. Each holds a clone of `closed` until it ends.
+async fn accept(app: &Arc<App>, listener: TcpListener, closed: watch::Receiver<()>) {
+    let side = crate::http::router(app);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => admit(app, stream, side.clone(), closed.clone()),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot accept connections; if files ran out, raise `ulimit -n`");
+                // Accepting again at once would spin until a descriptor is free.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn admit(app: &Arc<App>, stream: TcpStream, side: axum::Router, closed: watch::Receiver<()>) {
+    let connections_max = app.config.limits.max_connections;
+    let before = app.metrics.connections.fetch_add(1, Ordering::Relaxed);
+    let app = Arc::clone(app);
+    let counted = connection::Counted(Arc::clone(&app));
+    if before >= connections_max {
+        app.metrics.refused("too_many_connections");
+        tokio::spawn(connection::refuse(stream, connections_max, counted));
+        return;
+    }
+    tokio::spawn(async move {
+        connection::serve(app, stream, side, closed).await;
+        drop(counted);
+    });
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}

@@ -1,0 +1,60 @@
+//! What the server says when it starts, and the open-files limit it starts with.
+
+use std::net::SocketAddr;
+
+use crate::config::{Config, CorsOrigins, LogFormat, StorageMode};
+
+/// Descriptors that the server needs beside its connections.
+const OTHER_FILES: u64 = 64;
+
+/// Raises the limit on open files to what the system allows, and answers it.
+pub(super) fn raise_open_files_limit() -> u64 {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files_max) => files_max,
+        Err(error) => {
+            tracing::warn!(%error, "the limit on open files cannot be read");
+            u64::MAX
+        }
+    }
+}
+
+/// What a mode promises of acknowledged data.
+fn promise(mode: StorageMode) -> (&'static str, &'static str) {
+    match mode {
+        StorageMode::Memory => ("memory", "nothing survives a restart"),
+    }
+}
+
+/// Says where the server listens and what it promises: a banner for people, or one line for machines.
+pub(super) fn announce(config: &Config, address: SocketAddr, files_max: u64) {
+    let (mode, promise) = promise(config.storage.mode);
+    let version = env!("CARGO_PKG_VERSION");
+    let base = &config.http.stream_base_path;
+    match config.log.format {
+        LogFormat::Text => {
+            eprintln!("tailwater {version}");
+            eprintln!("  listening on http://{address}{base}");
+            eprintln!("  storage      {mode}: {promise}");
+        }
+        LogFormat::Json => {
+            let address = format!("http://{address}");
+            tracing::info!(version, address, base, storage = mode, promise, "listening");
+        }
+    }
+    warn(config, address, files_max);
+}
+
+fn warn(config: &Config, address: SocketAddr, files_max: u64) {
+    let connections_max = config.limits.max_connections as u64;
+    if files_max < connections_max.saturating_add(OTHER_FILES) {
+        tracing::warn!(
+            "the limit on open files, {files_max}, is below limits.max_connections, {connections_max}: raise it with \
+             `ulimit -n`, or lower DS_LIMITS__MAX_CONNECTIONS"
+        );
+    }
+    if config.http.cors_origins == CorsOrigins::Any && !address.ip().is_loopback() {
+        tracing::warn!(
+            "pages of any origin may use this server: set DS_HTTP__CORS_ORIGINS to the origins of your own pages"
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! Watches what a connection does, so that one timer for each connection serves all its time-outs.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::http::ResponseBody;
+
+/// What a connection has done so far. Requests overlap in HTTP/2, so they are counted.
+pub(super) struct Activity {
+    since: Instant,
+    /// Bytes that came since the last request began.
+    head_bytes: AtomicU64,
+    /// Requests whose answer is not sent yet.
+    requests: AtomicU64,
+    /// When the last request ended, or the connection began, in milliseconds.
+    idle_since_ms: AtomicU64,
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            head_bytes: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            idle_since_ms: AtomicU64::new(0),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A request's head is complete.
+    pub(super) fn begin_request(self: &Arc<Self>) -> Busy {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.head_bytes.store(0, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// Ends when the connection has been idle for too long, or has taken too long to send a request's head.
+    pub(super) async fn watch(self: &Arc<Self>, header_timeout: Duration, idle_timeout: Duration) {
+        // A look this often is late by at most a quarter of the shorter time-out.
+        let look =
+            (header_timeout.min(idle_timeout) / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
+        let millis = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let (header_ms, idle_ms) = (millis(header_timeout), millis(idle_timeout));
+        let mut head_since: Option<u64> = None;
+        loop {
+            tokio::time::sleep(look).await;
+            if self.requests.load(Ordering::Relaxed) > 0 {
+                head_since = None;
+                continue;
+            }
+            let now = self.now_ms();
+            let idle_for = now.saturating_sub(self.idle_since_ms.load(Ordering::Relaxed));
+            if self.head_bytes.load(Ordering::Relaxed) == 0 {
+                head_since = None;
+                if idle_for >= idle_ms {
+                    return;
+                }
+            } else {
+                let began = *head_since.get_or_insert(now);
+                if now - began >= header_ms || idle_for >= idle_ms.max(header_ms) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct Busy(Arc<Activity>);
+
+impl Busy {
+    /// The request stays busy until its body is sent or given up.
+    pub(super) fn with_body(self, body: ResponseBody) -> BusyBody {
+        BusyBody { body, _busy: self }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.idle_since_ms.store(self.0.now_ms(), Ordering::Relaxed);
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer's body, and the request that it answers.
+pub(super) struct BusyBody {
+    body: ResponseBody,
+    _busy: Busy,
+}
+
+impl Body for BusyBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream whose incoming bytes are counted.
+pub(super) struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let more = (buffer.filled().len() - before) as u64;
+        if more > 0 {
+            self.activity.head_bytes.fetch_add(more, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
