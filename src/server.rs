@@ -1,6 +1,7 @@
 //! Listens, serves connections over HTTP/1.1 and HTTP/2, and stops when it is told to.
 
 mod connection;
+mod event_socket;
 mod startup;
 mod watched;
 
@@ -40,20 +41,12 @@ pub enum ServeError {
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
-    /// Requests were cut off because they did not end in time.
-    #[error("{connections} connections did not end within {waited:?} and were cut off")]
-    CutOff {
-        /// How many.
-        connections: usize,
-        /// How long they were waited for.
-        waited: Duration,
-    },
 }
 
 /// Serves until SIGTERM or SIGINT, then lets what is in flight finish.
 ///
 /// # Errors
-/// [`ServeError`] if the server cannot start, if its storage fails, or if connections had to be cut off.
+/// [`ServeError`] if the server cannot start, or if its storage fails.
 pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     let files_max = startup::raise_open_files_limit();
     let engine = start_engine(&config)?;
@@ -74,13 +67,13 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         () = accept(&app, listener, closed) => Ok(()),
     };
     app.stop();
-    let drained = shutdown::drain(closing, config.server.shutdown_timeout, &app).await;
+    shutdown::drain(closing, config.server.shutdown_timeout, &app).await;
     sweeper.abort();
     // Nothing commits any more: what was accepted is durable once the committers have ended.
     if tokio::task::spawn_blocking(move || engine.stop()).await.is_err() {
         tracing::error!("the engine could not be stopped");
     }
-    stopped.and(drained)
+    stopped
 }
 
 fn start_engine(config: &Config) -> Result<Engine, BackendError> {
@@ -166,10 +159,7 @@ fn admit(app: &Arc<App>, stream: TcpStream, side: axum::Router, closed: watch::R
         tokio::spawn(connection::refuse(stream, connections_max, counted));
         return;
     }
-    tokio::spawn(async move {
-        connection::serve(app, stream, side, closed).await;
-        drop(counted);
-    });
+    tokio::spawn(connection::serve(app, stream, side, counted, closed));
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

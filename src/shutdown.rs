@@ -9,7 +9,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::http::App;
-use crate::server::ServeError;
 
 /// Ends when SIGTERM or SIGINT comes.
 pub(crate) async fn signalled() -> io::Result<()> {
@@ -23,17 +22,14 @@ pub(crate) async fn signalled() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until every connection has ended, but not for ever.
-pub(crate) async fn drain(
-    closing: watch::Sender<()>,
-    waited: Duration,
-    app: &Arc<App>,
-) -> Result<(), ServeError> {
-    match tokio::time::timeout(waited, closing.closed()).await {
-        Ok(()) => Ok(()),
-        Err(_elapsed) => {
-            let connections = app.metrics.connections.load(Ordering::Relaxed);
-            Err(ServeError::CutOff { connections, waited })
-        }
+/// Waits until every connection has ended, but not for ever: what is cut off then was never acknowledged.
+pub(crate) async fn drain(closing: watch::Sender<()>, waited: Duration, app: &Arc<App>) {
+    if tokio::time::timeout(waited, closing.closed()).await.is_err() {
+        let connections = app.metrics.connections.load(Ordering::Relaxed);
+        tracing::warn!(
+            connections,
+            ?waited,
+            "connections that did not end in time are cut off"
+        );
     }
 }

@@ -118,6 +118,8 @@ settings! {
         header_timeout: Duration = "server.header_timeout_secs", "10", Seconds { min: 1, max: DAY_SECS };
         /// How long a request's body may pause.
         body_timeout: Duration = "server.body_timeout_secs", "30", Seconds { min: 1, max: DAY_SECS };
+        /// How long a client may take none of an answer's bytes.
+        write_timeout: Duration = "server.write_timeout_secs", "30", Seconds { min: 1, max: DAY_SECS };
         /// An idle keep-alive connection is closed after this.
         idle_timeout: Duration = "server.idle_timeout_secs", "75", Seconds { min: 1, max: DAY_SECS };
     }

@@ -15,7 +15,7 @@ use super::control::{self, to_side};
 use super::error::Problem;
 use super::query::{self, Live};
 use super::sse::{Due, Pace, Stopping, event_stream, stops};
-use super::{App, headers, sse_encoding};
+use super::{App, ResponseBody, headers, sse_encoding};
 
 #[derive(Default)]
 struct ChangesQuery {
@@ -74,7 +74,9 @@ pub(super) async fn changes(
         Live::Sse => {
             feed.look()?;
             let ticket = app.admit_live_reader()?;
-            return Ok(to_side(event_stream(feed.events(ticket))));
+            return Ok(to_side(event_stream(ResponseBody::Live(Box::pin(
+                feed.events(ticket),
+            )))));
         }
     }
     let page = feed.look()?;

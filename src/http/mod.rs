@@ -47,6 +47,7 @@ pub(crate) use control::router;
 pub(crate) use dispatch::handle;
 pub(crate) use error::Problem;
 pub(crate) use response_body::ResponseBody;
+pub(crate) use sse::Subscriber;
 
 /// An answer of the server.
 pub(crate) type Response = http::Response<ResponseBody>;

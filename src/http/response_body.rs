@@ -8,6 +8,8 @@ use bytes::{Buf, Bytes};
 use futures_core::Stream;
 use http_body::{Body, Frame, SizeHint};
 
+use super::sse::Subscriber;
+
 /// The body of an answer.
 #[derive(Default)]
 pub(crate) enum ResponseBody {
@@ -18,6 +20,8 @@ pub(crate) enum ResponseBody {
     Whole(Bytes),
     /// Several pieces, and how many bytes are left in them.
     Pieces(VecDeque<Bytes>, u64),
+    /// A subscription to events. A connection may take it over, or serve it as [`Self::Live`].
+    Subscribed(Box<Subscriber>),
     /// Pieces that are made as they are asked for, without an end that is known.
     Live(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
     /// What the router of the side paths made.
@@ -68,6 +72,12 @@ impl Body for ResponseBody {
                 }
                 None => Poll::Ready(None),
             },
+            Self::Subscribed(_) => {
+                if let Self::Subscribed(subscriber) = std::mem::take(&mut *self) {
+                    *self = Self::Live(Box::pin(subscriber.frames()));
+                }
+                self.poll_frame(context)
+            }
             Self::Live(stream) => stream
                 .as_mut()
                 .poll_next(context)
@@ -81,7 +91,7 @@ impl Body for ResponseBody {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Pieces(pieces, _) => pieces.is_empty(),
-            Self::Live(_) => false,
+            Self::Subscribed(_) | Self::Live(_) => false,
             Self::Side(body) => body.is_end_stream(),
         }
     }
@@ -91,7 +101,7 @@ impl Body for ResponseBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Pieces(_, left) => SizeHint::with_exact(*left),
-            Self::Live(_) => SizeHint::default(),
+            Self::Subscribed(_) | Self::Live(_) => SizeHint::default(),
             Self::Side(body) => body.size_hint(),
         }
     }

@@ -55,7 +55,8 @@ pub(super) async fn subscribe(
     let ticket = app.admit_live_reader()?;
     let is_base64 = place.reader.incarnation().content_type.kind() == ContentKind::Binary
         && query.view == query::View::Content;
-    let mut response = event_stream(Subscriber::new(app, place, query, ticket).frames());
+    let subscriber = Box::new(Subscriber::new(app, place, query, ticket));
+    let mut response = event_stream(ResponseBody::Subscribed(subscriber));
     if is_base64 {
         let base64 = HeaderValue::from_static("base64");
         response
@@ -66,8 +67,8 @@ pub(super) async fn subscribe(
 }
 
 /// An answer that sends events.
-pub(super) fn event_stream(frames: impl futures_core::Stream<Item = Bytes> + Send + 'static) -> Response {
-    let mut response = Response::new(ResponseBody::Live(Box::pin(frames)));
+pub(super) fn event_stream(events: ResponseBody) -> Response {
+    let mut response = Response::new(events);
     let to = response.headers_mut();
     to.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     to.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -131,7 +132,7 @@ impl Pace {
 }
 
 /// Ends when the server begins to stop. One wait serves the whole connection.
-pub(super) type Stopping = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Stopping = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 pub(super) fn stops(app: &App) -> Stopping {
     let mut stopping = app.stopping();
@@ -141,10 +142,45 @@ pub(super) fn stops(app: &App) -> Stopping {
     })
 }
 
+/// Events, framed as one chunk of HTTP/1.1's chunked coding so that sockets can share that too.
+#[derive(Clone)]
+pub(crate) struct Events {
+    chunk: Bytes,
+    from: usize,
+}
+
+impl Events {
+    fn new(events: &[u8]) -> Self {
+        let size = format!("{:x}\r\n", events.len());
+        let mut chunk = Vec::with_capacity(size.len() + events.len() + 2);
+        chunk.extend_from_slice(size.as_bytes());
+        chunk.extend_from_slice(events);
+        chunk.extend_from_slice(b"\r\n");
+        Self {
+            chunk: chunk.into(),
+            from: size.len(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.chunk.len() - self.from - 2
+    }
+
+    /// The events alone.
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.chunk.slice(self.from..self.chunk.len() - 2)
+    }
+
+    /// The events as a chunk.
+    pub(crate) fn chunk(&self) -> &[u8] {
+        &self.chunk
+    }
+}
+
 /// A frame that subscribers at the same place share.
 #[derive(Clone)]
 struct Frame {
-    events: Bytes,
+    events: Events,
     end: Position,
     /// Whether the frame tells of the close.
     closed: bool,
@@ -178,7 +214,8 @@ impl NewestFrame {
     }
 }
 
-struct Subscriber {
+/// A reader that stays: where it is, and how it learns that there is more.
+pub(crate) struct Subscriber {
     app: Arc<App>,
     reader: Reader,
     changes: watch::Receiver<View>,
@@ -219,15 +256,16 @@ impl Subscriber {
         }
     }
 
-    fn frames(self) -> impl futures_core::Stream<Item = Bytes> + Send {
+    /// What it is sent, as a stream for connections that hyper serves to the end.
+    pub(super) fn frames(self: Box<Self>) -> impl futures_core::Stream<Item = Bytes> + Send {
         unfold(self, |mut subscriber| async move {
-            let frame = subscriber.next_frame().await?;
-            Some((frame, subscriber))
+            let events = subscriber.next_events().await?;
+            Some((events.bytes(), subscriber))
         })
     }
 
     /// What to send next; none at the end.
-    async fn next_frame(&mut self) -> Option<Bytes> {
+    pub(crate) async fn next_events(&mut self) -> Option<Events> {
         loop {
             if self.ended {
                 return None;
@@ -264,7 +302,7 @@ impl Subscriber {
             };
             match wake {
                 Wake::Changed => {}
-                Wake::Due(Due::KeepAlive) => return Some(Bytes::from_static(sse_encoding::KEEP_ALIVE)),
+                Wake::Due(Due::KeepAlive) => return Some(Events::new(sse_encoding::KEEP_ALIVE)),
                 Wake::Due(Due::End) | Wake::Stopping => return None,
             }
         }
@@ -318,7 +356,7 @@ impl Subscriber {
         };
         sse_encoding::push_control(&control, &mut events);
         Ok(Some(Frame {
-            events: events.into(),
+            events: Events::new(&events),
             end,
             closed,
         }))
@@ -354,9 +392,9 @@ impl Subscriber {
 }
 
 /// The first frame also tells an `EventSource` to come back soon, not all of them at once.
-fn with_retry(events: &Bytes) -> Bytes {
+fn with_retry(events: &Events) -> Events {
     let retry_ms = fastrand::u32(500..1500);
     let mut first = format!("retry: {retry_ms}\n\n").into_bytes();
-    first.extend_from_slice(events);
-    first.into()
+    first.extend_from_slice(&events.bytes());
+    Events::new(&first)
 }

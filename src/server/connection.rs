@@ -1,22 +1,25 @@
 //! One connection: HTTP/1.1 or HTTP/2, with one watchdog for its head and idle time-outs.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::watched::{Activity, Watched};
-use crate::http::{App, Problem, handle};
+use super::event_socket;
+use super::watched::{Activity, Timeouts, Watched};
+use crate::http::{App, Problem, ResponseBody, handle};
 
 /// How long a refused connection is drained, so that its answer is not lost to a reset.
 const REFUSAL_DRAIN: Duration = Duration::from_secs(1);
@@ -32,91 +35,133 @@ impl Drop for Counted {
     }
 }
 
-/// Serves a connection until it ends, is idle for too long, or the server stops. Holds `closed` until then.
-pub(super) async fn serve(app: Arc<App>, stream: TcpStream, side: axum::Router, closed: watch::Receiver<()>) {
+/// Serves a connection until it ends, keeps the server waiting for too long, or the server stops. Holds `counted`
+/// and `closed` until then.
+pub(super) async fn serve(
+    app: Arc<App>,
+    stream: TcpStream,
+    side: axum::Router,
+    counted: Counted,
+    closed: watch::Receiver<()>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection could not be set to send at once");
     }
-    let activity = Arc::new(Activity::new());
-    let service = service_fn({
-        let (app, activity) = (Arc::clone(&app), Arc::clone(&activity));
-        move |request| {
-            let (app, side, activity) = (Arc::clone(&app), side.clone(), Arc::clone(&activity));
-            async move {
-                let busy = activity.begin_request();
-                let response = handle(app, side, request).await;
-                Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))
-            }
-        }
-    });
-    let limits = Limits::of(&app);
-    let watchdog = activity.watch(limits.header_timeout, limits.idle_timeout);
+    let server = &app.config.server;
+    let timeouts = Timeouts {
+        header: server.header_timeout,
+        idle: server.idle_timeout,
+        write: server.write_timeout,
+    };
     let speaks_http2 = tokio::select! {
         speaks_http2 = begins_with_http2_preface(&stream) => speaks_http2,
-        () = tokio::time::sleep(limits.header_timeout.max(limits.idle_timeout)) => return,
+        () = tokio::time::sleep(timeouts.header.max(timeouts.idle)) => return,
         () = stops(&app) => return,
     };
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     if speaks_http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(HTTP2_STREAMS_MAX)
-            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-            .keep_alive_interval(Some(limits.idle_timeout))
-            .keep_alive_timeout(limits.header_timeout);
-        drive(&app, builder.serve_connection(io, service), watchdog).await;
-    } else {
-        let mut builder = http1::Builder::new();
-        // The watchdog replaces hyper's timer for each request.
-        builder
-            .header_read_timeout(None)
-            .max_header_size(limits.header_bytes_max);
-        drive(&app, builder.serve_connection(io, service), watchdog).await;
+        serve_http2(&app, stream, side, timeouts).await;
+    } else if let Some((stream, response)) = serve_http1(&app, stream, side, timeouts).await {
+        // A task of its own is small: it holds a subscriber and a socket, and nothing of hyper.
+        tokio::spawn(async move {
+            event_socket::serve(&app, stream, response, timeouts.write).await;
+            drop((counted, closed));
+        });
     }
-    drop(closed);
 }
 
-/// The settings that a connection needs.
-struct Limits {
-    header_bytes_max: usize,
-    header_timeout: Duration,
-    idle_timeout: Duration,
-}
-
-impl Limits {
-    fn of(app: &App) -> Self {
-        Self {
-            header_bytes_max: app.config.limits.max_header_bytes,
-            header_timeout: app.config.server.header_timeout,
-            idle_timeout: app.config.server.idle_timeout,
+async fn serve_http2(app: &Arc<App>, stream: TcpStream, side: axum::Router, timeouts: Timeouts) {
+    let activity = Arc::new(Activity::new());
+    let service = service_fn(|request| {
+        let (app, side, busy) = (Arc::clone(app), side.clone(), activity.begin_request());
+        async move {
+            let response = handle(app, side, request).await;
+            Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))
         }
-    }
-}
-
-/// Serves until the connection ends or the watchdog does. When the server stops, what is in flight finishes.
-async fn drive<C: GracefulConnection>(app: &App, connection: C, watchdog: impl Future<Output = ()>)
-where
-    C::Error: std::fmt::Display,
-{
-    let mut connection = pin!(connection);
-    let mut watchdog = pin!(watchdog);
+    });
+    let header_bytes_max = app.config.limits.max_header_bytes;
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(header_bytes_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(timeouts.idle))
+        .keep_alive_timeout(timeouts.header);
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut watchdog = pin!(activity.watch(timeouts));
     let mut stopping = pin!(stops(app));
     let mut is_stopping = false;
-    loop {
-        tokio::select! {
-            served = connection.as_mut() => {
-                if let Err(error) = served {
-                    tracing::debug!(%error, "a connection ended with an error");
-                }
-                return;
-            }
-            () = watchdog.as_mut() => return,
-            () = stopping.as_mut(), if !is_stopping => {
-                is_stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
+    poll_fn(|context| {
+        if let Poll::Ready(served) = connection.as_mut().poll(context) {
+            note_end(served.err());
+            return Poll::Ready(());
         }
+        if !is_stopping && stopping.as_mut().poll(context).is_ready() {
+            is_stopping = true;
+            connection.as_mut().graceful_shutdown();
+            context.waker().wake_by_ref();
+        }
+        watchdog.as_mut().poll(context)
+    })
+    .await;
+}
+
+/// Serves HTTP/1 until the connection ends, or until it is to be taken over by the subscriber in an answer.
+async fn serve_http1(
+    app: &Arc<App>,
+    stream: TcpStream,
+    side: axum::Router,
+    timeouts: Timeouts,
+) -> Option<(TcpStream, Response<ResponseBody>)> {
+    let activity = Arc::new(Activity::new());
+    let service = service_fn(|request: Request<Incoming>| {
+        let (app, side, activity) = (Arc::clone(app), side.clone(), Arc::clone(&activity));
+        async move {
+            let busy = activity.begin_request();
+            let may_take_over = request.version() == Version::HTTP_11;
+            let mut response = handle(app, side, request).await;
+            if may_take_over && matches!(response.body(), ResponseBody::Subscribed(_)) {
+                response = match activity.hand_over(response) {
+                    // The connection is taken from hyper before this is asked again.
+                    Ok(()) => std::future::pending().await,
+                    Err(kept) => kept,
+                };
+            }
+            Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))
+        }
+    });
+    let mut builder = http1::Builder::new();
+    // The watchdog replaces hyper's timer for each request.
+    builder
+        .header_read_timeout(None)
+        .max_header_size(app.config.limits.max_header_bytes);
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let mut connection = builder.serve_connection(io, service);
+    let mut watchdog = pin!(activity.watch(timeouts));
+    let mut stopping = pin!(stops(app));
+    let mut is_stopping = false;
+    let taken_over = poll_fn(|context| {
+        if let Poll::Ready(served) = Pin::new(&mut connection).poll(context) {
+            note_end(served.err());
+            return Poll::Ready(None);
+        }
+        if let Some(response) = activity.taken_over() {
+            return Poll::Ready(Some(response));
+        }
+        if !is_stopping && stopping.as_mut().poll(context).is_ready() {
+            is_stopping = true;
+            Pin::new(&mut connection).graceful_shutdown();
+            context.waker().wake_by_ref();
+        }
+        watchdog.as_mut().poll(context).map(|()| None)
+    })
+    .await;
+    taken_over.map(|response| (connection.into_parts().io.into_inner().into_inner(), response))
+}
+
+fn note_end(error: Option<hyper::Error>) {
+    if let Some(error) = error {
+        tracing::debug!(%error, "a connection ended with an error");
     }
 }
 

@@ -1,12 +1,13 @@
 //! Watches what a connection does, so that one timer for each connection serves all its time-outs.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -21,6 +22,12 @@ pub(super) struct Activity {
     requests: AtomicU64,
     /// When the last request ended, or the connection began, in milliseconds.
     idle_since_ms: AtomicU64,
+    /// Since when the client has taken nothing of an answer, in milliseconds; 0 if it takes what there is.
+    stalled_since_ms: AtomicU64,
+    /// Whether all that was answered so far has been handed to the socket.
+    flushed: AtomicBool,
+    /// An answer that the connection takes over from hyper.
+    handover: Mutex<Option<Response<ResponseBody>>>,
 }
 
 impl Activity {
@@ -30,7 +37,27 @@ impl Activity {
             head_bytes: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             idle_since_ms: AtomicU64::new(0),
+            stalled_since_ms: AtomicU64::new(0),
+            flushed: AtomicBool::new(true),
+            handover: Mutex::new(None),
         }
+    }
+
+    /// Offers an answer to be served past hyper. Gives it back if something may still stand in hyper's buffer.
+    pub(super) fn hand_over(&self, response: Response<ResponseBody>) -> Result<(), Response<ResponseBody>> {
+        if !self.flushed.load(Ordering::Relaxed) {
+            return Err(response);
+        }
+        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(response);
+        Ok(())
+    }
+
+    /// The answer that was handed over.
+    pub(super) fn taken_over(&self) -> Option<Response<ResponseBody>> {
+        self.handover
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn now_ms(&self) -> u64 {
@@ -44,16 +71,22 @@ impl Activity {
         Busy(Arc::clone(self))
     }
 
-    /// Ends when the connection has been idle for too long, or has taken too long to send a request's head.
-    pub(super) async fn watch(self: &Arc<Self>, header_timeout: Duration, idle_timeout: Duration) {
-        // A look this often is late by at most a quarter of the shorter time-out.
-        let look =
-            (header_timeout.min(idle_timeout) / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
+    /// Ends when the connection has been idle for too long, has taken too long to send a request's head, or has
+    /// taken nothing of an answer for too long.
+    pub(super) async fn watch(self: &Arc<Self>, timeouts: Timeouts) {
+        let Timeouts { header, idle, write } = timeouts;
+        // A look this often is late by at most a quarter of the shortest time-out.
+        let look = header.min(idle).min(write) / 4;
+        let look = look.clamp(Duration::from_millis(50), Duration::from_secs(5));
         let millis = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let (header_ms, idle_ms) = (millis(header_timeout), millis(idle_timeout));
+        let (header_ms, idle_ms, write_ms) = (millis(header), millis(idle), millis(write));
         let mut head_since: Option<u64> = None;
         loop {
             tokio::time::sleep(look).await;
+            let stalled_since = self.stalled_since_ms.load(Ordering::Relaxed);
+            if stalled_since > 0 && self.now_ms() - stalled_since >= write_ms {
+                return;
+            }
             if self.requests.load(Ordering::Relaxed) > 0 {
                 head_since = None;
                 continue;
@@ -75,6 +108,17 @@ impl Activity {
     }
 }
 
+/// How long a client may keep the connection waiting.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timeouts {
+    /// With a request's head.
+    pub(super) header: Duration,
+    /// Between requests.
+    pub(super) idle: Duration,
+    /// With taking an answer's next bytes.
+    pub(super) write: Duration,
+}
+
 /// A request that is being answered.
 pub(super) struct Busy(Arc<Activity>);
 
@@ -87,6 +131,7 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.flushed.store(false, Ordering::Relaxed);
         self.0.idle_since_ms.store(self.0.now_ms(), Ordering::Relaxed);
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
@@ -128,6 +173,19 @@ impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
+
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+
+    fn note_write(&self, polled: &Poll<std::io::Result<usize>>) {
+        let stalled_since = &self.activity.stalled_since_ms;
+        if polled.is_ready() {
+            stalled_since.store(0, Ordering::Relaxed);
+        } else if stalled_since.load(Ordering::Relaxed) == 0 {
+            stalled_since.store(self.activity.now_ms().max(1), Ordering::Relaxed);
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -152,7 +210,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note_write(&polled);
+        polled
     }
 
     fn poll_write_vectored(
@@ -160,7 +220,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.note_write(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -168,6 +230,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // hyper flushes the socket only once its own buffer is empty.
+        self.activity.flushed.store(true, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
