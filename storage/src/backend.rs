@@ -76,7 +76,11 @@ pub trait Backend: Send + Sync + 'static {
     /// If the backend cannot be written.
     fn reclaim(&self, id: StreamId) -> Result<(), BackendError>;
 
-    /// Streams whose recorded lifetime is over at `now`, at most `count_max`.
+    /// Streams that are not deleted and whose lifetime would be over if they were loaded at `now`, at most
+    /// `count_max`. A load assumes a use that was not recorded ([`Lifetime::touched_at_load`]), so to be due
+    /// any earlier would load them in vain.
+    ///
+    /// [`Lifetime::touched_at_load`]: tailwater_stream::Lifetime::touched_at_load
     ///
     /// # Errors
     /// If the backend cannot be read.

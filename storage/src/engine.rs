@@ -31,7 +31,7 @@ mod trim;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tailwater_stream::{Limits, Record, StreamId, StreamName, Timestamp};
@@ -53,7 +53,7 @@ use crate::stats::EngineStats;
 use crate::sync::{AtomicU64, Mutex, thread};
 use committer::{Partition, Publisher, Queued};
 use leftovers::{Leftover, Leftovers};
-use pins::Pins;
+use pins::{ForkPin, Pins};
 use registry::Registry;
 use sequencer::{Decision, Entry, Sequencer, Settled, Standing};
 
@@ -123,10 +123,13 @@ struct Shared {
     /// The number of the sweep that is next.
     sweep: AtomicU64,
     failure: tokio_watch::Sender<Option<BackendError>>,
+    /// Whether `failure` tells of one; cheap to look at before every commit.
+    has_failed: AtomicBool,
 }
 
 impl Shared {
     fn fail(&self, error: BackendError) {
+        self.has_failed.store(true, Ordering::Relaxed);
         self.failure.send_modify(|failure| {
             failure.get_or_insert(error);
         });
@@ -161,6 +164,7 @@ impl Engine {
             last_id: AtomicU64::new(backend.last_id().map_or(0, StreamId::get)),
             sweep: AtomicU64::new(1),
             failure: tokio_watch::Sender::new(None),
+            has_failed: AtomicBool::new(false),
             backend,
             clock,
         });
@@ -268,16 +272,19 @@ impl Engine {
         loop {
             let (settled, answer) = {
                 let mut sequencer = entry.sequencer.lock();
-                match decide(&sequencer, self.now()) {
+                let (settled, answer) = match decide(&sequencer, self.now()) {
                     Decision::Look(answer) => return Ok(answer),
-                    Decision::Answer(answer) => match sequencer.wait_until_settled() {
-                        None => return Ok(answer),
-                        Some(settled) => (settled, answer),
-                    },
-                    Decision::Commit(record, answer) => match self.commit(entry, &mut sequencer, record)? {
-                        None => return Ok(answer),
-                        Some(settled) => (settled, answer),
-                    },
+                    Decision::Answer(answer) => (sequencer.wait_until_settled()?, answer),
+                    Decision::Commit(record, answer) => {
+                        (self.commit(entry, &mut sequencer, record, None)?, answer)
+                    }
+                    Decision::CommitFork(record, pin, answer) => {
+                        (self.commit(entry, &mut sequencer, record, Some(pin))?, answer)
+                    }
+                };
+                match settled {
+                    None => return Ok(answer),
+                    Some(settled) => (settled, answer),
                 }
             };
             match settled.await.unwrap_or(Settled::Failed) {
@@ -290,12 +297,13 @@ impl Engine {
     }
 
     /// Commits a record that was decided on the accepted state: at once, or through the committer, and then
-    /// answers what to wait on.
+    /// answers what to wait on. What `pin` holds is held until then.
     fn commit(
         &self,
         entry: &Arc<Entry>,
         sequencer: &mut Sequencer,
         record: Record,
+        pin: Option<Arc<ForkPin>>,
     ) -> Result<Option<oneshot::Receiver<Settled>>, EngineError> {
         if self.shared.nature.commits_inline {
             self.commit_inline(entry, sequencer, &record)?;
@@ -303,13 +311,19 @@ impl Engine {
         }
         let (answer, settled) = oneshot::channel();
         sequencer.accept(&record);
-        sequencer.count_queued();
-        self.shared.partitions[entry.partition].push(Queued {
+        let pushed = self.shared.partitions[entry.partition].push(Queued {
             record,
             entry: Arc::clone(entry),
             generation: sequencer.generation(),
             answer: Some(answer),
+            _pin: pin,
         });
+        if let Err(error) = pushed {
+            sequencer.fail();
+            return Err(error.into());
+        }
+        // The committer cannot settle it before this stream's turn is over.
+        sequencer.count_queued();
         Ok(Some(settled))
     }
 
@@ -320,6 +334,9 @@ impl Engine {
         record: &Record,
     ) -> Result<(), EngineError> {
         let shared = &self.shared;
+        if shared.has_failed.load(Ordering::Relaxed) {
+            return Err(BackendError::Poisoned.into());
+        }
         let started = Instant::now();
         let outcomes = shared
             .backend

@@ -75,8 +75,10 @@ impl Memory {
         if !self.budget.take(cost) {
             return Outcome::Full;
         }
-        for part in &record.parts {
-            self.apply(part);
+        let used: u64 = record.parts.iter().map(|part| self.apply(part)).sum();
+        // A producer that appears twice in the record was counted twice, for it was not known yet.
+        if used < cost {
+            self.budget.give_back(cost - used);
         }
         Outcome::Durable
     }
@@ -103,26 +105,27 @@ impl Memory {
         }
     }
 
-    fn apply(&self, part: &Part) {
+    /// Answers what the part takes of the budget.
+    fn apply(&self, part: &Part) -> u64 {
         match part {
             Part::Stream {
                 transition: Transition::Create(created),
                 ..
             } => self.create(created),
-            Part::Stream { id, transition } => {
-                self.existing(*id).lock().apply(transition);
-            }
+            Part::Stream { id, transition } => self.existing(*id).lock().apply(transition),
             Part::Control(change) => {
-                self.budget
-                    .give_back(self.existing(change.stream).lock().apply_control(change));
+                let freed = self.existing(change.stream).lock().apply_control(change);
+                self.budget.give_back(freed);
+                stored::cost_of_control(change)
             }
         }
     }
 
-    fn create(&self, created: &Created) {
+    fn create(&self, created: &Created) -> u64 {
         let stored = Stored::new(created);
-        if let Some(deadline) = stored.state().lifetime.deadline(created.at) {
-            self.deadlines.lock().insert((deadline, created.id));
+        let cost = stored.cost();
+        if let Some(at) = stored.look_at() {
+            self.deadlines.lock().insert((at, created.id));
         }
         if let Some(source) = &created.source {
             self.forks.lock().entry(source.id).or_default().insert(created.id);
@@ -132,6 +135,7 @@ impl Memory {
             .write()
             .insert(created.id, Arc::new(Mutex::new(stored)));
         self.names.write().insert(created.name.clone(), created.id);
+        cost
     }
 
     /// The oldest position in `storage` that any stream which is not released can still read.
@@ -147,8 +151,16 @@ impl Memory {
             };
             let stored = stored.lock();
             let state = stored.state();
-            let reads_it = state.lineage.spans().iter().any(|span| span.stored_in == storage);
-            if reads_it && !state.deleted {
+            if state.deleted {
+                continue;
+            }
+            let spans = state.lineage.spans();
+            let ends = spans[1..].iter().map(|next| next.from).chain([state.tail]);
+            let mut in_storage = spans
+                .iter()
+                .zip(ends)
+                .filter(|(span, _)| span.stored_in == storage);
+            if reader == storage || in_storage.any(|(_, end)| state.oldest < end) {
                 oldest = oldest.min(state.oldest);
             }
         }
@@ -175,10 +187,12 @@ impl Backend for Memory {
         }
         let mut refused = HashSet::<StreamId, RandomState>::default();
         let outcomes = batch.iter().map(|record| {
-            if record.streams().any(|stream| refused.contains(&stream)) {
-                return Outcome::Full;
-            }
-            let outcome = self.commit_record(record);
+            let follows_a_refused_one = record.streams().any(|stream| refused.contains(&stream));
+            let outcome = if follows_a_refused_one {
+                Outcome::Full
+            } else {
+                self.commit_record(record)
+            };
             if outcome != Outcome::Durable {
                 refused.extend(record.streams());
             }
@@ -232,13 +246,21 @@ impl Backend for Memory {
         let Some(stored) = self.shard(id).write().remove(&id) else {
             return Ok(None);
         };
-        let (cost, name, source) = {
+        let (cost, name, source, look_at) = {
             let stored = stored.lock();
             let state = stored.state();
             assert!(state.deleted, "stream {id} is released but not deleted");
-            (stored.cost(), state.name.clone(), state.source.clone())
+            (
+                stored.cost(),
+                state.name.clone(),
+                state.source.clone(),
+                stored.look_at(),
+            )
         };
         self.budget.give_back(cost);
+        if let Some(at) = look_at {
+            self.deadlines.lock().remove(&(at, id));
+        }
         {
             let mut names = self.names.write();
             if names.get(&name) == Some(&id) {
@@ -274,8 +296,9 @@ impl Backend for Memory {
     }
 
     fn reclaim(&self, id: StreamId) -> Result<(), BackendError> {
-        if let Some(stored) = self.stored(id) {
-            let reachable = self.oldest_reachable(id);
+        let reachable = self.oldest_reachable(id);
+        // Under the lock of the shard, for a release meanwhile would give the same bytes back once more.
+        if let Some(stored) = self.shard(id).read().get(&id) {
             self.budget.give_back(stored.lock().forget_before(reachable));
         }
         Ok(())
@@ -295,19 +318,16 @@ impl Backend for Memory {
                 break;
             };
             let Some(stored) = self.stored(id) else { continue };
-            let stored = stored.lock();
-            let state = stored.state();
-            if state.deleted {
+            let mut stored = stored.lock();
+            if stored.state().deleted {
                 continue;
             }
-            let deadline = state
-                .lifetime
-                .deadline(state.touched_at)
-                .expect("a stream with a lifetime");
+            let deadline = stored.deadline().expect("a stream with a lifetime").max(at);
             if deadline <= now {
-                due.push(state.name.clone());
+                due.push(stored.state().name.clone());
             }
-            again.push((deadline.max(at), id));
+            stored.look_again_at(deadline);
+            again.push((deadline, id));
         }
         self.deadlines.lock().extend(again);
         Ok(due)

@@ -69,10 +69,6 @@ mod chosen {
     pub(crate) struct Condvar(shuttle::sync::Condvar);
 
     impl Condvar {
-        pub(crate) fn new() -> Self {
-            Self(shuttle::sync::Condvar::new())
-        }
-
         pub(crate) fn notify_one(&self) {
             self.0.notify_one();
         }

@@ -235,7 +235,8 @@ impl Changes {
     }
 }
 
-#[cfg(test)]
+// The model checker's locks work only within a model.
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::*;
     use tailwater_stream::{NameLimits, StreamState};

@@ -9,6 +9,7 @@ use tailwater_stream::Record;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
+use super::pins::ForkPin;
 use super::sequencer::{Entry, Settled};
 use crate::backend::{Backend, BackendError, Outcome};
 use crate::sync::{Condvar, Mutex, thread, wait};
@@ -25,6 +26,8 @@ pub(super) struct Queued {
     /// The sequencer's generation in which it was decided.
     pub(super) generation: u64,
     pub(super) answer: Option<oneshot::Sender<Settled>>,
+    /// What a fork in the making holds: until this record is settled, also when its client has gone away.
+    pub(super) _pin: Option<Arc<ForkPin>>,
 }
 
 impl Queued {
@@ -57,12 +60,13 @@ pub(super) struct Partition {
 
 impl Partition {
     /// Queues a record. Call it while the stream is locked: order of acceptance is order in the log.
-    pub(super) fn push(&self, queued: Queued) {
+    ///
+    /// # Errors
+    /// If the partition has failed. The record is not queued then.
+    pub(super) fn push(&self, queued: Queued) -> Result<(), BackendError> {
         let mut queue = self.queue.lock();
         if queue.failed {
-            drop(queue);
-            answer(queued, Settled::Failed);
-            return;
+            return Err(BackendError::Poisoned);
         }
         let was_empty = queue.records.is_empty();
         queue.records.push_back(queued);
@@ -70,6 +74,7 @@ impl Partition {
         if was_empty {
             self.filled.notify_one();
         }
+        Ok(())
     }
 
     /// Lets the committer end once all that is queued is committed.
@@ -155,6 +160,9 @@ impl Committer {
     }
 
     fn commit(&self, batch: Vec<Queued>, finished: &mut Finished) -> Result<(), BackendError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
         let backend = &self.shared.backend;
         let (records, waiters): (Vec<_>, Vec<_>) = batch
             .into_iter()
@@ -175,24 +183,25 @@ impl Committer {
             }
         };
         assert_eq!(outcomes.len(), batch.len(), "the backend answers for each record");
+        let mut failure = Ok(());
         for outcome in outcomes {
             let queued = batch.next().expect("as many as outcomes");
             let settled = match outcome {
                 Outcome::Durable => Settled::Durable,
-                refused => {
-                    // A later record of the same stream was decided on a refused one, unless its state was
-                    // taken back before: then its own generation is already void and it only decides again.
-                    let first = take_back(backend.as_ref(), &queued)?;
-                    if first && refused == Outcome::Full {
-                        Settled::Full
-                    } else {
-                        Settled::DecideAgain
+                // A later record of the same stream was decided on a refused one, unless its state was taken
+                // back before: then its own generation is already void and it only decides again.
+                refused => match take_back(backend.as_ref(), &queued) {
+                    Ok(true) if refused == Outcome::Full => Settled::Full,
+                    Ok(_) => Settled::DecideAgain,
+                    Err(error) => {
+                        failure = Err(error);
+                        Settled::Failed
                     }
-                }
+                },
             };
             finished.push((queued, settled));
         }
-        Ok(())
+        failure
     }
 
     fn publish(&self, finished: Finished) {
@@ -237,7 +246,7 @@ pub(super) fn publish(shared: &Shared, finished: Finished) {
                 sequencer.show(&queued.record, &shared.changes, &shared.stats, &shared.leftovers);
             }
             if settled == Settled::Failed {
-                sequencer.answer_waiting(Settled::Failed);
+                sequencer.fail();
             }
             sequencer.settle();
         }
@@ -245,8 +254,11 @@ pub(super) fn publish(shared: &Shared, finished: Finished) {
     }
 }
 
-fn answer(queued: Queued, settled: Settled) {
-    if let Some(waiter) = queued.answer {
+fn answer(mut queued: Queued, settled: Settled) {
+    let waiter = queued.answer.take();
+    // Whoever is answered finds the stream and the fork's source unpinned.
+    drop(queued);
+    if let Some(waiter) = waiter {
         // Whoever waited may have gone away.
         let _ = waiter.send(settled);
     }

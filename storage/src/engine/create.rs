@@ -1,5 +1,7 @@
 //! Creates a stream, anew or as a fork of another one.
 
+use std::sync::Arc;
+
 use tailwater_stream::{
     ContentType, CreateCommand, CreateDecision, CreateRefusal, CreateRequest, Created as CreatedTransition,
     EncodedBody, ForkPoint, ForkRefusal, ForkRequest, ForkSource, Lifetime, Lineage, OffsetToken, Position,
@@ -7,7 +9,7 @@ use tailwater_stream::{
 };
 
 use super::pins::ForkPin;
-use super::sequencer::{Decision, Standing};
+use super::sequencer::{Decision, Entry, Standing};
 use super::{Engine, EngineError, Reader, View};
 use crate::engine::reader::ReadFailure;
 
@@ -72,13 +74,14 @@ struct Origin {
     oldest: Position,
     messages: u64,
     /// Held until the fork is durable or refused.
-    _pin: Option<ForkPin>,
+    pin: Option<Arc<ForkPin>>,
 }
 
 enum Step {
     Done(Result<Created, CreateRefusal>),
     /// There is none yet: find out what it begins with.
     Prepare,
+    Expired,
     /// The name is a deleted stream's.
     Deleted(StreamId),
 }
@@ -99,12 +102,19 @@ impl Engine {
 
     async fn try_create(&self, name: &StreamName, command: &CreateCommand) -> Result<Created, CreateError> {
         let entry = self.open(name).await?;
+        let created = self.create_in(&entry, command).await;
+        if created.is_err() {
+            self.shared.registry.unpin_vacant(&entry);
+        }
+        created
+    }
+
+    async fn create_in(&self, entry: &Arc<Entry>, command: &CreateCommand) -> Result<Created, CreateError> {
         let mut origin: Option<(Origin, EncodedBody)> = None;
         let mut free_of: Option<StreamId> = None;
         loop {
             let step = self
-                .sequence(&entry, |sequencer, now| {
-                    let mut record = Record::default();
+                .sequence(entry, |sequencer, now| {
                     match sequencer.standing(now) {
                         Standing::Alive(state) => {
                             let again = state.create_again(command);
@@ -113,22 +123,18 @@ impl Engine {
                                 describe(state, false)
                             })));
                         }
+                        // The name is free only once the deletion is durable: before that it may be refused
+                        // in the very batch that would use the name again.
                         Standing::Deleted(id) if free_of != Some(id) => {
-                            return Decision::Look(Step::Deleted(id));
+                            return Decision::Answer(Step::Deleted(id));
                         }
-                        Standing::Expired => {
-                            let id = sequencer.accepted().expect("an expired stream").id;
-                            if free_of != Some(id) {
-                                return Decision::Look(Step::Deleted(id));
-                            }
-                            record.push(id, Transition::Delete { at: now });
-                        }
+                        Standing::Expired => return Decision::Look(Step::Expired),
                         Standing::Deleted(_) | Standing::Missing => {}
                     }
                     let Some((origin, body)) = &origin else {
                         return Decision::Look(Step::Prepare);
                     };
-                    self.begin(name, command, origin, body, now, record)
+                    self.begin(&entry.name, command, origin, body, now)
                 })
                 .await?;
             match step {
@@ -141,6 +147,7 @@ impl Engine {
                     let body = EncodedBody::new(begins.content_type.kind(), &command.body);
                     origin = Some((begins, body));
                 }
+                Step::Expired => self.expire(entry).await?,
                 Step::Deleted(id) if self.is_held_by_forks(id).await? => {
                     return Err(CreateError::HeldByForks);
                 }
@@ -149,7 +156,7 @@ impl Engine {
         }
     }
 
-    /// Completes a record with the beginning of a stream and its first content.
+    /// Decides the beginning of a stream and its first content.
     fn begin(
         &self,
         name: &StreamName,
@@ -157,7 +164,6 @@ impl Engine {
         origin: &Origin,
         body: &EncodedBody,
         now: Timestamp,
-        mut record: Record,
     ) -> Decision<Step> {
         let id = self.next_id();
         let lineage = match (&origin.lineage, &origin.source) {
@@ -177,7 +183,7 @@ impl Engine {
             at: now,
         };
         let mut state = StreamState::created(&created);
-        record.push(id, Transition::Create(Box::new(created)));
+        let mut record = Record::of(id, Transition::Create(Box::new(created)));
         match state.first_append(command, body, now, self.shared.limits.of_stream()) {
             Err(refusal) => return Decision::Answer(Step::Done(Err(refusal))),
             Ok(None) => {}
@@ -187,7 +193,11 @@ impl Engine {
                 record.push(id, append);
             }
         }
-        Decision::Commit(record, Step::Done(Ok(describe(&state, true))))
+        let answer = Step::Done(Ok(describe(&state, true)));
+        match &origin.pin {
+            Some(pin) => Decision::CommitFork(record, Arc::clone(pin), answer),
+            None => Decision::Commit(record, answer),
+        }
     }
 
     async fn origin(&self, command: &CreateCommand) -> Result<Origin, CreateError> {
@@ -200,7 +210,7 @@ impl Engine {
                 source: None,
                 oldest: Position::ZERO,
                 messages: 0,
-                _pin: None,
+                pin: None,
             }),
         }
     }
@@ -235,7 +245,7 @@ impl Engine {
             }),
             oldest: view.oldest,
             messages: point.messages,
-            _pin: Some(pin),
+            pin: Some(Arc::new(pin)),
         })
     }
 
@@ -248,12 +258,14 @@ impl Engine {
                     Standing::Missing => Decision::Answer(Source::Missing),
                     Standing::Deleted(id) => Decision::Answer(Source::Deleted(id)),
                     Standing::Expired => Decision::Look(Source::Expired),
-                    Standing::Alive(state) => {
-                        Decision::Answer(Source::Pinned(self.shared.pins.pin(state.id, &state.lineage)))
-                    }
+                    Standing::Alive(state) => match self.shared.pins.pin(state.id, &state.lineage) {
+                        Some(pin) => Decision::Answer(Source::Pinned(pin)),
+                        None => Decision::Look(Source::Busy),
+                    },
                 })
                 .await?;
             match found {
+                Source::Busy => self.shared.pins.reclaimed().await,
                 Source::Expired => self.expire(&entry).await?,
                 Source::Missing => {
                     self.shared.registry.unpin_vacant(&entry);
@@ -278,6 +290,8 @@ impl Engine {
 }
 
 enum Source {
+    /// Bytes are being reclaimed.
+    Busy,
     Missing,
     Deleted(StreamId),
     Expired,

@@ -1,5 +1,7 @@
 //! What deletes and trims leave behind: bytes that go once nobody refers to them any more.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 use tailwater_stream::StreamId;
 
@@ -25,51 +27,76 @@ impl Leftovers {
         self.0.lock().push(leftover);
     }
 
-    fn take(&self) -> Vec<Leftover> {
-        std::mem::take(&mut *self.0.lock())
+    fn take(&self) -> Taken<'_> {
+        Taken {
+            left: std::mem::take(&mut *self.0.lock()),
+            leftovers: self,
+        }
+    }
+}
+
+/// Leftovers that somebody clears. Those that are left are noted again, also when that somebody goes away.
+struct Taken<'a> {
+    left: Vec<Leftover>,
+    leftovers: &'a Leftovers,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.left.is_empty() {
+            self.leftovers.0.lock().append(&mut self.left);
+        }
     }
 }
 
 impl Engine {
     /// Gives back what nobody refers to any more. What a fork in the making refers to waits for the next call.
     pub(super) async fn clear_leftovers(&self) -> Result<(), EngineError> {
-        for leftover in self.shared.leftovers.take() {
+        let mut taken = self.shared.leftovers.take();
+        while let Some(leftover) = taken.left.last().cloned() {
             match leftover {
                 Leftover::Deleted(id) => self.release(id).await?,
                 Leftover::Trimmed(storages) => self.reclaim(storages).await?,
             }
+            taken.left.pop();
         }
         Ok(())
     }
 
     /// Releases a deleted stream that has no forks, and then its source if it was waiting for that.
     async fn release(&self, id: StreamId) -> Result<(), EngineError> {
-        let mut next = Some(id);
-        while let Some(id) = next {
-            // The pin is looked at first: once it is gone, the fork is durable and seen, or refused.
-            if self.shared.pins.is_pinned(id) {
-                self.shared.leftovers.note(Leftover::Deleted(id));
-                return Ok(());
+        let shared = Arc::clone(&self.shared);
+        // One question for all of it: it is not given up halfway when whoever asks goes away.
+        self.ask(move |backend| {
+            let mut next = Some(id);
+            while let Some(id) = next {
+                // The pin is looked at first: once it is gone, the fork is durable and seen, or refused.
+                if shared.pins.is_pinned(id) {
+                    shared.leftovers.note(Leftover::Deleted(id));
+                    return Ok(());
+                }
+                next = if backend.has_forks(id)? {
+                    None
+                } else {
+                    backend.release(id)?
+                };
             }
-            next = self
-                .ask(move |backend| {
-                    if backend.has_forks(id)? {
-                        Ok(None)
-                    } else {
-                        backend.release(id)
-                    }
-                })
-                .await?;
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
 
     async fn reclaim(&self, storages: SmallVec<[StreamId; 2]>) -> Result<(), EngineError> {
+        let no_new_pins = self.shared.pins.reclaim().await;
         if storages.iter().any(|id| self.shared.pins.is_pinned(*id)) {
             self.shared.leftovers.note(Leftover::Trimmed(storages));
             return Ok(());
         }
-        self.ask(move |backend| storages.iter().try_for_each(|id| backend.reclaim(*id)))
-            .await
+        self.ask(move |backend| {
+            // Held by the work itself, which goes on when whoever asks goes away.
+            let _no_new_pins = no_new_pins;
+            storages.iter().try_for_each(|id| backend.reclaim(*id))
+        })
+        .await
     }
 }

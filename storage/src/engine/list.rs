@@ -104,6 +104,8 @@ impl Engine {
     fn is_over(&self, state: &StreamState, now: Timestamp) -> bool {
         let recorded = state.lifetime.touched_at_load(state.touched_at);
         let open = self.shared.registry.peek(&state.name);
+        // One that is just being loaded does not know yet when it was used.
+        let open = open.filter(|entry| entry.loaded.initialized());
         let used_at = open.map(|entry| entry.sequencer.lock().used_at());
         state.lifetime.is_over(used_at.unwrap_or(recorded), now)
     }

@@ -6,13 +6,19 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use tailwater_stream::{Lineage, StreamId};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use crate::sync::Mutex;
 
 type Counts = HashMap<StreamId, usize, RandomState>;
 
 #[derive(Default)]
-pub(super) struct Pins(Arc<Mutex<Counts>>);
+pub(super) struct Pins {
+    counts: Arc<Mutex<Counts>>,
+    /// Written while bytes are reclaimed, read while a pin is made: a fork that is begun meanwhile may still
+    /// see an oldest position from before the trim that a reclaim already goes by.
+    reclaiming: Arc<RwLock<()>>,
+}
 
 /// Holds the storages that a fork in the making will read from.
 pub(super) struct ForkPin {
@@ -21,25 +27,37 @@ pub(super) struct ForkPin {
 }
 
 impl Pins {
-    /// Pins a stream and all that it inherits from. Call it while the stream is locked and not deleted.
-    pub(super) fn pin(&self, id: StreamId, lineage: &Lineage) -> ForkPin {
+    /// Pins a stream and all that it inherits from; none while bytes are reclaimed. Call it while the stream is
+    /// locked and not deleted.
+    pub(super) fn pin(&self, id: StreamId, lineage: &Lineage) -> Option<ForkPin> {
+        let _not_reclaiming = self.reclaiming.try_read().ok()?;
         let storages = lineage.spans().iter().map(|span| span.stored_in);
         let mut ids: SmallVec<[StreamId; 2]> = storages.chain([id]).collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut counts = self.0.lock();
+        let mut counts = self.counts.lock();
         for id in &ids {
             *counts.entry(*id).or_insert(0) += 1;
         }
         drop(counts);
-        ForkPin {
-            counts: Arc::clone(&self.0),
+        Some(ForkPin {
+            counts: Arc::clone(&self.counts),
             ids,
-        }
+        })
     }
 
     pub(super) fn is_pinned(&self, id: StreamId) -> bool {
-        self.0.lock().contains_key(&id)
+        self.counts.lock().contains_key(&id)
+    }
+
+    /// While this is held no pin is made.
+    pub(super) async fn reclaim(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.reclaiming).write_owned().await
+    }
+
+    /// Waits until pins can be made again.
+    pub(super) async fn reclaimed(&self) {
+        drop(self.reclaiming.read().await);
     }
 }
 

@@ -144,7 +144,7 @@ impl Engine {
         }
         if sequencer.mark_used(now) {
             let touch = Record::of(id, Transition::Touch { at: now });
-            if let Err(error) = self.commit(entry, sequencer, touch) {
+            if let Err(error) = self.commit(entry, sequencer, touch, None) {
                 tracing::warn!(stream = %entry.name, %error, "a use of the stream could not be recorded");
             }
         }
@@ -201,6 +201,10 @@ impl Reader {
             let bytes_left = bytes_max - slices.end.since(from);
             let (request, span_end) = self.request(slices.end, view.tail, bytes_left);
             let more = self.ask(request, Backend::read).await?;
+            // The first message of a further storage may be longer than what is left.
+            if !slices.is_empty() && more.end.since(from) > bytes_max {
+                break;
+            }
             let stopped_early = more.end < span_end;
             slices.pieces.extend(more.pieces);
             slices.end = more.end;
@@ -282,7 +286,13 @@ impl Reader {
         if last_byte < view.oldest {
             // The append before the oldest position may be gone; the one behind it knows its own number.
             let next = self.append_at(position, view).await?;
-            return Ok(next.map_or(view.messages, |append| append.first_message));
+            return Ok(next.map_or(view.messages, |append| {
+                if append.start < position {
+                    append.messages_before(position)
+                } else {
+                    append.first_message
+                }
+            }));
         }
         let append = self.append_at(last_byte, view).await?;
         Ok(append.map_or(view.messages, |append| append.messages_before(position)))

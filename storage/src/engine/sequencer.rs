@@ -9,7 +9,9 @@ use tokio::sync::{OnceCell, oneshot};
 
 use super::changes::Changes;
 use super::leftovers::{Leftover, Leftovers};
+use super::pins::ForkPin;
 use super::watch::Incarnation;
+use crate::backend::BackendError;
 use crate::stats::EngineStats;
 use crate::sync::{AtomicU64, Mutex};
 
@@ -65,6 +67,8 @@ pub(super) enum Decision<T> {
     Answer(T),
     /// Commit this, and say that once it is durable.
     Commit(Record, T),
+    /// Likewise, and hold the fork's source until then.
+    CommitFork(Record, Arc<ForkPin>, T),
 }
 
 /// What became of something that waited for the committer.
@@ -99,6 +103,8 @@ pub(super) struct Sequencer {
     settled: u64,
     /// Grows when accepted state is taken back; records of an older generation are void.
     generation: u64,
+    /// Whether it is unknown what became of something that was accepted: then nothing more can be answered.
+    failed: bool,
     waiting: Vec<Waiting>,
 }
 
@@ -186,16 +192,22 @@ impl Sequencer {
     }
 
     /// Something to wait on until all that is accepted now is durable; none if it is.
-    pub(super) fn wait_until_settled(&mut self) -> Option<oneshot::Receiver<Settled>> {
+    ///
+    /// # Errors
+    /// If that is not known, because the storage has failed.
+    pub(super) fn wait_until_settled(&mut self) -> Result<Option<oneshot::Receiver<Settled>>, BackendError> {
+        if self.failed {
+            return Err(BackendError::Poisoned);
+        }
         if self.queued == self.settled {
-            return None;
+            return Ok(None);
         }
         let (sender, receiver) = oneshot::channel();
         self.waiting.push(Waiting {
             number: self.queued,
             sender,
         });
-        Some(receiver)
+        Ok(Some(receiver))
     }
 
     /// Shows a record that has become durable to readers and to the change feed.
@@ -249,8 +261,14 @@ impl Sequencer {
         self.answer_waiting(Settled::DecideAgain);
     }
 
+    /// Gives up: the storage has failed, and what is accepted may or may not be there.
+    pub(super) fn fail(&mut self) {
+        self.failed = true;
+        self.answer_waiting(Settled::Failed);
+    }
+
     /// Answers all who wait.
-    pub(super) fn answer_waiting(&mut self, settled: Settled) {
+    fn answer_waiting(&mut self, settled: Settled) {
         for waiting in self.waiting.drain(..) {
             let _ = waiting.sender.send(settled);
         }
@@ -258,16 +276,23 @@ impl Sequencer {
 }
 
 fn note_leftover(incarnation: &Incarnation, transition: &Transition, leftovers: &Leftovers) {
+    let spans = incarnation.lineage.spans();
     match transition {
-        Transition::Delete { .. } => leftovers.note(Leftover::Deleted(incarnation.id)),
+        Transition::Delete { .. } => {
+            leftovers.note(Leftover::Deleted(incarnation.id));
+            // What its ancestors have trimmed may have been kept for it alone.
+            if let [inherited @ .., _] = spans
+                && !inherited.is_empty()
+            {
+                leftovers.note(Leftover::Trimmed(
+                    inherited.iter().map(|span| span.stored_in).collect(),
+                ));
+            }
+        }
         Transition::Trim { .. } => {
-            let storages = incarnation
-                .lineage
-                .spans()
-                .iter()
-                .map(|span| span.stored_in)
-                .collect();
-            leftovers.note(Leftover::Trimmed(storages));
+            leftovers.note(Leftover::Trimmed(
+                spans.iter().map(|span| span.stored_in).collect(),
+            ));
         }
         Transition::Create(_) | Transition::Append(_) | Transition::Touch { .. } => {}
     }

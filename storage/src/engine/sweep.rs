@@ -32,13 +32,15 @@ impl Engine {
         loop {
             let due = self.ask(move |backend| backend.due(now, DUE_MAX)).await?;
             let count = due.len();
+            let expirations = self.shared.stats.expirations.get();
             for name in due {
                 let entry = self.open(&name).await?;
                 self.expire(&entry).await?;
                 self.record_use(&entry)?;
                 self.shared.registry.unpin_vacant(&entry);
             }
-            if count < DUE_MAX {
+            // The same ones would come again if none of them has ended.
+            if count < DUE_MAX || self.shared.stats.expirations.get() == expirations {
                 return Ok(());
             }
         }
@@ -53,7 +55,7 @@ impl Engine {
         if at > state.touched_at {
             let touch = tailwater_stream::Transition::Touch { at };
             let record = tailwater_stream::Record::of(state.id, touch);
-            self.commit(entry, &mut sequencer, record)?;
+            self.commit(entry, &mut sequencer, record, None)?;
         }
         Ok(())
     }

@@ -22,14 +22,10 @@ impl Budget {
         if bytes == 0 {
             return true;
         }
-        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before
-            .checked_add(bytes)
-            .is_some_and(|after| after <= self.bytes_max);
-        if !fits {
-            self.give_back(bytes);
-        }
-        fits
+        let with = |taken: u64| taken.checked_add(bytes).filter(|with| *with <= self.bytes_max);
+        self.taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, with)
+            .is_ok()
     }
 
     pub(super) fn give_back(&self, bytes: u64) {

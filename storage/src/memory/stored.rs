@@ -73,6 +73,8 @@ pub(super) struct Stored {
     index_start: u64,
     index: VecDeque<Indexed>,
     controls: BTreeMap<Bytes, Bytes>,
+    /// When its lifetime is to be looked at; never behind its deadline.
+    look_at: Option<Timestamp>,
     /// What all of it takes of the budget.
     cost: u64,
 }
@@ -82,6 +84,7 @@ impl Stored {
         let state = StreamState::created(created);
         let start = state.tail.get();
         Self {
+            look_at: deadline(&state),
             state,
             chunks: Chunks::starting_at(start),
             index_start: start,
@@ -99,18 +102,32 @@ impl Stored {
         self.cost
     }
 
+    /// When a load would find its lifetime over; none if it does not end.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        deadline(&self.state)
+    }
+
+    pub(super) fn look_at(&self) -> Option<Timestamp> {
+        self.look_at
+    }
+
+    pub(super) fn look_again_at(&mut self, at: Timestamp) {
+        self.look_at = Some(at);
+    }
+
     pub(super) fn knows_producer(&self, id: &ProducerId) -> bool {
         self.state.producers.get(id).is_some()
     }
 
-    /// Applies a committed transition whose cost has been taken from the budget.
-    pub(super) fn apply(&mut self, transition: &Transition) {
+    /// Applies a committed transition whose cost has been taken from the budget; answers that cost.
+    pub(super) fn apply(&mut self, transition: &Transition) -> u64 {
+        let mut cost = 0;
         if let Transition::Append(append) = transition {
             let known = append
                 .producer
                 .as_ref()
                 .is_some_and(|mark| self.knows_producer(&mark.id));
-            self.cost += cost_of_append(append, known);
+            cost = cost_of_append(append, known);
             if !append.payload.is_empty() {
                 self.chunks.append(&append.payload);
                 self.index.push_back(Indexed {
@@ -122,6 +139,8 @@ impl Stored {
             }
         }
         self.state.apply(transition);
+        self.cost += cost;
+        cost
     }
 
     /// Applies a change whose cost has been taken from the budget; answers what it gives back.
@@ -251,6 +270,12 @@ impl Stored {
         self.cost -= freed;
         freed
     }
+}
+
+/// A use may have gone unrecorded, so the end is the one that a load assumes.
+fn deadline(state: &StreamState) -> Option<Timestamp> {
+    let used_at = state.lifetime.touched_at_load(state.touched_at);
+    state.lifetime.deadline(used_at)
 }
 
 fn position(number: u64) -> Position {

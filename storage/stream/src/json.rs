@@ -160,12 +160,12 @@ mod tests {
         #[test]
         fn a_batch_reads_back_as_its_values(values in proptest::collection::vec(any_json(), 0..8), pretty: bool) {
             let body = if pretty { serde_json::to_vec_pretty(&values) } else { serde_json::to_vec(&values) };
-            let messages = split(&body.unwrap()).unwrap();
+            let messages = split(&body.expect("serializable")).expect("valid JSON");
             let mut answer = vec![b'['];
             answer.extend_from_slice(messages.payload.strip_suffix(b",").unwrap_or_default());
             answer.push(b']');
             prop_assert!(!answer.contains(&b'\n') && !answer.contains(&b'\r'));
-            let read: Vec<serde_json::Value> = serde_json::from_slice(&answer).unwrap();
+            let read: Vec<serde_json::Value> = serde_json::from_slice(&answer).expect("valid JSON");
             prop_assert_eq!(read, values);
         }
 

@@ -197,9 +197,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_token_survives_its_text(owner in 1..LIMIT, position in 1..LIMIT) {
-            let token = OffsetToken::new(StreamId::new(owner).unwrap(), Position::new(position).unwrap());
+            let owner = StreamId::new(owner).expect("an id");
+            let token = OffsetToken::new(owner, Position::new(position).expect("a position"));
             let text = token.to_text();
-            let text = std::str::from_utf8(&text).unwrap();
+            let text = std::str::from_utf8(&text).expect("digits");
             prop_assert_eq!(text, token.to_string());
             prop_assert_eq!(OffsetToken::parse(text), Some(token));
         }

@@ -1,0 +1,9 @@
+//! Each rule of one stream on its own, in sentences.
+
+mod rules {
+    mod append;
+    mod create_again;
+    mod first_append;
+    mod setup;
+    mod trim;
+}

@@ -1,0 +1,285 @@
+//! Writes records as an engine would: knows the accepted state of each stream, so that what it writes follows.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tailwater_storage::Backend;
+use tailwater_storage::backend::{Outcome, ReadError, ReadRequest, Slices};
+use tailwater_storage::stream::{
+    Append, ContentType, ControlChange, CreateRequest, Created, ForkSource, Lifetime, Lineage, MessageEnds,
+    NameLimits, Part, Position, ProducerMark, Record, StreamId, StreamName, StreamState, Timestamp,
+    Transition,
+};
+
+pub(super) fn at(number: u64) -> Position {
+    Position::new(number).expect("a position")
+}
+
+pub(super) fn name(text: &str) -> StreamName {
+    StreamName::parse(text, NameLimits::default()).expect("a name")
+}
+
+pub(super) fn millis(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+/// An append's body, given by its messages.
+pub(super) struct Body {
+    pub(super) payload: Bytes,
+    pub(super) ends: MessageEnds,
+}
+
+impl Body {
+    pub(super) fn one(payload: impl Into<Bytes>) -> Self {
+        Self {
+            payload: payload.into(),
+            ends: MessageEnds::One,
+        }
+    }
+
+    pub(super) fn many(messages: &[&str]) -> Self {
+        let mut payload = String::new();
+        let mut ends = Vec::new();
+        for message in messages {
+            payload.push_str(message);
+            ends.push(u32::try_from(payload.len()).expect("short"));
+        }
+        Self {
+            payload: payload.into(),
+            ends: MessageEnds::from_ends(ends),
+        }
+    }
+}
+
+/// The accepted state of every stream that was ever created.
+#[derive(Clone, Default)]
+pub(super) struct Author {
+    pub(super) states: BTreeMap<StreamId, StreamState>,
+    records: u64,
+}
+
+impl Author {
+    /// The time of the next record: one millisecond after the one before.
+    fn now(&mut self) -> Timestamp {
+        self.records += 1;
+        millis(self.records)
+    }
+
+    /// The next record is of `millis`.
+    pub(super) fn skip_to(&mut self, millis: u64) {
+        self.records = millis - 1;
+    }
+
+    pub(super) fn state(&self, id: StreamId) -> &StreamState {
+        &self.states[&id]
+    }
+
+    fn accept(&mut self, id: StreamId, transition: Transition) -> Record {
+        let record = Record::of(id, transition);
+        self.apply(&record);
+        record
+    }
+
+    pub(super) fn apply(&mut self, record: &Record) {
+        for part in &record.parts {
+            match part {
+                Part::Stream {
+                    id,
+                    transition: Transition::Create(created),
+                } => {
+                    self.states.insert(*id, StreamState::created(created));
+                }
+                Part::Stream { id, transition } => {
+                    let state = self.states.get_mut(id).expect("created before");
+                    state.apply(transition);
+                }
+                Part::Control(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn create(&mut self, stream: &str) -> (StreamId, Record) {
+        self.create_living(stream, Lifetime::Forever)
+    }
+
+    pub(super) fn create_living(&mut self, stream: &str, lifetime: Lifetime) -> (StreamId, Record) {
+        self.begin(stream, lifetime, None)
+    }
+
+    /// A fork of `source` at `point`, which must be the end of one of its messages, or cut one.
+    pub(super) fn fork(&mut self, source: StreamId, stream: &str, point: u64) -> (StreamId, Record) {
+        let source = self.state(source).clone();
+        self.fork_of(source, stream, point)
+    }
+
+    /// A fork of a state of its source from before, as one that is in the making.
+    pub(super) fn fork_of(&mut self, source: StreamState, stream: &str, point: u64) -> (StreamId, Record) {
+        self.begin(stream, Lifetime::Forever, Some((source, at(point))))
+    }
+
+    fn begin(
+        &mut self,
+        stream: &str,
+        lifetime: Lifetime,
+        source: Option<(StreamState, Position)>,
+    ) -> (StreamId, Record) {
+        let newest = self.states.keys().next_back().map_or(0, |id| id.get());
+        let id = StreamId::new(newest + 1).expect("an id");
+        let created = Created {
+            id,
+            name: name(stream),
+            content_type: ContentType::default(),
+            lifetime,
+            requested: CreateRequest::default(),
+            lineage: match &source {
+                Some((source, point)) => source.lineage.fork(id, *point),
+                None => Lineage::root(id),
+            },
+            oldest: source
+                .as_ref()
+                .map_or(Position::ZERO, |(source, _)| source.oldest),
+            messages: source.as_ref().map_or(0, |(source, _)| source.messages),
+            source: source.map(|(source, point)| ForkSource {
+                id: source.id,
+                name: source.name,
+                point,
+            }),
+            at: self.now(),
+        };
+        (id, self.accept(id, Transition::Create(Box::new(created))))
+    }
+
+    pub(super) fn append(&mut self, id: StreamId, body: Body) -> Record {
+        self.append_as(id, body, None, false)
+    }
+
+    pub(super) fn append_as(
+        &mut self,
+        id: StreamId,
+        body: Body,
+        producer: Option<ProducerMark>,
+        closes: bool,
+    ) -> Record {
+        let append = Append {
+            start: self.state(id).tail,
+            payload: body.payload,
+            ends: body.ends,
+            first_message: self.state(id).messages,
+            producer,
+            stream_seq: None,
+            closes,
+            at: self.now(),
+        };
+        self.accept(id, Transition::Append(append))
+    }
+
+    pub(super) fn close(&mut self, id: StreamId) -> Record {
+        self.append_as(id, Body::one(""), None, true)
+    }
+
+    pub(super) fn delete(&mut self, id: StreamId) -> Record {
+        let at = self.now();
+        self.accept(id, Transition::Delete { at })
+    }
+
+    pub(super) fn trim(&mut self, id: StreamId, before: u64) -> Record {
+        let now = self.now();
+        self.accept(
+            id,
+            Transition::Trim {
+                before: at(before),
+                at: now,
+            },
+        )
+    }
+
+    pub(super) fn touch(&mut self, id: StreamId, at: Timestamp) -> Record {
+        self.accept(id, Transition::Touch { at })
+    }
+
+    /// A stream with one append of each of these payloads, committed.
+    pub(super) fn stream_of(&mut self, backend: &dyn Backend, stream: &str, payloads: &[&str]) -> StreamId {
+        let (id, create) = self.create(stream);
+        commit(backend, &[create]);
+        for payload in payloads {
+            commit(backend, &[self.append(id, Body::one((*payload).to_owned()))]);
+        }
+        id
+    }
+}
+
+pub(super) fn control(stream: StreamId, key: &str, value: Option<&str>) -> Record {
+    let mut record = Record::default();
+    record.parts.push(Part::Control(ControlChange {
+        stream,
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
+    }));
+    record
+}
+
+/// Several records as one, whole or absent.
+pub(super) fn together(records: impl IntoIterator<Item = Record>) -> Record {
+    Record {
+        parts: records.into_iter().flat_map(|record| record.parts).collect(),
+    }
+}
+
+pub(super) fn outcomes(backend: &dyn Backend, batch: &[Record]) -> Vec<Outcome> {
+    backend.commit(0, batch).expect("the backend works").to_vec()
+}
+
+/// Commits what must have space.
+pub(super) fn commit(backend: &dyn Backend, batch: &[Record]) {
+    assert_eq!(outcomes(backend, batch), vec![Outcome::Durable; batch.len()]);
+}
+
+pub(super) fn load(backend: &dyn Backend, stream: &str) -> Option<StreamState> {
+    backend.load(&name(stream)).expect("the backend works")
+}
+
+pub(super) fn request(stream: StreamId, from: u64, until: u64, bytes_max: u64) -> ReadRequest {
+    ReadRequest {
+        stream,
+        from: at(from),
+        until: at(until),
+        bytes_max,
+        may_wait: true,
+    }
+}
+
+/// Reads, and checks what holds for every read: no empty piece, and an end that fits the bytes.
+pub(super) fn read(backend: &dyn Backend, request: ReadRequest) -> Result<Slices, ReadError> {
+    let slices = backend.read(request)?;
+    assert!(
+        slices.pieces.iter().all(|piece| !piece.is_empty()),
+        "an empty piece"
+    );
+    assert_eq!(
+        slices.end.since(request.from),
+        slices.len() as u64,
+        "an end that does not fit"
+    );
+    assert!(
+        slices.end <= request.until.max(request.from),
+        "more than was asked for"
+    );
+    Ok(slices)
+}
+
+pub(super) fn text(backend: &dyn Backend, stream: StreamId, from: u64, until: u64, bytes_max: u64) -> String {
+    let slices = read(backend, request(stream, from, until, bytes_max)).expect("stored bytes");
+    String::from_utf8(slices.into_contiguous().to_vec()).expect("text")
+}
+
+/// Releases all deleted streams that have no forks, sources last.
+pub(super) fn release_all(backend: &dyn Backend) {
+    loop {
+        let deleted = backend.deleted().expect("the backend works");
+        let free = deleted
+            .iter()
+            .find(|id| !backend.has_forks(**id).expect("the backend works"));
+        let Some(free) = free else { return };
+        backend.release(*free).expect("the backend works");
+    }
+}

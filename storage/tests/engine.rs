@@ -1,0 +1,56 @@
+//! What the engine promises, over a backend that commits inline and over one with committer threads.
+#![cfg(not(feature = "shuttle"))]
+
+mod support;
+
+mod engine {
+    mod concurrency;
+    mod durability;
+    mod failures;
+    mod feed;
+    mod forks;
+    mod incarnations;
+    mod lifetimes;
+    mod residency;
+    mod space;
+}
+
+use std::future::Future;
+use std::sync::Arc;
+
+use support::ask::Rig;
+use support::gated::{Gated, PATIENCE};
+use tailwater_storage::{EngineLimits, Memory};
+
+/// Runs a test to its end, or fails it if it hangs.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime can be made");
+    let finished = runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await });
+    assert!(finished.is_ok(), "the test hangs");
+}
+
+/// Runs a test over every kind of backend, each with room for `bytes_max`.
+fn over_each<F: Future<Output = ()>>(bytes_max: u64, limits: EngineLimits, test: impl Fn(Rig) -> F) {
+    run(async {
+        println!("over memory, inline");
+        test(Rig::limited(Arc::new(Memory::new(bytes_max)), limits)).await;
+        println!("over committer threads");
+        test(Rig::limited(Gated::new(bytes_max), limits)).await;
+        println!("over committer threads, asked off the runtime");
+        test(Rig::limited(Gated::slow(bytes_max), limits)).await;
+    });
+}
+
+/// Runs a test over every kind of backend, with ample room.
+fn over_all<F: Future<Output = ()>>(test: impl Fn(Rig) -> F) {
+    over_each(1 << 30, EngineLimits::default(), test);
+}
+
+/// Runs a test over committer threads behind a gate.
+fn behind_a_gate<F: Future<Output = ()>>(test: impl FnOnce(Rig, Arc<Gated>) -> F) {
+    let gated = Gated::new(1 << 30);
+    run(async { test(Rig::over(Arc::<Gated>::clone(&gated)), gated).await });
+}

@@ -1,0 +1,289 @@
+//! A backend with a gate before its commits. The bytes are kept by [`Memory`]; only when a batch is committed,
+//! and what becomes of it, is up to the test.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tailwater_storage::backend::{
+    BackendError, ListRequest, Nature, Outcome, Outcomes, ReadError, ReadRequest, Slices, Usage,
+};
+use tailwater_storage::stream::{
+    AppendExtent, Record, StreamId, StreamName, StreamState, Timestamp, Transition,
+};
+use tailwater_storage::{Backend, Memory};
+
+/// How long a test waits for what must happen before it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+const PARTITIONS: usize = 2;
+
+type Choice = Box<dyn Fn(&Record) -> bool + Send>;
+
+#[derive(Default)]
+struct Gate {
+    held: bool,
+    /// Batches that may pass although the gate is held.
+    passes: [usize; PARTITIONS],
+    /// Records of the batch that stands at the gate.
+    at_gate: [Option<usize>; PARTITIONS],
+    refused: Option<Choice>,
+    fails: bool,
+    batches: Vec<Vec<Record>>,
+    loads: Vec<StreamName>,
+    releases_held: bool,
+    /// Releases that wait.
+    releasing: usize,
+}
+
+/// A backend of two partitions, each with a committer thread. Names that begin with `b` are in the second one.
+pub(crate) struct Gated {
+    memory: Memory,
+    nature: Nature,
+    gate: Mutex<Gate>,
+    changed: Condvar,
+}
+
+impl Gated {
+    pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
+        Self::calling_for(bytes_max, false, true)
+    }
+
+    /// One that answers as one on a disk does: off the runtime, and reads only if they may wait.
+    pub(crate) fn slow(bytes_max: u64) -> Arc<Self> {
+        Self::calling_for(bytes_max, false, false)
+    }
+
+    /// One without committer threads.
+    pub(crate) fn inline(bytes_max: u64) -> Arc<Self> {
+        Self::calling_for(bytes_max, true, true)
+    }
+
+    fn calling_for(bytes_max: u64, commits_inline: bool, answers_inline: bool) -> Arc<Self> {
+        Arc::new(Self {
+            memory: Memory::new(bytes_max),
+            nature: Nature {
+                partitions: PARTITIONS,
+                commits_inline,
+                answers_inline,
+            },
+            gate: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().expect("no test holds the gate while it fails")
+    }
+
+    /// Lets no further batch be committed.
+    pub(crate) fn hold(&self) {
+        self.gate().held = true;
+    }
+
+    /// Lets no stream be released.
+    pub(crate) fn hold_releases(&self) {
+        self.gate().releases_held = true;
+    }
+
+    /// Whether a release waits.
+    pub(crate) fn is_releasing(&self) -> bool {
+        self.gate().releasing > 0
+    }
+
+    /// Lets all batches be committed and all streams be released again.
+    pub(crate) fn open(&self) {
+        let mut gate = self.gate();
+        gate.held = false;
+        gate.releases_held = false;
+        drop(gate);
+        self.changed.notify_all();
+    }
+
+    /// Lets one batch of a partition be committed.
+    pub(crate) fn let_one_pass(&self, partition: usize) {
+        self.gate().passes[partition] += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until a batch of the partition stands at the gate; answers how many records it has.
+    pub(crate) fn wait_at_gate(&self, partition: usize) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        let mut gate = self.gate();
+        loop {
+            if let Some(records) = gate.at_gate[partition] {
+                return records;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no batch came to the gate");
+            gate = self.changed.wait_timeout(gate, left).expect("no panic").0;
+        }
+    }
+
+    /// From now on records that are chosen, and those that follow from them, find no space.
+    pub(crate) fn refuse(&self, choice: impl Fn(&Record) -> bool + Send + 'static) {
+        self.gate().refused = Some(Box::new(choice));
+    }
+
+    /// From now on every record finds space, as far as there is any.
+    pub(crate) fn refuse_none(&self) {
+        self.gate().refused = None;
+    }
+
+    /// From now on every commit fails.
+    pub(crate) fn fail(&self) {
+        self.gate().fails = true;
+    }
+
+    /// From now on commits would go well again.
+    pub(crate) fn recover(&self) {
+        self.gate().fails = false;
+    }
+
+    /// The batches that were committed, in order.
+    pub(crate) fn batches(&self) -> Vec<Vec<Record>> {
+        self.gate().batches.clone()
+    }
+
+    /// How often a stream of this name was loaded.
+    pub(crate) fn loads(&self, name: &StreamName) -> usize {
+        self.gate().loads.iter().filter(|loaded| *loaded == name).count()
+    }
+
+    fn pass_gate(&self, partition: usize, records: usize) {
+        let mut gate = self.gate();
+        gate.at_gate[partition] = Some(records);
+        self.changed.notify_all();
+        while gate.held && gate.passes[partition] == 0 {
+            gate = self.changed.wait(gate).expect("no panic");
+        }
+        gate.passes[partition] = gate.passes[partition].saturating_sub(1);
+        gate.at_gate[partition] = None;
+        self.changed.notify_all();
+    }
+}
+
+impl Backend for Gated {
+    fn nature(&self) -> Nature {
+        self.nature
+    }
+
+    fn partition_of(&self, name: &StreamName) -> usize {
+        usize::from(name.as_str().starts_with('b'))
+    }
+
+    fn commit(&self, partition: usize, batch: &[Record]) -> Result<Outcomes, BackendError> {
+        assert!(!batch.is_empty(), "a batch of nothing");
+        self.pass_gate(partition, batch.len());
+        let chosen: Vec<bool> = {
+            let mut gate = self.gate();
+            gate.batches.push(batch.to_vec());
+            if gate.fails {
+                return Err(BackendError::Io {
+                    what: "writing in a test",
+                    source: Arc::new(std::io::ErrorKind::StorageFull.into()),
+                });
+            }
+            let refused = |record| gate.refused.as_ref().is_some_and(|choice| choice(record));
+            batch.iter().map(refused).collect()
+        };
+        let mut refused = Vec::new();
+        let mut outcomes = Outcomes::new();
+        for (record, chosen) in batch.iter().zip(chosen) {
+            let follows = record.streams().any(|stream| refused.contains(&stream));
+            let outcome = if chosen || follows {
+                Outcome::Full
+            } else {
+                self.memory.commit(partition, std::slice::from_ref(record))?[0]
+            };
+            if outcome != Outcome::Durable {
+                refused.extend(record.streams());
+            }
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    fn read(&self, request: ReadRequest) -> Result<Slices, ReadError> {
+        if !self.nature.answers_inline && !request.may_wait {
+            return Err(ReadError::Cold);
+        }
+        self.memory.read(request)
+    }
+
+    fn extents(&self, request: ReadRequest) -> Result<Vec<AppendExtent>, ReadError> {
+        if !self.nature.answers_inline && !request.may_wait {
+            return Err(ReadError::Cold);
+        }
+        self.memory.extents(request)
+    }
+
+    fn load(&self, name: &StreamName) -> Result<Option<StreamState>, BackendError> {
+        self.gate().loads.push(name.clone());
+        self.memory.load(name)
+    }
+
+    fn list(&self, request: &ListRequest<'_>) -> Result<Vec<StreamState>, BackendError> {
+        self.memory.list(request)
+    }
+
+    fn has_forks(&self, id: StreamId) -> Result<bool, BackendError> {
+        self.memory.has_forks(id)
+    }
+
+    fn release(&self, id: StreamId) -> Result<Option<StreamId>, BackendError> {
+        let mut gate = self.gate();
+        gate.releasing += 1;
+        while gate.releases_held {
+            gate = self.changed.wait(gate).expect("no panic");
+        }
+        gate.releasing -= 1;
+        drop(gate);
+        self.memory.release(id)
+    }
+
+    fn deleted(&self) -> Result<Vec<StreamId>, BackendError> {
+        self.memory.deleted()
+    }
+
+    fn reclaim(&self, id: StreamId) -> Result<(), BackendError> {
+        self.memory.reclaim(id)
+    }
+
+    fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<StreamName>, BackendError> {
+        self.memory.due(now, count_max)
+    }
+
+    fn control(&self, stream: StreamId, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
+        self.memory.control(stream, key)
+    }
+
+    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        self.memory.controls(stream, prefix)
+    }
+
+    fn last_id(&self) -> Option<StreamId> {
+        self.memory.last_id()
+    }
+
+    fn usage(&self) -> Usage {
+        self.memory.usage()
+    }
+}
+
+/// Whether a record appends this payload.
+pub(crate) fn appends(record: &Record, payload: &str) -> bool {
+    transitions(record).any(|transition| match transition {
+        Transition::Append(append) => append.payload == payload,
+        _ => false,
+    })
+}
+
+/// The transitions of a record.
+pub(crate) fn transitions(record: &Record) -> impl Iterator<Item = &Transition> {
+    use tailwater_storage::stream::Part;
+    record.parts.iter().filter_map(|part| match part {
+        Part::Stream { transition, .. } => Some(transition),
+        Part::Control(_) => None,
+    })
+}
