@@ -12,6 +12,7 @@
 //! | `caching.rs compression.rs cors.rs` | what answers carry beside the data |
 //! | `request_body.rs response_body.rs` | bodies, with their limits |
 //! | `error.rs` | the only place that knows status codes of refusals |
+//! | `fuzzing.rs` | what fuzz targets may call |
 
 mod answer;
 mod app;
@@ -26,6 +27,8 @@ mod cursor;
 mod delete;
 mod dispatch;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod headers;
 mod health;

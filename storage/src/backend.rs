@@ -224,6 +224,9 @@ pub enum BackendError {
         /// What was found, and where.
         what: String,
     },
+    /// The backend itself is broken: it panicked.
+    #[error("the storage panicked, which is a bug; restart the server")]
+    Panicked,
     /// An earlier failure has stopped this partition.
     #[error("the storage has failed before and takes no more writes; restart the server")]
     Poisoned,

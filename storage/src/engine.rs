@@ -338,9 +338,8 @@ impl Engine {
             return Err(BackendError::Poisoned.into());
         }
         let started = Instant::now();
-        let outcomes = shared
-            .backend
-            .commit(entry.partition, std::slice::from_ref(record));
+        let records = std::slice::from_ref(record);
+        let outcomes = committer::commit_to(shared.backend.as_ref(), entry.partition, records);
         shared.stats.observe_commit(1, started.elapsed());
         match outcomes.inspect_err(|error| shared.fail(error.clone()))?[..] {
             [Outcome::Durable] => {

@@ -95,6 +95,7 @@ impl Engine {
                 Step::Done(done) => {
                     if done.as_ref().is_ok_and(|appended| appended.duplicate) {
                         self.shared.stats.duplicates.add(1);
+                        self.use_again(&entry);
                     }
                     return Ok(done?);
                 }

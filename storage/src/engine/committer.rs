@@ -2,6 +2,7 @@
 //! gathers.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::pins::ForkPin;
 use super::sequencer::{Entry, Settled};
-use crate::backend::{Backend, BackendError, Outcome};
+use crate::backend::{Backend, BackendError, Outcome, Outcomes};
 use crate::sync::{Condvar, Mutex, thread, wait};
 
 /// Records in one batch at the most, so that a commit's duration is bounded.
@@ -169,7 +170,7 @@ impl Committer {
             .map(|mut queued| (std::mem::take(&mut queued.record), queued))
             .unzip();
         let started = Instant::now();
-        let outcomes = backend.commit(self.number, &records);
+        let outcomes = commit_to(backend.as_ref(), self.number, &records);
         self.shared.stats.observe_commit(records.len(), started.elapsed());
         let mut batch = waiters
             .into_iter()
@@ -223,6 +224,16 @@ impl Committer {
         self.shared.fail(error);
         self.publish(finished);
     }
+}
+
+/// Commits, and takes a panic of the backend for a failure of it, so that nobody waits for ever.
+pub(super) fn commit_to(
+    backend: &dyn Backend,
+    partition: usize,
+    records: &[Record],
+) -> Result<Outcomes, BackendError> {
+    let commit = AssertUnwindSafe(|| backend.commit(partition, records));
+    catch_unwind(commit).unwrap_or(Err(BackendError::Panicked))
 }
 
 /// Sets the accepted state back to the committed one. Answers whether this record's decision still stood.

@@ -140,6 +140,9 @@ impl Engine {
             match step {
                 Step::Done(created) => {
                     self.clear_leftovers().await?;
+                    if created.as_ref().is_ok_and(|created| !created.new) {
+                        self.use_again(entry);
+                    }
                     return Ok(created?);
                 }
                 Step::Prepare => {

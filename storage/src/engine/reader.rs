@@ -8,7 +8,7 @@ use tailwater_stream::{
     Timestamp, Transition,
 };
 
-use super::sequencer::{Entry, Sequencer};
+use super::sequencer::{Entry, Sequencer, Standing};
 use super::{Engine, EngineError, Incarnation, View};
 use crate::backend::{Backend, BackendError, ReadError, ReadRequest, Slices};
 
@@ -132,14 +132,19 @@ impl Engine {
         Look::Found(Arc::clone(incarnation))
     }
 
+    /// Counts a request that changed nothing as a use: a retry that had been accepted before.
+    pub(super) fn use_again(&self, entry: &Arc<Entry>) {
+        let mut sequencer = entry.sequencer.lock();
+        if let Some(id) = sequencer.accepted().map(|state| state.id) {
+            self.use_stream(entry, &mut sequencer, id);
+        }
+    }
+
     /// Starts a sliding lifetime anew. Nobody waits for the record of it, and if there is no space for it the
     /// stream only ends earlier after a restart.
     fn use_stream(&self, entry: &Arc<Entry>, sequencer: &mut Sequencer, id: StreamId) {
         let now = self.now();
-        if !sequencer
-            .accepted()
-            .is_some_and(|state| state.id == id && !state.deleted)
-        {
+        if !matches!(sequencer.standing(now), Standing::Alive(state) if state.id == id) {
             return;
         }
         if sequencer.mark_used(now) {

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use tailwater_stream::StreamName;
+use tailwater_stream::{StreamName, Timestamp};
 
-use super::sequencer::Entry;
+use super::sequencer::{Entry, Standing};
 use crate::sync::{AtomicU64, Mutex};
 
 type Shard = HashMap<StreamName, Arc<Entry>, RandomState>;
@@ -66,6 +66,14 @@ impl Registry {
         if only_ours && entry.sequencer.lock().is_vacant() && shard.remove(&entry.name).is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Open streams whose lifetime is over.
+    pub(super) fn expired(&self, now: Timestamp) -> Vec<Arc<Entry>> {
+        let is_over = |entry: &&Arc<Entry>| matches!(entry.sequencer.lock().standing(now), Standing::Expired);
+        let of_shard =
+            |shard: &Mutex<Shard>| shard.lock().values().filter(is_over).cloned().collect::<Vec<_>>();
+        self.shards.iter().flat_map(of_shard).collect()
     }
 
     /// Drops the entries of one shard that are clean, that nobody pins, and that `idle` says may go. Answers how

@@ -29,6 +29,11 @@ impl Engine {
     /// since it was last recorded is recorded now.
     async fn end_lifetimes(&self) -> Result<(), EngineError> {
         let now = self.now();
+        // What is open knows its end to the moment. What is not is assumed to have been used since.
+        for entry in self.shared.registry.expired(now) {
+            self.expire(&entry).await?;
+            self.shared.registry.unpin_vacant(&entry);
+        }
         loop {
             let due = self.ask(move |backend| backend.due(now, DUE_MAX)).await?;
             let count = due.len();

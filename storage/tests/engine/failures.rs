@@ -303,3 +303,16 @@ fn no_commit_is_tried_after_one_has_failed() {
         }
     });
 }
+
+/// A panic on the committer's thread would be silent: its waiters would wait for ever, and the server say ready.
+#[test]
+fn a_backend_that_panics_counts_as_failed_and_leaves_nobody_waiting() {
+    behind_a_gate(async |rig: Rig, gate| {
+        rig.create("a").await.expect("created");
+        gate.refuse(|_| panic!("a bug in a backend, planted by a test"));
+        assert!(has_failed(&rig.append("a", "x").await));
+        assert!(rig.engine.failure().borrow().is_some());
+        assert!(has_failed(&rig.append("a", "y").await));
+        assert_eq!(rig.text("a").await, "");
+    });
+}

@@ -3,11 +3,11 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use tailwater_storage::engine::{AppendError, ChangeKind, OpenError, Reader};
+use tailwater_storage::engine::{AppendError, AppendRequest, ChangeKind, OpenError, Reader};
 use tailwater_storage::stream::{CreateCommand, Lifetime, Timestamp, Transition};
 use tailwater_storage::{EngineLimits, Memory};
 
-use crate::support::ask::{Rig, START_MS, name, text_of, waits};
+use crate::support::ask::{Rig, START_MS, bytes, name, producer, text_of, waits};
 use crate::support::gated::{Gated, transitions};
 use crate::{behind_a_gate, over_all, over_each, run};
 
@@ -259,5 +259,34 @@ fn many_streams_end_in_one_sweep() {
             assert_eq!(rig.engine.open_streams(), 0);
             assert_eq!(rig.engine.stats().expirations.get(), 2_500);
         }
+    });
+}
+
+/// A producer whose answers were lost retried for longer than the stream lived, and found it gone.
+#[test]
+fn a_retry_that_is_a_duplicate_and_a_repeated_create_are_uses() {
+    over_all(async |rig: Rig| {
+        rig.create_living("a", 16).await;
+        let first = AppendRequest { producer: Some(producer("p", 0, 0)), ..bytes("x") };
+        rig.engine.append(&name("a"), first.clone()).await.expect("appended");
+        rig.clock.advance_millis(10_000);
+        assert!(rig.engine.append(&name("a"), first).await.expect("a duplicate").duplicate);
+        rig.clock.advance_millis(10_000);
+        let again = CreateCommand { lifetime: Lifetime::Ttl { seconds: 16 }, ..CreateCommand::default() };
+        assert!(!rig.engine.create(&name("a"), again).await.expect("the very same").new);
+        rig.clock.advance_millis(10_000);
+        assert!(is_there(&rig).await);
+    });
+}
+
+#[test]
+fn a_sweep_ends_an_open_stream_at_its_very_end_and_not_an_eighth_later() {
+    over_all(async |rig: Rig| {
+        rig.create_living("a", 16).await;
+        let reader = use_it(&rig).await.expect("there");
+        rig.clock.advance_millis(16_000);
+        rig.engine.sweep().await.expect("swept");
+        assert!(reader.incarnation().view().deleted);
+        assert_eq!(rig.usage(), (0, 0));
     });
 }
