@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::config::{Config, StorageMode};
 use crate::http::App;
 use crate::metrics::Metrics;
-use crate::shutdown;
+use crate::shutdown::{self, Signals};
 
 /// Why the server could not run, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`] if the server cannot start, or if its storage fails.
 pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
+    let mut signals = Signals::receive().map_err(ServeError::Signals)?;
     let files_max = startup::raise_open_files_limit();
     let engine = start_engine(&config)?;
     let metrics = Arc::new(Metrics::default());
@@ -62,7 +63,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     let failure = engine.failure();
     let (closing, closed) = watch::channel(());
     let stopped = tokio::select! {
-        stopped = shutdown::signalled() => stopped.map_err(ServeError::Signals),
+        () = signals.stop() => Ok(()),
         error = storage_failed(failure) => Err(ServeError::Storage(error)),
         () = accept(&app, listener, closed) => Ok(()),
     };

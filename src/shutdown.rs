@@ -5,31 +5,40 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::http::App;
 
-/// Ends when SIGTERM or SIGINT comes.
-pub(crate) async fn signalled() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    tracing::info!("{name}: the server stops once what is in flight has finished");
-    Ok(())
+/// The signals that stop the server, received from the moment this is made.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Make it before the server says that it listens: who waits for that may stop it at once.
+    pub(crate) fn receive() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Ends when SIGTERM or SIGINT has come.
+    pub(crate) async fn stop(&mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tracing::info!("{name}: the server stops once what is in flight has finished");
+    }
 }
 
 /// Waits until every connection has ended, but not for ever: what is cut off then was never acknowledged.
 pub(crate) async fn drain(closing: watch::Sender<()>, waited: Duration, app: &Arc<App>) {
     if tokio::time::timeout(waited, closing.closed()).await.is_err() {
         let connections = app.metrics.connections.load(Ordering::Relaxed);
-        tracing::warn!(
-            connections,
-            ?waited,
-            "connections that did not end in time are cut off"
-        );
+        tracing::warn!("{connections} connections did not end within {waited:?} and are cut off");
     }
 }

@@ -51,6 +51,9 @@ fn stream_path<'a>(app: &App, path: &'a str) -> Option<&'a str> {
 /// The stream that a path below the root names.
 pub(crate) fn name(app: &App, path: &str) -> Result<StreamName, Problem> {
     let decoded = if path.contains('%') {
+        if !has_whole_escapes(path) {
+            return Err(Problem::name_escape());
+        }
         percent_decode_str(path)
             .decode_utf8()
             .map_err(|_not_utf8| Problem::name_not_utf8())?
@@ -58,6 +61,19 @@ pub(crate) fn name(app: &App, path: &str) -> Result<StreamName, Problem> {
         Cow::Borrowed(path)
     };
     StreamName::parse(&decoded, app.name_limits).map_err(|refusal| Problem::name(&refusal))
+}
+
+/// Whether every `%` is followed by two hexadecimal digits.
+fn has_whole_escapes(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    memchr::memchr_iter(b'%', bytes).all(|place| {
+        bytes[place + 1..]
+            .iter()
+            .take(2)
+            .filter(|byte| byte.is_ascii_hexdigit())
+            .count()
+            == 2
+    })
 }
 
 async fn on_stream(

@@ -131,6 +131,12 @@ impl Problem {
         Self::bad_request("invalid_name", sentence(refusal))
     }
 
+    pub(crate) fn name_escape() -> Self {
+        let detail =
+            "The stream name has a `%` without two hexadecimal digits; write the `%` itself as `%25`.";
+        Self::bad_request("invalid_name", detail)
+    }
+
     pub(crate) fn name_not_utf8() -> Self {
         Self::bad_request(
             "invalid_name",

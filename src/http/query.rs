@@ -52,11 +52,8 @@ impl ReadQuery {
                     parsed.offset = Some(offset(&value)?);
                 }
                 "live" => {
-                    parsed.live = choice(
-                        "live",
-                        &value,
-                        &[("long-poll", Live::LongPoll), ("sse", Live::Sse)],
-                    )?
+                    let allowed = [("long-poll", Live::LongPoll), ("sse", Live::Sse)];
+                    parsed.live = choice("live", &value, &allowed)?;
                 }
                 "view" => parsed.view = choice("view", &value, &[("records", View::Records)])?,
                 "cursor" => parsed.cursor = value.parse().ok(),

@@ -254,7 +254,7 @@ mod tests {
         #[test]
         fn any_bytes_come_back_from_base64(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let (_, _, data) = data_event(ContentKind::Binary, &bytes);
-            prop_assert_eq!(STANDARD.decode(data).unwrap(), bytes);
+            prop_assert_eq!(STANDARD.decode(data).expect("base64"), bytes);
         }
 
         #[test]
@@ -266,7 +266,7 @@ mod tests {
             let (mut shown, mut from) = (String::new(), 0);
             for tail in cuts {
                 let more = showable(ContentKind::Text, &bytes[from..tail], false);
-                shown.push_str(std::str::from_utf8(&bytes[from..from + more]).unwrap());
+                shown.push_str(std::str::from_utf8(&bytes[from..from + more]).expect("whole characters"));
                 from += more;
             }
             prop_assert_eq!(shown, text);

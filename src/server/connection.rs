@@ -123,8 +123,8 @@ async fn serve_http1(
             if may_take_over && matches!(response.body(), ResponseBody::Subscribed(_)) {
                 response = match activity.hand_over(response) {
                     // The connection is taken from hyper before this is asked again.
-                    Ok(()) => std::future::pending().await,
-                    Err(kept) => kept,
+                    None => std::future::pending().await,
+                    Some(kept) => kept,
                 };
             }
             Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))

@@ -44,12 +44,14 @@ impl Activity {
     }
 
     /// Offers an answer to be served past hyper. Gives it back if something may still stand in hyper's buffer.
-    pub(super) fn hand_over(&self, response: Response<ResponseBody>) -> Result<(), Response<ResponseBody>> {
+    pub(super) fn hand_over(&self, response: Response<ResponseBody>) -> Option<Response<ResponseBody>> {
         if !self.flushed.load(Ordering::Relaxed) {
-            return Err(response);
+            return Some(response);
         }
-        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(response);
-        Ok(())
+        let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+        debug_assert!(handover.is_none(), "a connection is taken over once");
+        *handover = Some(response);
+        None
     }
 
     /// The answer that was handed over.

@@ -267,13 +267,34 @@ fn many_streams_end_in_one_sweep() {
 fn a_retry_that_is_a_duplicate_and_a_repeated_create_are_uses() {
     over_all(async |rig: Rig| {
         rig.create_living("a", 16).await;
-        let first = AppendRequest { producer: Some(producer("p", 0, 0)), ..bytes("x") };
-        rig.engine.append(&name("a"), first.clone()).await.expect("appended");
+        let first = AppendRequest {
+            producer: Some(producer("p", 0, 0)),
+            ..bytes("x")
+        };
+        rig.engine
+            .append(&name("a"), first.clone())
+            .await
+            .expect("appended");
         rig.clock.advance_millis(10_000);
-        assert!(rig.engine.append(&name("a"), first).await.expect("a duplicate").duplicate);
+        assert!(
+            rig.engine
+                .append(&name("a"), first)
+                .await
+                .expect("a duplicate")
+                .duplicate
+        );
         rig.clock.advance_millis(10_000);
-        let again = CreateCommand { lifetime: Lifetime::Ttl { seconds: 16 }, ..CreateCommand::default() };
-        assert!(!rig.engine.create(&name("a"), again).await.expect("the very same").new);
+        let again = CreateCommand {
+            lifetime: Lifetime::Ttl { seconds: 16 },
+            ..CreateCommand::default()
+        };
+        assert!(
+            !rig.engine
+                .create(&name("a"), again)
+                .await
+                .expect("the very same")
+                .new
+        );
         rig.clock.advance_millis(10_000);
         assert!(is_there(&rig).await);
     });

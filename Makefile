@@ -1,0 +1,84 @@
+# Everything that a change must pass, from a fresh clone. `make help` lists the targets.
+
+CARGO ?= cargo
+CHROMIUM ?= /usr/bin/chromium
+CARGO_DENY_VERSION := 0.20.2
+TOOLS_DIR := target/tools
+CARGO_DENY := $(TOOLS_DIR)/bin/cargo-deny
+CARGO_FUZZ_VERSION := 0.13.2
+CARGO_FUZZ := $(TOOLS_DIR)/bin/cargo-fuzz
+
+export CHROMIUM
+
+FUZZ_SECS ?= 60
+FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
+
+.PHONY: help build test test-needs fmt lint docs deny fuzz
+
+help:
+	@echo 'make build        builds the release binary, target/release/tailwater'
+	@echo 'make test         installs what the tests need, and runs all of them'
+	@echo 'make fmt          formats the code'
+	@echo 'make lint         checks the format, the lints and the documentation'
+	@echo 'make deny         checks licences, sources and duplicates of what is linked'
+	@echo 'make fuzz         runs each fuzz target for FUZZ_SECS (60)'
+	@echo 'make bench        a short run of the comparison with other servers'
+	@echo 'make bench-peers  the full comparison'
+
+build:
+	$(CARGO) build --release -p tailwater
+
+# The black-box tests start the binary, which a test build alone does not make.
+test: test-needs
+	$(CARGO) build -p tailwater --bin tailwater
+	$(CARGO) test --workspace
+	$(CARGO) test -p tailwater-storage --features shuttle --test interleavings
+
+test-needs: e2e/node_modules/.package-lock.json $(CHROMIUM)
+
+# npm writes this file last, so it is older than the lock file exactly when the modules are stale.
+e2e/node_modules/.package-lock.json: e2e/package-lock.json
+	@echo 'installing the JavaScript modules of e2e/package-lock.json'
+	cd e2e && npm ci
+	@touch $@
+
+$(CHROMIUM):
+	@if [ "$$(id -u)" != 0 ]; then \
+	    echo 'The browser test needs Chromium: run `apt-get install chromium` as root,' >&2; \
+	    echo 'or name an installed one: make test CHROMIUM=/path/to/chromium' >&2; \
+	    exit 1; \
+	fi
+	@echo 'installing the Debian package chromium'
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium
+
+fmt:
+	$(CARGO) fmt --all
+
+lint: docs
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+docs:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+
+# Advisories are not asked for here: their database is not in the registry.
+deny: $(CARGO_DENY)
+	$(CARGO_DENY) check bans licenses sources
+
+$(CARGO_DENY):
+	@echo 'installing cargo-deny $(CARGO_DENY_VERSION) in $(TOOLS_DIR)'
+	$(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(TOOLS_DIR)
+
+# Without a sanitizer, which safe Rust has little use for, the stable toolchain is enough.
+fuzz: $(CARGO_FUZZ)
+	for target in $(FUZZ_TARGETS); do \
+	    PATH="$(CURDIR)/$(TOOLS_DIR)/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir e2e/fuzz \
+	        --sanitizer none $$target -- -max_total_time=$(FUZZ_SECS) || exit 1; \
+	done
+
+$(CARGO_FUZZ):
+	@echo 'installing cargo-fuzz $(CARGO_FUZZ_VERSION) in $(TOOLS_DIR)'
+	$(CARGO) install cargo-fuzz --version $(CARGO_FUZZ_VERSION) --locked --root $(TOOLS_DIR)
+
+include benches/bench.mk

@@ -1,0 +1,31 @@
+//! Tools for black-box tests: they start the real binary and talk to it over sockets. Nothing here
+//! links the server, so a test can only know what a client can know.
+//!
+//! - [`server`]: starts the binary, keeps what it says, stops it.
+//! - [`stream`]: one stream of a running server, for tests that do not care about exact bytes.
+//! - [`message`]: requests and responses as values.
+//! - [`connection`]: one HTTP/1.1 connection, for tests that do care about exact bytes.
+//! - [`chunked`]: decodes the chunked transfer coding as it arrives.
+//! - [`events`]: decodes Server-Sent Events as they arrive.
+//! - [`numbering`]: checks that numbered messages came once each, in order.
+//! - [`proxy`]: a TCP proxy that cuts connections in the middle of an exchange.
+//! - [`node`]: runs the JavaScript halves of the tests.
+//! - [`patience`]: how long a test waits for what must happen.
+
+pub mod chunked;
+pub mod connection;
+pub mod events;
+pub mod message;
+pub mod node;
+pub mod numbering;
+pub mod patience;
+pub mod proxy;
+pub mod server;
+pub mod stream;
+
+pub use connection::Connection;
+pub use events::{Event, EventParser, Events};
+pub use message::{Request, Response};
+pub use patience::{PATIENCE, eventually};
+pub use server::Server;
+pub use stream::Stream;

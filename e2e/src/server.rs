@@ -1,0 +1,258 @@
+//! Starts the real binary, keeps what it says, stops it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+
+use crate::connection::Connection;
+use crate::message::{Request, Response};
+use crate::patience::{PATIENCE, eventually};
+use crate::stream::Stream;
+
+/// Marks the one line of the banner that says where the server listens.
+const LISTENING: &str = "listening on http://";
+
+/// A running server with a port of its own. It is killed when dropped; [`Server::stop`] asks it to stop.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+    base_path: String,
+    stderr: Arc<Mutex<String>>,
+    stderr_reader: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a server with its defaults.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with these environment variables besides its defaults, and waits until it listens.
+    #[track_caller]
+    pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        raise_open_files_limit();
+        let binary = binary();
+        let mut command = Command::new(&binary);
+        for (key, _) in std::env::vars_os() {
+            // A test's server must not depend on the settings of the shell that runs the test.
+            if key.to_string_lossy().starts_with("DS_") {
+                command.env_remove(key);
+            }
+        }
+        let mut child = command
+            .env("DS_SERVER__BIND_ADDRESS", "127.0.0.1:0")
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", binary.display()));
+        let pipe = child.stderr.take().expect("stderr was asked for");
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (lines, banner) = channel();
+        let kept = Arc::clone(&stderr);
+        let stderr_reader = std::thread::spawn(move || keep(pipe, &kept, &lines));
+        let listening = loop {
+            match banner.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(LISTENING) => break line,
+                Ok(_) => {}
+                Err(reason) => {
+                    let _ = child.kill();
+                    let why = if reason == RecvTimeoutError::Timeout {
+                        "said nothing"
+                    } else {
+                        "ended"
+                    };
+                    let said = stderr.lock().unwrap_or_else(PoisonError::into_inner);
+                    panic!("{} {why} before it listened:\n{said}", binary.display());
+                }
+            }
+        };
+        let (address, base_path) = parse_banner(&listening);
+        Self {
+            child,
+            address,
+            base_path,
+            stderr,
+            stderr_reader: Some(stderr_reader),
+        }
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The server's root, as `http://127.0.0.1:4437`.
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The path under which streams live, as `/v1/stream`.
+    pub fn base_path(&self) -> &str {
+        &self.base_path
+    }
+
+    /// The path of a stream or of one of the server's own resources below the stream base.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.base_path)
+    }
+
+    /// A handle on the stream of that name, whether it exists or not.
+    pub fn stream(&self, name: &str) -> Stream<'_> {
+        Stream::new(self, name)
+    }
+
+    /// A new connection.
+    #[track_caller]
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// Sends a request on a connection of its own.
+    #[track_caller]
+    pub fn send(&self, request: &Request) -> Response {
+        self.connect().send(request)
+    }
+
+    /// Sends a GET for a path on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Response {
+        self.send(&Request::new("GET", path))
+    }
+
+    /// Panics unless the server answers on `/healthz` and has not panicked; `after` names what came before.
+    #[track_caller]
+    pub fn assert_well(&self, after: &str) {
+        let health = Connection::try_open(self.address).and_then(|mut connection| {
+            connection.write(&Request::new("GET", "/healthz").encode())?;
+            connection.read_response("GET")
+        });
+        let well = matches!(&health, Ok(Some(response)) if response.status() == 200);
+        assert!(well, "not healthy after {after}: {health:?}\n{}", self.stderr());
+        let said = self.stderr();
+        assert!(!said.contains("panicked"), "panicked after {after}:\n{said}");
+    }
+
+    /// What the server has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The memory that the server's process holds, in bytes.
+    #[track_caller]
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
+            .map_or_else(|| panic!("no VmRSS in {status}"), |kibibytes| kibibytes * 1024)
+    }
+
+    /// Asks the server to stop and returns at once.
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a process id");
+        kill_process(pid, Signal::TERM).expect("the server can be signalled");
+    }
+
+    /// Waits until the server has ended by itself.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = eventually("the server ends after SIGTERM", || {
+            self.child.try_wait().ok().flatten()
+        });
+        if let Some(reader) = self.stderr_reader.take() {
+            let _ = reader.join();
+        }
+        status
+    }
+
+    /// Stops the server by SIGTERM, panics unless it exits with 0 and never panicked, and returns its stderr.
+    #[track_caller]
+    pub fn stop(mut self) -> String {
+        self.terminate();
+        let status = self.wait();
+        let said = self.stderr();
+        assert!(status.success(), "the server exited with {status}:\n{said}");
+        assert!(!said.contains("panicked"), "the server panicked:\n{said}");
+        said
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- stderr of the server under test\n{}---", self.stderr());
+        }
+    }
+}
+
+/// The binary under test: `TAILWATER_BIN`, or the one built beside this test.
+#[track_caller]
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("TAILWATER_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("the test knows its own path");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("tests live in target/<profile>/deps");
+    let path = profile.join("tailwater");
+    assert!(
+        path.exists(),
+        "{} does not exist: build it with `cargo build -p tailwater` (with --release if the tests run so), \
+         or name another binary in TAILWATER_BIN",
+        path.display()
+    );
+    path
+}
+
+/// Keeps what the server writes, and passes its lines on while anybody waits for the banner.
+fn keep(pipe: impl Read, kept: &Mutex<String>, lines: &Sender<String>) {
+    for line in BufReader::new(pipe).split(b'\n') {
+        let Ok(line) = line else { return };
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_str(&line);
+        kept.push('\n');
+        let _ = lines.send(line);
+    }
+}
+
+#[track_caller]
+fn parse_banner(line: &str) -> (SocketAddr, String) {
+    let rest = line.split(LISTENING).nth(1).unwrap_or_default();
+    let rest = rest.split_whitespace().next().unwrap_or_default();
+    let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let address = address
+        .parse()
+        .unwrap_or_else(|error| panic!("no address in {line:?}: {error}"));
+    (address, path.trim_end_matches('/').to_owned())
+}
+
+/// A thousand readers need two thousand descriptors here and a thousand in the server, which inherits
+/// this limit.
+fn raise_open_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("the soft limit can be raised to the hard one");
+}

@@ -1,0 +1,180 @@
+//! Connections and the server itself end when they should and how they should.
+
+use std::io::ErrorKind;
+
+use tailwater_e2e::{Connection, Request, Server, eventually};
+
+const TEXT: &str = "text/plain";
+
+#[test]
+fn a_request_head_that_does_not_come_in_time_ends_the_connection() {
+    let server = Server::start_with(&[("DS_SERVER__HEADER_TIMEOUT_SECS", "1")]);
+    let mut connection = server.connect();
+    connection
+        .write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        .expect("the server reads");
+    assert_refused_or_ended(&mut connection, 408);
+    server.assert_well("a slow head");
+    server.stop();
+}
+
+#[test]
+fn a_body_that_pauses_too_long_is_refused_and_not_stored() {
+    let server = Server::start_with(&[("DS_SERVER__BODY_TIMEOUT_SECS", "1")]);
+    let stream = server.stream("slow").of_type(TEXT).create();
+    let mut connection = server.connect();
+    let head = stream
+        .request("POST")
+        .header("Content-Type", TEXT)
+        .header("Content-Length", "100");
+    connection.write(&head.encode()).expect("the server reads");
+    connection.write(b"half").expect("the server reads");
+    let answer = connection
+        .read_response("POST")
+        .expect("an answer")
+        .expect("an answer")
+        .expect(408);
+    assert_eq!(answer.problem(), "body_timeout");
+    assert!(stream.read("-1").body.is_empty());
+    server.stop();
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_a_live_one_is_not() {
+    let server = Server::start_with(&[
+        ("DS_SERVER__IDLE_TIMEOUT_SECS", "1"),
+        ("DS_HTTP__SSE_KEEP_ALIVE_SECS", "1"),
+    ]);
+    let stream = server.stream("idle").create();
+    let mut follower = stream.follow("-1");
+    let mut idle = server.connect();
+    idle.send(&stream.request("HEAD")).expect(200);
+    idle.read_end().expect("the server closes an idle connection");
+
+    // By now the follower has been without data for longer than an idle connection may be.
+    follower.await_comment();
+    stream.append("1");
+    stream.close();
+    assert_eq!(follower.messages_to_close(), [1]);
+    server.stop();
+}
+
+#[test]
+fn a_stop_lets_what_is_under_way_end_well() {
+    let mut server = Server::start_with(&[("DS_SERVER__SHUTDOWN_TIMEOUT_SECS", "60")]);
+    let stream = server.stream("stopping").of_type(TEXT).create();
+    stream.append("first,");
+    let tail = stream.tail();
+    let mut follower = stream.follow("-1");
+    while follower.next_event().expect("an event").kind != "control" {}
+    let mut poll = server.connect();
+    poll.write(&stream.reading(&tail, "&live=long-poll").encode())
+        .expect("the server reads");
+    let mut append = server.connect();
+    let head = stream
+        .request("POST")
+        .header("Content-Type", TEXT)
+        .header("Expect", "100-continue")
+        .header("Content-Length", "6");
+    append.write(&head.encode()).expect("the server reads");
+    append
+        .read_response("POST")
+        .expect("an answer")
+        .expect("an answer")
+        .expect(100);
+    append.write(b"sec").expect("the server reads");
+    let mut idle = server.connect();
+    idle.send(&Request::new("GET", "/readyz")).expect(200);
+    // A request that the server has not read yet is not under way, so the long-poll must have arrived.
+    eventually("both readers are live", || {
+        server
+            .get("/metrics")
+            .text()
+            .contains("\ntailwater_live_readers 2\n")
+            .then_some(())
+    });
+
+    server.terminate();
+    // The append is not finished, so the server is still there, but it takes no new work.
+    let address = server.address();
+    eventually("the server is not ready any more", || {
+        (!is_ready(address)).then_some(())
+    });
+    idle.read_end().expect("an idle connection is closed");
+
+    // Readers are sent away while the append is still held open: a stop does not wait for them to leave.
+    let answer = poll
+        .read_response("GET")
+        .expect("the long-poll is answered")
+        .expect("an answer");
+    assert!(matches!(answer.status(), 204 | 503), "{answer:?}");
+    while follower.next_event().is_some() {}
+    assert!(
+        follower.ended_cleanly(),
+        "the event stream ends with its last chunk"
+    );
+
+    append.write(b"ond").expect("the server reads the rest");
+    let answer = append
+        .read_response("POST")
+        .expect("an answer")
+        .expect("the append is answered")
+        .expect(204);
+    assert!(answer.expect_header("stream-next-offset") > tail.as_str());
+    assert!(server.wait().success(), "{}", server.stderr());
+    assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
+}
+
+/// A server that listens before it heeds signals dies of one that comes at that moment, as it does under a
+/// supervisor that changes its mind.
+#[test]
+fn a_stop_right_after_the_start_is_as_good_as_a_later_one() {
+    for _ in 0..20 {
+        Server::start().stop();
+    }
+}
+
+/// Whether such a stop counts as a success is not this test's matter: that it ends, and says why, is.
+#[test]
+fn a_stop_does_not_wait_for_ever_for_a_client_that_never_finishes() {
+    let mut server = Server::start_with(&[("DS_SERVER__SHUTDOWN_TIMEOUT_SECS", "1")]);
+    let stream = server.stream("stuck").of_type(TEXT).create();
+    let mut append = server.connect();
+    let head = stream
+        .request("POST")
+        .header("Content-Type", TEXT)
+        .header("Expect", "100-continue")
+        .header("Content-Length", "6");
+    append.write(&head.encode()).expect("the server reads");
+    append
+        .read_response("POST")
+        .expect("an answer")
+        .expect("an answer")
+        .expect(100);
+    server.terminate();
+    let status = server.wait();
+    assert!(status.code().is_some(), "the server was killed: {status}");
+    let said = server.stderr();
+    assert!(said.contains("1 connections did not end within 1s"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+/// Whether a new client would be served: not when it cannot connect, is hung up on, or is told so.
+fn is_ready(address: std::net::SocketAddr) -> bool {
+    let Ok(mut connection) = Connection::try_open(address) else {
+        return false;
+    };
+    let answer = connection
+        .write(&Request::new("GET", "/readyz").encode())
+        .and_then(|()| connection.read_response("GET"));
+    matches!(answer, Ok(Some(response)) if response.status() == 200)
+}
+
+#[track_caller]
+fn assert_refused_or_ended(connection: &mut Connection, status: u16) {
+    match connection.read_response("GET") {
+        Ok(None) => {}
+        Ok(Some(answer)) => assert_eq!(answer.status(), status, "{answer:?}"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+    }
+}
