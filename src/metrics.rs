@@ -101,7 +101,7 @@ impl Metrics {
             "tailwater_commit_seconds",
             "Duration of one commit.",
             &stats.commit_micros,
-            1e-6,
+            1e6,
         );
         page.counter(
             "tailwater_reads_total",
@@ -225,20 +225,26 @@ impl Page {
         }
     }
 
-    /// A histogram whose observations times `unit` are in the metric's unit.
-    fn histogram<const N: usize>(&mut self, name: &str, meaning: &str, histogram: &Histogram<N>, unit: f64) {
+    /// A histogram of whose observations `per_unit` make one of the metric's unit.
+    fn histogram<const N: usize>(
+        &mut self,
+        name: &str,
+        meaning: &str,
+        histogram: &Histogram<N>,
+        per_unit: f64,
+    ) {
         self.head(name, "histogram", meaning);
         let mut count = 0;
         for (bound, in_bucket) in histogram.buckets() {
             count += in_bucket;
             self.line(format_args!(
                 "{name}_bucket{{le=\"{}\"}} {count}",
-                bound as f64 * unit
+                bound as f64 / per_unit
             ));
         }
         count += histogram.above();
         self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {count}"));
-        self.line(format_args!("{name}_sum {}", histogram.sum() as f64 * unit));
+        self.line(format_args!("{name}_sum {}", histogram.sum() as f64 / per_unit));
         self.line(format_args!("{name}_count {count}"));
     }
 }
@@ -252,11 +258,11 @@ mod tests {
         let histogram = Histogram::new([1, 10]);
         [1, 5, 50].into_iter().for_each(|value| histogram.observe(value));
         let mut page = Page::default();
-        page.histogram("x", "Things.", &histogram, 0.5);
+        page.histogram("x", "Things.", &histogram, 1e6);
         assert_eq!(
             page.text,
-            "# HELP x Things.\n# TYPE x histogram\nx_bucket{le=\"0.5\"} 1\nx_bucket{le=\"5\"} 2\n\
-             x_bucket{le=\"+Inf\"} 3\nx_sum 28\nx_count 3\n"
+            "# HELP x Things.\n# TYPE x histogram\nx_bucket{le=\"0.000001\"} 1\nx_bucket{le=\"0.00001\"} 2\n\
+             x_bucket{le=\"+Inf\"} 3\nx_sum 0.000056\nx_count 3\n"
         );
     }
 }

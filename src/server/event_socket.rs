@@ -62,17 +62,24 @@ async fn send(
     mut bytes: &[u8],
     write_timeout: Duration,
 ) -> io::Result<()> {
-    match stream.try_write(bytes) {
-        Ok(written) => bytes = &bytes[written..],
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) => return Err(error),
+    loop {
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        writable(app, stream, write_timeout).await?;
     }
-    if bytes.is_empty() {
-        return Ok(());
-    }
+}
+
+/// Waits until the client takes more. The time-out begins anew whenever it has taken some.
+async fn writable(app: &Arc<App>, stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
     let mut stopping = app.stopping();
     tokio::select! {
-        written = stream.write_all(bytes) => written,
+        ready = stream.writable() => ready,
         () = tokio::time::sleep(write_timeout) => Err(io::ErrorKind::TimedOut.into()),
         // A reader that takes nothing does not hold the server up when it stops.
         _ = stopping.wait_for(|stopping| *stopping) => Err(io::ErrorKind::Interrupted.into()),
