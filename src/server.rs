@@ -8,14 +8,13 @@ mod watched;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tailwater_storage::clock::SystemClock;
 use tailwater_storage::engine::SWEEP_INTERVAL_MS;
 use tailwater_storage::{BackendError, Engine, EngineLimits, Memory};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, StorageMode};
 use crate::http::App;
@@ -134,12 +133,28 @@ async fn sweep(engine: Engine) {
     }
 }
 
+/// Connections that are told at a time that there are too many; those beyond are dropped without a word.
+const REFUSALS_MAX: usize = 64;
+
 /// Accepts connections for ever. Each holds a clone of `closed` until it ends.
 async fn accept(app: &Arc<App>, listener: TcpListener, closed: watch::Receiver<()>) {
     let side = crate::http::router(app);
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         match listener.accept().await {
-            Ok((stream, _peer)) => admit(app, stream, side.clone(), closed.clone()),
+            Ok((stream, _peer)) => match connection::Counted::admit(app) {
+                Some(counted) => {
+                    let app = Arc::clone(app);
+                    tokio::spawn(connection::serve(
+                        app,
+                        stream,
+                        side.clone(),
+                        counted,
+                        closed.clone(),
+                    ));
+                }
+                None => refuse(app, stream, &refusals),
+            },
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "cannot accept connections; if files ran out, raise `ulimit -n`");
@@ -150,17 +165,16 @@ async fn accept(app: &Arc<App>, listener: TcpListener, closed: watch::Receiver<(
     }
 }
 
-fn admit(app: &Arc<App>, stream: TcpStream, side: axum::Router, closed: watch::Receiver<()>) {
-    let connections_max = app.config.limits.max_connections;
-    let before = app.metrics.connections.fetch_add(1, Ordering::Relaxed);
-    let app = Arc::clone(app);
-    let counted = connection::Counted(Arc::clone(&app));
-    if before >= connections_max {
-        app.metrics.refused("too_many_connections");
-        tokio::spawn(connection::refuse(stream, connections_max, counted));
-        return;
+/// A refused connection does not count as one, or those who are refused would keep the others out.
+fn refuse(app: &App, stream: TcpStream, refusals: &Arc<Semaphore>) {
+    app.metrics.refused("too_many_connections");
+    if let Ok(permit) = Arc::clone(refusals).try_acquire_owned() {
+        let connections_max = app.config.limits.max_connections;
+        tokio::spawn(async move {
+            connection::refuse(stream, connections_max).await;
+            drop(permit);
+        });
     }
-    tokio::spawn(connection::serve(app, stream, side, counted, closed));
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

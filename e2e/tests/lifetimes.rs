@@ -178,3 +178,40 @@ fn assert_refused_or_ended(connection: &mut Connection, status: u16) {
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
     }
 }
+
+/// A request's body counted as the beginning of the next request's head, so that a connection which had sent one in a
+/// second packet was closed after the time that a head may take.
+#[test]
+fn a_connection_is_idle_and_not_late_after_a_body_that_came_later_than_its_head() {
+    let server = Server::start_with(&[
+        ("DS_SERVER__HEADER_TIMEOUT_SECS", "1"),
+        ("DS_SERVER__IDLE_TIMEOUT_SECS", "3600"),
+    ]);
+    let stream = server.stream("split").of_type(TEXT).create();
+    let mut connection = server.connect();
+    let head = stream
+        .request("POST")
+        .header("Content-Type", TEXT)
+        .header("Expect", "100-continue")
+        .header("Content-Length", "4");
+    connection.write(&head.encode()).expect("the server reads");
+    connection
+        .read_response("POST")
+        .expect("an answer")
+        .expect("an answer")
+        .expect(100);
+    connection.write(b"body").expect("the server reads");
+    connection
+        .read_response("POST")
+        .expect("an answer")
+        .expect("an answer")
+        .expect(204);
+    // Another connection shows that the time for a head has passed, and more than once.
+    for _ in 0..2 {
+        let mut late = server.connect();
+        late.write(b"GET / HTTP/1.1\r\n").expect("the server reads");
+        assert_refused_or_ended(&mut late, 408);
+    }
+    connection.send(&stream.request("HEAD")).expect(200);
+    server.stop();
+}

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, VARY};
 use http::{HeaderValue, StatusCode};
 use tailwater_storage::backend::Slices;
+use tailwater_storage::engine::Incarnation;
 use tailwater_storage::stream::{ContentKind, Position};
 
 use super::caching::{self, Picture};
@@ -63,24 +64,29 @@ pub(super) async fn answer(
         from: place.token(place.from),
         to: place.token(end.position),
         closed: end.closed,
+        up_to_date: end.up_to_date,
         records: shows == View::Records,
         encoding: encoding.map(Encoding::name),
     };
-    let tag = picture.tag();
+    let mut tag = picture.tag();
     let mut response = if caching::client_has(request, &tag) {
         let mut response = Response::new(ResponseBody::Empty);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        with_body(pieces, encoding).await
+        let response = with_body(pieces, encoding).await;
+        if !response.headers().contains_key(CONTENT_ENCODING) {
+            tag = Picture {
+                encoding: None,
+                ..picture
+            }
+            .tag();
+        }
+        response
     };
     let to = response.headers_mut();
     to.insert(ETAG, tag);
-    let content_type = match shows {
-        View::Content => headers::text(stream.content_type.as_str()),
-        View::Records => HeaderValue::from_static(records::CONTENT_TYPE),
-    };
-    to.insert(CONTENT_TYPE, content_type);
+    to.insert(CONTENT_TYPE, content_type(stream, shows));
     if compressible {
         to.insert(VARY, HeaderValue::from_static("accept-encoding"));
     }
@@ -97,9 +103,10 @@ pub(super) async fn answer(
 }
 
 /// Answers with nothing, at the tail: `offset=now`, and long-polls that saw no data.
-pub(super) fn at_tail(place: &Place, status: StatusCode, cursor: Option<u64>) -> Response {
+pub(super) fn at_tail(place: &Place, shows: View, status: StatusCode, cursor: Option<u64>) -> Response {
     let stream = place.reader.incarnation();
-    let as_json = status == StatusCode::OK && stream.content_type.kind() == ContentKind::Json;
+    let is_content = shows == View::Content;
+    let as_json = status == StatusCode::OK && is_content && stream.content_type.kind() == ContentKind::Json;
     let body = if as_json {
         ResponseBody::Whole(Bytes::from_static(b"[]"))
     } else {
@@ -109,7 +116,7 @@ pub(super) fn at_tail(place: &Place, status: StatusCode, cursor: Option<u64>) ->
     *response.status_mut() = status;
     let to = response.headers_mut();
     if status == StatusCode::OK {
-        to.insert(CONTENT_TYPE, headers::text(stream.content_type.as_str()));
+        to.insert(CONTENT_TYPE, content_type(stream, shows));
     }
     to.insert(CACHE_CONTROL, headers::NO_STORE.clone());
     put_end(
@@ -125,6 +132,13 @@ pub(super) fn at_tail(place: &Place, status: StatusCode, cursor: Option<u64>) ->
         to.insert(&headers::STREAM_CURSOR, headers::number(cursor));
     }
     response
+}
+
+fn content_type(stream: &Incarnation, shows: View) -> HeaderValue {
+    match shows {
+        View::Content => headers::text(stream.content_type.as_str()),
+        View::Records => HeaderValue::from_static(records::CONTENT_TYPE),
+    }
 }
 
 fn put_end(place: &Place, end: &End, to: &mut HeaderMap) {

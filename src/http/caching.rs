@@ -68,6 +68,8 @@ pub(crate) struct Picture {
     pub(crate) from: OffsetToken,
     pub(crate) to: OffsetToken,
     pub(crate) closed: bool,
+    /// Whether nothing followed yet, which headers tell and a cache repeats.
+    pub(crate) up_to_date: bool,
     pub(crate) records: bool,
     pub(crate) encoding: Option<&'static str>,
 }
@@ -78,8 +80,13 @@ impl Picture {
         use std::fmt::Write as _;
         let mut tag = String::with_capacity(100);
         let closed = if self.closed { ":c" } else { "" };
+        let up_to_date = if self.up_to_date { ":u" } else { "" };
         let records = if self.records { ":r" } else { "" };
-        let written = write!(tag, "\"{}:{}:{}{closed}{records}", self.id, self.from, self.to);
+        let written = write!(
+            tag,
+            "\"{}:{}:{}{closed}{up_to_date}{records}",
+            self.id, self.from, self.to
+        );
         debug_assert!(written.is_ok(), "a string can be written to");
         if let Some(encoding) = self.encoding {
             tag.push(':');

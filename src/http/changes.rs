@@ -189,6 +189,9 @@ struct EventReader {
 impl EventReader {
     async fn next_event(&mut self) -> Option<Bytes> {
         loop {
+            if self.placed && (self.pace.is_over() || self.feed.app.is_stopping()) {
+                return None;
+            }
             self.feed.newest.borrow_and_update();
             let page = self.feed.look().ok()?;
             self.feed.after = page.after;

@@ -176,6 +176,12 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).fact("max_bytes", bytes_max)
     }
 
+    pub(crate) fn control_body_too_large(bytes_max: usize) -> Self {
+        let detail =
+            format!("The body is larger than {bytes_max} bytes; send only what this operation takes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).fact("max_bytes", bytes_max)
+    }
+
     pub(crate) fn body_timeout(pause_max: Duration) -> Self {
         let detail = format!(
             "The body paused for more than {} s; send it without a pause.",

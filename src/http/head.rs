@@ -32,6 +32,7 @@ pub(super) async fn head(app: &App, name: &StreamName) -> Result<Response, Probl
         from: OffsetToken::START,
         to: tail,
         closed: view.closed,
+        up_to_date: true,
         records: false,
         encoding: None,
     };

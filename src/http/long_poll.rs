@@ -28,7 +28,12 @@ pub(super) async fn long_poll(
     }
     let cursor = cursor::answer(app.engine.now(), query.cursor, fastrand::u64(..));
     if place.from == place.view.tail {
-        return Ok(answer::at_tail(&place, StatusCode::NO_CONTENT, Some(cursor)));
+        return Ok(answer::at_tail(
+            &place,
+            query.view,
+            StatusCode::NO_CONTENT,
+            Some(cursor),
+        ));
     }
     answer::answer(app, &place, query.view, request, Some(cursor)).await
 }

@@ -21,7 +21,7 @@ pub(super) async fn read(
         Live::No => {
             let place = Place::find(app, name, query.offset).await?;
             if query.offset == Some(Offset::Now) {
-                return Ok(answer::at_tail(&place, StatusCode::OK, None));
+                return Ok(answer::at_tail(&place, query.view, StatusCode::OK, None));
             }
             answer::answer(app, &place, query.view, request.headers(), None).await
         }

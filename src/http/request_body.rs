@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -11,6 +11,11 @@ use hyper::body::Incoming;
 
 use super::app::App;
 use super::error::Problem;
+
+/// How fast a body must come on the whole, pauses aside. What drips holds its share for ever otherwise.
+const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
+/// Room that is made for a body before it has come.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
 
 /// A body, and its share of the bytes in flight until the request is answered.
 pub(crate) struct Received<'a> {
@@ -61,12 +66,10 @@ pub(crate) async fn receive(app: &App, body: Incoming) -> Result<Received<'_>, P
         taken: 0,
         bytes_max: app.config.limits.max_in_flight_bytes,
     };
-    if let Some(announced) = body.size_hint().exact() {
-        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
-        if announced > bytes_max {
-            return Err(Problem::body_too_large(bytes_max));
-        }
-        share.grow_to(announced)?;
+    // What is announced is refused early if it is too much, but counts only as it comes: whoever announces much
+    // and sends little keeps nobody else out.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(Problem::body_too_large(bytes_max));
     }
     let bytes = collect(body, bytes_max, app.config.server.body_timeout, &mut share).await?;
     Ok(Received { bytes, _share: share })
@@ -84,18 +87,24 @@ async fn collect(
     if first.len() > bytes_max {
         return Err(Problem::body_too_large(bytes_max));
     }
+    share.grow_to(first.len())?;
     if body.is_end_stream() {
         return Ok(first);
     }
-    let announced = body.size_hint().exact().unwrap_or(0);
-    let mut whole = BytesMut::with_capacity(first.len() + usize::try_from(announced).unwrap_or(0));
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut whole = BytesMut::with_capacity(first.len() + announced.min(RESERVED_BYTES_MAX));
     whole.extend_from_slice(&first);
+    let began = Instant::now();
     while let Some(piece) = next_piece(&mut body, pause_max).await? {
         if whole.len() + piece.len() > bytes_max {
             return Err(Problem::body_too_large(bytes_max));
         }
         share.grow_to(whole.len() + piece.len())?;
         whole.extend_from_slice(&piece);
+        let patience = pause_max + Duration::from_secs(whole.len() as u64 / BYTES_PER_SEC_MIN);
+        if began.elapsed() > patience {
+            return Err(Problem::body_timeout(pause_max));
+        }
     }
     Ok(whole.freeze())
 }

@@ -111,6 +111,11 @@ impl Pace {
         self.last_sent = Instant::now();
     }
 
+    /// Whether it was time to end when something was last sent.
+    pub(super) fn is_over(&self) -> bool {
+        self.last_sent >= self.ends_at
+    }
+
     /// Waits until something is due. One timer serves the whole connection; it is set again only when it fires.
     pub(super) async fn due(&mut self) -> Due {
         loop {
@@ -223,6 +228,8 @@ pub(crate) struct Subscriber {
     position: Position,
     shows: query::View,
     cursor: Option<u64>,
+    /// What this client's cursors jump by, drawn once so that its frames stay comparable.
+    jitter: u64,
     pace: Pace,
     /// Whether the client knows yet where it is.
     placed: bool,
@@ -249,6 +256,7 @@ impl Subscriber {
             reader: place.reader,
             shows: query.view,
             cursor: query.cursor,
+            jitter: fastrand::u64(..),
             pace: Pace::new(app),
             placed: false,
             ended: false,
@@ -267,7 +275,9 @@ impl Subscriber {
     /// What to send next; none at the end.
     pub(crate) async fn next_events(&mut self) -> Option<Events> {
         loop {
-            if self.ended {
+            // A reader that is far behind ends in time too: it resumes by its id, and nothing is lost.
+            let is_over = self.placed && (self.pace.is_over() || self.app.is_stopping());
+            if self.ended || is_over {
                 return None;
             }
             let view = *self.changes.borrow_and_update();
@@ -315,7 +325,7 @@ impl Subscriber {
         if at_tail && self.placed && !view.closed {
             return Ok(None);
         }
-        let cursor = cursor::answer(self.app.engine.now(), self.cursor, 0);
+        let cursor = cursor::answer(self.app.engine.now(), self.cursor, self.jitter);
         let key = FrameKey {
             from: self.position,
             tail: view.tail,
@@ -329,7 +339,9 @@ impl Subscriber {
             return Ok(Some(frame));
         }
         let frame = self.encode(view, cursor).await?;
-        if let (Some(newest), Some(frame)) = (shared, &frame) {
+        // What tells only where a client is must not be given to those who know: it would come again for ever.
+        let moves_on = |frame: &&Frame| frame.end > self.position || frame.closed;
+        if let (Some(newest), Some(frame)) = (shared, frame.as_ref().filter(moves_on)) {
             newest.set(key, frame);
         }
         Ok(frame)
@@ -337,7 +349,7 @@ impl Subscriber {
 
     async fn encode(&self, view: &View, cursor: u64) -> Result<Option<Frame>, ReadFailure> {
         let mut events = Vec::new();
-        let end = match self.shows {
+        let Encoded { end, read_to } = match self.shows {
             query::View::Content => self.push_content(view, &mut events).await?,
             query::View::Records => self.push_records(view, &mut events).await?,
         };
@@ -350,7 +362,7 @@ impl Subscriber {
             next: self.reader.incarnation().token(end),
             cursor,
             // What is held back of a character cannot be shown yet, so the client has all there is.
-            up_to_date: end == view.tail || (!has_data && !view.closed),
+            up_to_date: read_to == view.tail,
             closed,
             with_id: !has_data,
         };
@@ -362,11 +374,12 @@ impl Subscriber {
         }))
     }
 
-    async fn push_content(&self, view: &View, events: &mut Vec<u8>) -> Result<Position, ReadFailure> {
+    async fn push_content(&self, view: &View, events: &mut Vec<u8>) -> Result<Encoded, ReadFailure> {
         let stream = self.reader.incarnation();
         let kind = stream.content_type.kind();
         let slices = self.reader.read(self.position, view, FRAME_BYTES_MAX).await?;
-        let is_final = view.closed && slices.end == view.tail;
+        let read_to = slices.end;
+        let is_final = view.closed && read_to == view.tail;
         let bytes = slices.into_contiguous();
         let showable = sse_encoding::showable(kind, &bytes, is_final);
         let end = self.position.advance(showable as u64).expect("within the stream");
@@ -374,10 +387,10 @@ impl Subscriber {
             events.reserve(showable * 4 / 3 + 256);
             sse_encoding::push_data(kind, &bytes[..showable], stream.token(end), events);
         }
-        Ok(end)
+        Ok(Encoded { end, read_to })
     }
 
-    async fn push_records(&self, view: &View, events: &mut Vec<u8>) -> Result<Position, ReadFailure> {
+    async fn push_records(&self, view: &View, events: &mut Vec<u8>) -> Result<Encoded, ReadFailure> {
         let stream = self.reader.incarnation();
         let mut end = self.position;
         let mut line = Vec::new();
@@ -387,8 +400,16 @@ impl Subscriber {
             records::push(stream, &record, &mut line);
             sse_encoding::push_line(&line, stream.token(end), events);
         }
-        Ok(end)
+        Ok(Encoded { end, read_to: end })
     }
+}
+
+/// How far events go.
+struct Encoded {
+    /// Behind the last byte that they show.
+    end: Position,
+    /// Behind the last byte that was read; what is in between is a part of a character.
+    read_to: Position,
 }
 
 /// The first frame also tells an `EventSource` to come back soon, not all of them at once.

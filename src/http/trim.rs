@@ -50,7 +50,7 @@ async fn receive(app: &App, request: Request) -> Result<Bytes, Problem> {
     match tokio::time::timeout(pause_max, whole).await {
         Err(_elapsed) => Err(Problem::body_timeout(pause_max)),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Problem::body_too_large(BODY_BYTES_MAX))
+            Err(Problem::control_body_too_large(BODY_BYTES_MAX))
         }
         Ok(Err(error)) => Err(Problem::json_body(&format!("could not be received: {error}"))),
         Ok(Ok(whole)) => Ok(whole.to_bytes()),

@@ -27,7 +27,16 @@ const REFUSAL_DRAIN: Duration = Duration::from_secs(1);
 const HTTP2_STREAMS_MAX: u32 = 256;
 
 /// Counts an open connection until it is dropped.
-pub(super) struct Counted(pub(super) Arc<App>);
+pub(super) struct Counted(Arc<App>);
+
+impl Counted {
+    /// Counts one more connection; none if there are too many.
+    pub(super) fn admit(app: &Arc<App>) -> Option<Self> {
+        let before = app.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        let counted = Self(Arc::clone(app));
+        (before < app.config.limits.max_connections).then_some(counted)
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -176,19 +185,23 @@ async fn stops(app: &App) {
 async fn begins_with_http2_preface(stream: &TcpStream) -> bool {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0";
     let mut beginning = [0; PREFACE.len()];
+    let mut pause = Duration::from_millis(1);
     loop {
         match stream.peek(&mut beginning).await {
             Ok(0) | Err(_) => return false,
             Ok(length) if beginning[..length] != PREFACE[..length] => return false,
             Ok(length) if length == PREFACE.len() => return true,
             // A part of the preface: peeking tells nothing new until more has come.
-            Ok(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Ok(_) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(100));
+            }
         }
     }
 }
 
 /// Tells a client that there are too many connections, whatever it asks for.
-pub(super) async fn refuse(mut stream: TcpStream, connections_max: usize, _counted: Counted) {
+pub(super) async fn refuse(mut stream: TcpStream, connections_max: usize) {
     use http_body_util::BodyExt;
     let response = Problem::too_many_connections(connections_max).into_response();
     let (parts, body) = response.into_parts();

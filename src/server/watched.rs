@@ -24,6 +24,10 @@ pub(super) struct Activity {
     idle_since_ms: AtomicU64,
     /// Since when the client has taken nothing of an answer, in milliseconds; 0 if it takes what there is.
     stalled_since_ms: AtomicU64,
+    /// Bodies of answers that have given a piece which is not taken yet: in HTTP/2 a client stalls above the socket.
+    untaken: AtomicU64,
+    /// When a body was last asked for a piece, or a part of one was written, in milliseconds.
+    asked_at_ms: AtomicU64,
     /// Whether all that was answered so far has been handed to the socket.
     flushed: AtomicBool,
     /// An answer that the connection takes over from hyper.
@@ -38,6 +42,8 @@ impl Activity {
             requests: AtomicU64::new(0),
             idle_since_ms: AtomicU64::new(0),
             stalled_since_ms: AtomicU64::new(0),
+            untaken: AtomicU64::new(0),
+            asked_at_ms: AtomicU64::new(0),
             flushed: AtomicBool::new(true),
             handover: Mutex::new(None),
         }
@@ -89,11 +95,16 @@ impl Activity {
             if stalled_since > 0 && self.now_ms() - stalled_since >= write_ms {
                 return;
             }
+            let now = self.now_ms();
+            if self.untaken.load(Ordering::Relaxed) > 0
+                && now.saturating_sub(self.asked_at_ms.load(Ordering::Relaxed)) >= write_ms
+            {
+                return;
+            }
             if self.requests.load(Ordering::Relaxed) > 0 {
                 head_since = None;
                 continue;
             }
-            let now = self.now_ms();
             let idle_for = now.saturating_sub(self.idle_since_ms.load(Ordering::Relaxed));
             if self.head_bytes.load(Ordering::Relaxed) == 0 {
                 head_since = None;
@@ -102,7 +113,7 @@ impl Activity {
                 }
             } else {
                 let began = *head_since.get_or_insert(now);
-                if now - began >= header_ms || idle_for >= idle_ms.max(header_ms) {
+                if now - began >= header_ms {
                     return;
                 }
             }
@@ -127,13 +138,19 @@ pub(super) struct Busy(Arc<Activity>);
 impl Busy {
     /// The request stays busy until its body is sent or given up.
     pub(super) fn with_body(self, body: ResponseBody) -> BusyBody {
-        BusyBody { body, _busy: self }
+        BusyBody {
+            body,
+            busy: self,
+            untaken: false,
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.flushed.store(false, Ordering::Relaxed);
+        // What came since the head was this request's body.
+        self.0.head_bytes.store(0, Ordering::Relaxed);
         self.0.idle_since_ms.store(self.0.now_ms(), Ordering::Relaxed);
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
@@ -142,7 +159,30 @@ impl Drop for Busy {
 /// An answer's body, and the request that it answers.
 pub(super) struct BusyBody {
     body: ResponseBody,
-    _busy: Busy,
+    busy: Busy,
+    /// Whether the last piece it gave may not be taken yet.
+    untaken: bool,
+}
+
+impl BusyBody {
+    fn note_untaken(&mut self, untaken: bool) {
+        let activity = &self.busy.0;
+        activity.asked_at_ms.store(activity.now_ms(), Ordering::Relaxed);
+        match (self.untaken, untaken) {
+            (false, true) => activity.untaken.fetch_add(1, Ordering::Relaxed),
+            (true, false) => activity.untaken.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        self.untaken = untaken;
+    }
+}
+
+impl Drop for BusyBody {
+    fn drop(&mut self) {
+        if self.untaken {
+            self.busy.0.untaken.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Body for BusyBody {
@@ -153,7 +193,9 @@ impl Body for BusyBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.note_untaken(matches!(polled, Poll::Ready(Some(_))));
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -184,6 +226,17 @@ impl<S> Watched<S> {
         let stalled_since = &self.activity.stalled_since_ms;
         if polled.is_ready() {
             stalled_since.store(0, Ordering::Relaxed);
+            // An answer may still be on its way when its request counts as answered.
+            if self.activity.requests.load(Ordering::Relaxed) == 0 {
+                self.activity
+                    .idle_since_ms
+                    .store(self.activity.now_ms(), Ordering::Relaxed);
+            }
+            if self.activity.untaken.load(Ordering::Relaxed) > 0 {
+                self.activity
+                    .asked_at_ms
+                    .store(self.activity.now_ms(), Ordering::Relaxed);
+            }
         } else if stalled_since.load(Ordering::Relaxed) == 0 {
             stalled_since.store(self.activity.now_ms().max(1), Ordering::Relaxed);
         }

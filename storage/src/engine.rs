@@ -42,7 +42,7 @@ pub use changes::{Change, ChangeKind, ChangePage, ChangeToken, Changes, ChangesG
 pub use create::{CreateError, Created};
 pub use delete::DeleteError;
 pub use list::{Listed, Listing};
-pub use reader::{MessageRecord, OpenError, ReadFailure, Reader};
+pub use reader::{MessageRecord, OpenError, RECORD_BYTES, ReadFailure, Reader};
 pub use sweep::SWEEP_INTERVAL_MS;
 pub use trim::{TrimError, Trimmed};
 pub use watch::{Incarnation, View};

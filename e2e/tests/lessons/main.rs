@@ -3,5 +3,6 @@
 
 mod forks;
 mod limits;
+mod overload;
 mod reading;
 mod writing;

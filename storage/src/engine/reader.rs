@@ -12,6 +12,9 @@ use super::sequencer::{Entry, Sequencer, Standing};
 use super::{Engine, EngineError, Incarnation, View};
 use crate::backend::{Backend, BackendError, ReadError, ReadRequest, Slices};
 
+/// What a record takes beside its data, wherever it is written: many small messages make a long answer.
+pub const RECORD_BYTES: u64 = 256;
+
 /// Why a stream cannot be read at all.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenError {
@@ -220,7 +223,8 @@ impl Reader {
         Ok(slices)
     }
 
-    /// The messages in the durable bytes from `from` on, as [`Reader::read`] would give them.
+    /// The messages in the durable bytes from `from` on, as [`Reader::read`] would give them, but no more than
+    /// fit `bytes_max` when each is counted with [`RECORD_BYTES`], and at least one.
     ///
     /// # Errors
     /// [`ReadFailure`] if the bytes are not there any more.
@@ -235,10 +239,15 @@ impl Reader {
         let bytes = slices.into_contiguous();
         let mut records = Vec::new();
         let mut start = from;
+        let mut cost = 0;
         for extent in self.extents(from, end).await? {
             for (number, message_end) in extent.message_ends().enumerate() {
                 if message_end <= start {
                     continue;
+                }
+                cost += RECORD_BYTES + message_end.since(start);
+                if cost > bytes_max && !records.is_empty() {
+                    return Ok(records);
                 }
                 let range = start.since(from) as usize..message_end.since(from) as usize;
                 records.push(MessageRecord {
