@@ -67,7 +67,10 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         () = accept(&app, listener, closed) => Ok(()),
     };
     app.stop();
-    shutdown::drain(closing, config.server.shutdown_timeout, &app).await;
+    tokio::select! {
+        () = shutdown::drain(closing, config.server.shutdown_timeout, &app) => {}
+        () = signals.hurry() => {}
+    }
     sweeper.abort();
     // Nothing commits any more: what was accepted is durable once the committers have ended.
     if tokio::task::spawn_blocking(move || engine.stop()).await.is_err() {

@@ -25,13 +25,23 @@ impl Signals {
         })
     }
 
-    /// Ends when SIGTERM or SIGINT has come.
+    /// Ends when SIGTERM or SIGINT has come: the server is to stop.
     pub(crate) async fn stop(&mut self) {
-        let name = tokio::select! {
+        let name = self.next().await;
+        tracing::info!("{name}: the server stops once what is in flight has finished");
+    }
+
+    /// Ends when another one has come: whoever sends it does not want to wait.
+    pub(crate) async fn hurry(&mut self) {
+        let name = self.next().await;
+        tracing::warn!("{name} again: what is in flight is cut off");
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-        };
-        tracing::info!("{name}: the server stops once what is in flight has finished");
+        }
     }
 }
 

@@ -159,6 +159,31 @@ fn a_stop_does_not_wait_for_ever_for_a_client_that_never_finishes() {
     assert!(!said.contains("panicked"), "{said}");
 }
 
+/// A second Ctrl-C did nothing, and people took to `kill -9`.
+#[test]
+fn a_second_signal_ends_the_server_without_waiting_any_longer() {
+    let mut server = Server::start_with(&[("DS_SERVER__SHUTDOWN_TIMEOUT_SECS", "3600")]);
+    let stream = server.stream("stuck").of_type(TEXT).create();
+    let mut append = server.connect();
+    let head = stream
+        .request("POST")
+        .header("Content-Type", TEXT)
+        .header("Expect", "100-continue")
+        .header("Content-Length", "6");
+    append.write(&head.encode()).expect("the server reads");
+    append
+        .read_response("POST")
+        .expect("an answer")
+        .expect("an answer")
+        .expect(100);
+    server.terminate();
+    eventually("the first signal is heard", || {
+        server.stderr().contains("the server stops once").then_some(())
+    });
+    server.terminate();
+    assert!(server.wait().success(), "{}", server.stderr());
+}
+
 /// Whether a new client would be served: not when it cannot connect, is hung up on, or is told so.
 fn is_ready(address: std::net::SocketAddr) -> bool {
     let Ok(mut connection) = Connection::try_open(address) else {

@@ -211,7 +211,7 @@ pub(super) async fn refuse(mut stream: TcpStream, connections_max: usize) {
         .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
     let mut answer = format!(
-        "HTTP/1.1 {}\r\ncontent-length: {}\r\nconnection: close\r\n",
+        "HTTP/1.1 {}\r\ncontent-length: {}\r\nconnection: close\r\nx-content-type-options: nosniff\r\n",
         parts.status,
         body.len()
     );
