@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use tailwater_storage::engine::{AppendError, CreateError, OpenError};
+use tailwater_storage::engine::{AppendError, CreateError, OpenError, RECORD_BYTES};
 use tailwater_storage::stream::{ForkRefusal, Offset, OffsetToken};
 
 use crate::support::ask::{Rig, at, fork_of, name, text_of, waits};
@@ -313,7 +313,12 @@ fn a_json_fork_branches_off_only_between_messages() {
         let reader = rig.look("b/0").await;
         let view = reader.incarnation().view();
         assert_eq!(view.messages, 4);
-        let records = reader.records(at(3), &view, 100).await.expect("readable");
+        let fits_three = 3 * (RECORD_BYTES + 3);
+        for (bytes_max, count) in [(1, 1), (fits_three - 1, 2), (fits_three, 3), (u64::MAX, 3)] {
+            let records = reader.records(at(3), &view, bytes_max).await.expect("readable");
+            assert_eq!(records.len(), count, "within {bytes_max} bytes");
+        }
+        let records = reader.records(at(3), &view, fits_three).await.expect("readable");
         let summary: Vec<_> = records
             .iter()
             .map(|record| (record.index, &record.data[..]))
