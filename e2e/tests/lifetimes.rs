@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use tailwater_e2e::{Connection, Request, Server, eventually};
+use tailwater_e2e::{Connection, Request, Server, Stream, eventually};
 
 const TEXT: &str = "text/plain";
 
@@ -70,18 +70,7 @@ fn a_stop_lets_what_is_under_way_end_well() {
     let mut poll = server.connect();
     poll.write(&stream.reading(&tail, "&live=long-poll").encode())
         .expect("the server reads");
-    let mut append = server.connect();
-    let head = stream
-        .request("POST")
-        .header("Content-Type", TEXT)
-        .header("Expect", "100-continue")
-        .header("Content-Length", "6");
-    append.write(&head.encode()).expect("the server reads");
-    append
-        .read_response("POST")
-        .expect("an answer")
-        .expect("an answer")
-        .expect(100);
+    let mut append = begin_append(&stream, 6);
     append.write(b"sec").expect("the server reads");
     let mut idle = server.connect();
     idle.send(&Request::new("GET", "/readyz")).expect(200);
@@ -134,26 +123,13 @@ fn a_stop_right_after_the_start_is_as_good_as_a_later_one() {
     }
 }
 
-/// Whether such a stop counts as a success is not this test's matter: that it ends, and says why, is.
 #[test]
 fn a_stop_does_not_wait_for_ever_for_a_client_that_never_finishes() {
     let mut server = Server::start_with(&[("DS_SERVER__SHUTDOWN_TIMEOUT_SECS", "1")]);
     let stream = server.stream("stuck").of_type(TEXT).create();
-    let mut append = server.connect();
-    let head = stream
-        .request("POST")
-        .header("Content-Type", TEXT)
-        .header("Expect", "100-continue")
-        .header("Content-Length", "6");
-    append.write(&head.encode()).expect("the server reads");
-    append
-        .read_response("POST")
-        .expect("an answer")
-        .expect("an answer")
-        .expect(100);
+    let _append = begin_append(&stream, 6);
     server.terminate();
-    let status = server.wait();
-    assert!(status.code().is_some(), "the server was killed: {status}");
+    assert!(server.wait().success(), "{}", server.stderr());
     let said = server.stderr();
     assert!(said.contains("1 connections did not end within 1s"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
@@ -164,24 +140,57 @@ fn a_stop_does_not_wait_for_ever_for_a_client_that_never_finishes() {
 fn a_second_signal_ends_the_server_without_waiting_any_longer() {
     let mut server = Server::start_with(&[("DS_SERVER__SHUTDOWN_TIMEOUT_SECS", "3600")]);
     let stream = server.stream("stuck").of_type(TEXT).create();
-    let mut append = server.connect();
-    let head = stream
-        .request("POST")
-        .header("Content-Type", TEXT)
-        .header("Expect", "100-continue")
-        .header("Content-Length", "6");
-    append.write(&head.encode()).expect("the server reads");
-    append
-        .read_response("POST")
-        .expect("an answer")
-        .expect("an answer")
-        .expect(100);
+    let _append = begin_append(&stream, 6);
     server.terminate();
     eventually("the first signal is heard", || {
         server.stderr().contains("the server stops once").then_some(())
     });
     server.terminate();
     assert!(server.wait().success(), "{}", server.stderr());
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_what_to_do() {
+    let server = Server::start();
+    let address = server.address().to_string();
+    let second = std::process::Command::new(tailwater_e2e::server::binary())
+        .env("DS_SERVER__BIND_ADDRESS", &address)
+        .output()
+        .expect("the binary runs");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    for word in [address.as_str(), "--bind", "DS_SERVER__BIND_ADDRESS"] {
+        assert!(said.contains(word), "{word} is not in {said}");
+    }
+    server.stop();
+}
+
+#[test]
+fn streams_live_below_the_base_path_and_nowhere_else() {
+    let server = Server::start_with(&[("DS_HTTP__STREAM_BASE_PATH", "/logs")]);
+    assert_eq!(server.base_path(), "/logs");
+    let stream = server.stream("moved").create();
+    stream.append("1");
+    assert_eq!(stream.messages(), [1]);
+    let elsewhere = server.get("/v1/stream/moved").expect(404);
+    assert_eq!(elsewhere.problem(), "not_found");
+    server.get("/logs/__ds/streams").expect(200);
+    server.stop();
+}
+
+/// An append whose head the server has read and whose body has not come yet.
+#[track_caller]
+fn begin_append(stream: &Stream<'_>, body_bytes: usize) -> Connection {
+    let mut append = stream.connect();
+    let head = stream
+        .request("POST")
+        .header("Content-Type", TEXT)
+        .header("Expect", "100-continue")
+        .header("Content-Length", &body_bytes.to_string());
+    append.write(&head.encode()).expect("the server reads");
+    let answer = append.read_response("POST").expect("an answer");
+    answer.expect("an answer").expect(100);
+    append
 }
 
 /// Whether a new client would be served: not when it cannot connect, is hung up on, or is told so.
@@ -213,18 +222,7 @@ fn a_connection_is_idle_and_not_late_after_a_body_that_came_later_than_its_head(
         ("DS_SERVER__IDLE_TIMEOUT_SECS", "3600"),
     ]);
     let stream = server.stream("split").of_type(TEXT).create();
-    let mut connection = server.connect();
-    let head = stream
-        .request("POST")
-        .header("Content-Type", TEXT)
-        .header("Expect", "100-continue")
-        .header("Content-Length", "4");
-    connection.write(&head.encode()).expect("the server reads");
-    connection
-        .read_response("POST")
-        .expect("an answer")
-        .expect("an answer")
-        .expect(100);
+    let mut connection = begin_append(&stream, 4);
     connection.write(b"body").expect("the server reads");
     connection
         .read_response("POST")
