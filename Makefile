@@ -11,13 +11,26 @@ CARGO_FUZZ := $(TOOLS_DIR)/bin/cargo-fuzz
 export CHROMIUM
 
 FUZZ_SECS ?= 60
+# How long `make soak` takes: rounds of each campaign of crashes, and streams of the store that has very many.
+SOAK_ROUNDS ?= 50
+SOAK_STREAMS ?= 1000000
+# The black-box tests that have to do with storage and do not choose its mode by themselves.
+STORAGE_TESTS = command_line extensions fan_out http lessons lifetimes official_client slow_readers
+# Runs a command with mounts of its own, which are gone when it ends, however it ends.
+ifeq ($(shell id -u),0)
+OWN_MOUNTS = unshare --mount
+else
+OWN_MOUNTS = unshare --map-root-user --mount
+endif
+
 FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
 
-.PHONY: help build test test-needs fmt lint docs deny fuzz
+.PHONY: help build test test-full-disk test-needs soak fmt lint docs deny fuzz
 
 help:
 	@echo 'make build        builds the release binary, target/release/tailwater'
 	@echo 'make test         installs what the tests need, and runs all of them'
+	@echo 'make soak         kills, unplugs and fills the release binary for about 20 minutes, as root'
 	@echo 'make fmt          formats the code'
 	@echo 'make lint         checks the format, the lints and the documentation'
 	@echo 'make deny         checks licences, sources and duplicates of what is linked'
@@ -33,6 +46,26 @@ test: test-needs
 	$(CARGO) build -p tailwater --bin tailwater
 	$(CARGO) test --workspace
 	$(CARGO) test -p tailwater-storage --features shuttle --test interleavings
+	TAILWATER_E2E_MODE=file-durable $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))
+	$(MAKE) --no-print-directory test-full-disk
+
+# Whoever may not mount a tmpfs is told so, at the end, where it is seen.
+test-full-disk:
+	@if $(OWN_MOUNTS) mount -t tmpfs tmpfs /mnt; then \
+	    $(OWN_MOUNTS) $(CARGO) test -p tailwater-e2e --test full_disk tmpfs -- --include-ignored; \
+	else \
+	    echo '************************************************************************' >&2; \
+	    echo 'NOT TESTED: what a full disk does. That takes a file system of its own,' >&2; \
+	    echo 'which you may not mount (see above). Run `make test-full-disk` as root.' >&2; \
+	    echo '************************************************************************' >&2; \
+	fi
+
+# What takes long, or takes loop devices and root. It fails if it may not have them. CONTRIBUTING.md tells more.
+soak: export TAILWATER_CRASH_ROUNDS = $(SOAK_ROUNDS)
+soak: export TAILWATER_E2E_STREAMS = $(SOAK_STREAMS)
+soak: build
+	$(OWN_MOUNTS) $(CARGO) test --release -p tailwater-e2e --test crashes --test full_disk --test many_streams -- \
+	    --include-ignored --nocapture --test-threads=1
 
 test-needs: e2e/node_modules/.package-lock.json $(CHROMIUM)
 

@@ -2,7 +2,12 @@
 
 PEERS_DIR := target/peers
 
-.PHONY: bench bench-peers bench-peers-install bench-peers-build
+# Two ways to compact, and enough memory that it is not what decides when.
+FOLD_OFTEN := DS_STORAGE__FOLD_BYTES=64MiB
+FOLD_NEVER := DS_STORAGE__FOLD_BYTES=1TiB
+FOLD_MEMORY := DS_LIMITS__MAX_MEMORY_BYTES=4GiB
+
+.PHONY: bench bench-peers bench-durable bench-compaction bench-micro bench-peers-install bench-peers-build
 
 # A short run over every scenario: shows that everything works, not who is faster.
 bench: bench-peers-install bench-peers-build
@@ -11,6 +16,21 @@ bench: bench-peers-install bench-peers-build
 # The full comparison; LOADGEN_ARGS are passed on, for example LOADGEN_ARGS="--modes append --pairs 9".
 bench-peers: bench-peers-install bench-peers-build
 	cargo run --release -p tailwater-benches --bin loadgen -- peers $(LOADGEN_ARGS)
+
+# The comparison on disk with the peer that syncs what it acknowledges as fast as we do.
+bench-durable: bench-peers-install bench-peers-build
+	cargo run --release -p tailwater-benches --bin loadgen -- --durability durable \
+	    peers --peer durable-streams $(LOADGEN_ARGS)
+
+# What compaction does to appends: the same build, compacting often and not at all.
+bench-compaction: bench-peers-build
+	cargo run --release -p tailwater-benches --bin loadgen -- --durability durable \
+	    --set $(FOLD_OFTEN) --set $(FOLD_MEMORY) \
+	    versus --other $(FOLD_NEVER) --other $(FOLD_MEMORY) $(LOADGEN_ARGS) append --streams 1000
+
+# Engine and store alone, without HTTP; BENCH_ARGS are criterion's.
+bench-micro:
+	cargo bench -p tailwater-benches -- $(BENCH_ARGS)
 
 # Both crates install a binary of the same name, so each has a directory of its own.
 bench-peers-install:

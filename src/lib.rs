@@ -5,6 +5,7 @@
 //! | [`cli`] | the command line: `serve`, `check`, and the client commands |
 //! | [`client`] | a small client of the protocol, used by the commands |
 //! | [`config`] | settings from defaults, TOML, `DS_*` variables and flags |
+//! | `control` | what operators ask a server on its own machine |
 //! | [`logging`] | where log lines go, and how they look |
 //! | [`server`] | listeners and connections |
 //! | [`http`] | translates between HTTP and the engine |
@@ -14,6 +15,7 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+mod control;
 pub mod http;
 pub mod logging;
 mod metrics;

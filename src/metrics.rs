@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use tailwater_storage::FileStore;
+use tailwater_storage::file::{StoreActivity, StoreStats};
 use tailwater_storage::stats::{Counter, Histogram};
 
 use crate::http::App;
 
 /// What the server counts beside the engine.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Metrics {
     /// Open connections.
     pub(crate) connections: std::sync::atomic::AtomicUsize,
@@ -21,9 +23,27 @@ pub(crate) struct Metrics {
     deliveries: Counter,
     delivery_bytes: Counter,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
+    /// None in memory mode.
+    store: Option<Arc<FileStore>>,
 }
 
 impl Metrics {
+    pub(crate) fn new(store: Option<Arc<FileStore>>) -> Self {
+        Self {
+            store,
+            ..Self::default()
+        }
+    }
+
+    /// What the store on disk holds; none if there is none, or it cannot be asked. May take as long as the disk.
+    pub(crate) async fn store_stats(&self) -> Option<StoreStats> {
+        let store = Arc::clone(self.store.as_ref()?);
+        let stats = tokio::task::spawn_blocking(move || store.stats()).await.ok()?;
+        stats
+            .inspect_err(|error| tracing::warn!(%error, "the store cannot be asked what it holds"))
+            .ok()
+    }
+
     /// Counts an answer with stored data.
     pub(crate) fn read(&self, bytes: usize) {
         self.reads.add(1);
@@ -47,7 +67,7 @@ impl Metrics {
     }
 
     /// All metrics as text.
-    pub(crate) fn render(&self, app: &App) -> String {
+    pub(crate) fn render(&self, app: &App, store: Option<&StoreStats>) -> String {
         let stats = app.engine.stats();
         let usage = app.engine.usage();
         let connections = self.connections.load(std::sync::atomic::Ordering::Relaxed);
@@ -179,6 +199,12 @@ impl Metrics {
             "1 once the storage has failed.",
             failed,
         );
+        if let Some(store) = &self.store {
+            page.store_activity(&store.activity());
+        }
+        if let Some(stats) = store {
+            page.store_stats(stats);
+        }
         page.text
     }
 }
@@ -190,6 +216,68 @@ struct Page {
 }
 
 impl Page {
+    fn store_activity(&mut self, activity: &StoreActivity) {
+        self.counter(
+            "tailwater_store_journal_bytes_total",
+            "Bytes written to journals.",
+            activity.journal_bytes_written,
+        );
+        self.counter(
+            "tailwater_store_syncs_total",
+            "Syncs of journals.",
+            activity.syncs,
+        );
+        self.counter(
+            "tailwater_store_folds_total",
+            "Times that journals were folded into segments.",
+            activity.folds,
+        );
+        self.counter(
+            "tailwater_store_folded_bytes_total",
+            "Bytes of segments made by that.",
+            activity.folded_bytes,
+        );
+        self.counter(
+            "tailwater_store_merges_total",
+            "Times that segments were merged.",
+            activity.merges,
+        );
+        self.counter(
+            "tailwater_store_merged_bytes_total",
+            "Bytes of segments made by that.",
+            activity.merged_bytes,
+        );
+        self.gauge(
+            "tailwater_store_index_bytes",
+            "Memory that the index of what is not folded takes.",
+            activity.index_bytes,
+        );
+        self.gauge(
+            "tailwater_store_full",
+            "1 while appends are refused because the disk is full.",
+            u8::from(activity.refuses_appends),
+        );
+    }
+
+    fn store_stats(&mut self, stats: &StoreStats) {
+        self.gauge(
+            "tailwater_store_unfolded_bytes",
+            "Bytes in journals that are not in segments yet.",
+            stats.unfolded_bytes,
+        );
+        self.gauge("tailwater_store_segments", "Segments.", stats.segments);
+        self.gauge(
+            "tailwater_store_live_bytes",
+            "Bytes in segments that streams want.",
+            stats.live_bytes,
+        );
+        self.gauge(
+            "tailwater_store_dead_bytes",
+            "Bytes in segments that no stream wants any more.",
+            stats.dead_bytes,
+        );
+    }
+
     fn head(&mut self, name: &str, kind: &str, meaning: &str) {
         self.line(format_args!("# HELP {name} {meaning}"));
         self.line(format_args!("# TYPE {name} {kind}"));

@@ -1,8 +1,10 @@
 //! Listens, serves connections over HTTP/1.1 and HTTP/2, and stops when it is told to.
 
 mod connection;
+mod control_socket;
 mod event_socket;
 mod startup;
+mod storage;
 mod watched;
 
 use std::io;
@@ -10,13 +12,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_storage::clock::SystemClock;
 use tailwater_storage::engine::SWEEP_INTERVAL_MS;
-use tailwater_storage::{BackendError, Engine, EngineLimits, Memory};
+use tailwater_storage::file::OpenError;
+use tailwater_storage::{BackendError, Engine};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::{Config, StorageMode};
+use crate::config::Config;
 use crate::http::App;
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Signals};
@@ -34,6 +36,12 @@ pub enum ServeError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The store on disk cannot be opened.
+    #[error("cannot open the storage: {0}")]
+    Open(#[from] OpenError),
+    /// Opening the storage panicked, which has told why.
+    #[error("cannot open the storage: it panicked, which is a bug")]
+    OpeningPanicked,
     /// The storage cannot be used.
     #[error("the storage cannot be used: {0}")]
     Storage(#[from] BackendError),
@@ -47,15 +55,25 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`] if the server cannot start, or if its storage fails.
 pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
-    let mut signals = Signals::receive().map_err(ServeError::Signals)?;
     let files_max = startup::raise_open_files_limit();
-    let engine = start_engine(&config)?;
-    let metrics = Arc::new(Metrics::default());
+    // Until signals are received here they end the process at once. A store that is being opened survives that,
+    // and recovering a large one need not be waited for.
+    let storage::Storage { engine, store } = open_storage(&config).await?;
+    let mut signals = Signals::receive().map_err(ServeError::Signals)?;
+    let metrics = Arc::new(Metrics::new(store.clone()));
     let listener = listen(config.server.bind_address).await?;
     let address = listener
         .local_addr()
         .map_err(|source| cannot_listen(&config, source))?;
     let app = Arc::new(App::new(Arc::clone(&config), engine.clone(), metrics));
+    let control = store.and_then(|store| {
+        let data_dir = storage::absolute(&config.storage.data_dir);
+        let timeouts = control_socket::Timeouts {
+            request: config.server.header_timeout,
+            answer: config.server.write_timeout,
+        };
+        control_socket::ControlSocket::listen(&store, &data_dir, timeouts)
+    });
     startup::announce(&config, address, files_max);
 
     let sweeper = tokio::spawn(sweep(engine.clone()));
@@ -72,6 +90,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         () = signals.hurry() => {}
     }
     sweeper.abort();
+    drop(control);
     // Nothing commits any more: what was accepted is durable once the committers have ended.
     if tokio::task::spawn_blocking(move || engine.stop()).await.is_err() {
         tracing::error!("the engine could not be stopped");
@@ -79,17 +98,11 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     stopped
 }
 
-fn start_engine(config: &Config) -> Result<Engine, BackendError> {
-    let backend = match config.storage.mode {
-        StorageMode::Memory => Arc::new(Memory::new(config.limits.max_memory_bytes)),
-    };
-    let limits = EngineLimits {
-        stream_bytes_max: config.limits.max_stream_bytes,
-        producers_max: config.limits.max_producers_per_stream,
-        open_streams_max: config.limits.max_open_streams as u64,
-        changes_max: config.limits.max_changes,
-    };
-    Engine::start(backend, Arc::new(SystemClock), limits)
+async fn open_storage(config: &Arc<Config>) -> Result<storage::Storage, ServeError> {
+    let config = Arc::clone(config);
+    tokio::task::spawn_blocking(move || storage::start(&config))
+        .await
+        .unwrap_or_else(|_panicked| Err(ServeError::OpeningPanicked))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {

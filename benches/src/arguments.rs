@@ -7,11 +7,13 @@ use clap::{Args, Parser, Subcommand};
 use crate::append::Append;
 use crate::catch_up::CatchUp;
 use crate::comparison::Plan;
+use crate::contender::{Contender, Setting, parse_setting};
 use crate::fan_out::FanOut;
 use crate::idle::Idle;
 use crate::scenario::{Mode, Pace, Scenario};
-use crate::servers::{SERVERS, Server};
+use crate::servers::{Durability, SERVERS, Server};
 use crate::small_read::SmallRead;
+use crate::streams::Streams;
 
 /// Puts load on durable-stream servers and compares them.
 #[derive(Debug, Parser)]
@@ -27,6 +29,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Compare the subject with its peers in all scenarios and print a table.
     Peers(Peers),
+    /// Compare the subject with itself under other settings and print a table.
+    Versus(Versus),
     #[command(flatten)]
     One(Scenario),
 }
@@ -36,7 +40,17 @@ pub(crate) enum Command {
 pub(crate) struct Setup {
     /// The server under test.
     #[arg(long, global = true, default_value = "tailwater", value_parser = Server::by_name)]
-    pub(crate) subject: &'static Server,
+    subject: &'static Server,
+    /// What an acknowledged append is to survive.
+    #[arg(long, global = true, value_enum, default_value = "memory")]
+    durability: Durability,
+    /// A variable in the environment of the subject, as NAME=VALUE; may be repeated.
+    #[arg(long = "set", global = true, value_parser = parse_setting)]
+    settings: Vec<Setting>,
+    /// Where servers' data directories are made, and removed afterwards [default: the system's for temporary
+    /// files].
+    #[arg(long, global = true)]
+    data_root: Option<PathBuf>,
     /// Run this binary for a server, as NAME=PATH; may be repeated.
     #[arg(long, global = true, value_parser = parse_binary)]
     binary: Vec<(&'static str, PathBuf)>,
@@ -46,10 +60,10 @@ pub(crate) struct Setup {
     /// The core that the generator runs on.
     #[arg(long, global = true, default_value_t = 1)]
     pub(crate) client_core: usize,
-    /// Milliseconds of load before measuring starts [default: 1000, with --quick 300].
+    /// Milliseconds of load before measuring starts [default: 1000; 5000 for appends on disk; 300 with --quick].
     #[arg(long, global = true)]
     warm_up_ms: Option<u64>,
-    /// Milliseconds that are measured [default: 3000, with --quick 1000].
+    /// Milliseconds that are measured [default: 3000; 60000 for appends on disk; 1000 with --quick].
     #[arg(long, global = true)]
     window_ms: Option<u64>,
 }
@@ -61,12 +75,41 @@ impl Setup {
         given.map_or_else(|| server.default_binary(), |(_, path)| path.clone())
     }
 
-    pub(crate) fn pace(&self, quick: bool) -> Pace {
-        let (warm_up_ms, window_ms) = if quick { (300, 1_000) } else { (1_000, 3_000) };
+    pub(crate) fn data_root(&self) -> PathBuf {
+        self.data_root.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
+    pub(crate) fn pace(&self, scenario: &Scenario, quick: bool) -> Pace {
+        let (warm_up_ms, window_ms) = match quick {
+            true => (300, 1_000),
+            false if scenario.has_aftermath(self.durability) => (5_000, 60_000),
+            false => (1_000, 3_000),
+        };
         Pace {
             warm_up_ms: self.warm_up_ms.unwrap_or(warm_up_ms),
             window_ms: self.window_ms.unwrap_or(window_ms),
         }
+    }
+
+    pub(crate) fn subject(&self) -> Contender {
+        Contender {
+            server: self.subject,
+            durability: self.durability,
+            settings: self.settings.clone(),
+        }
+    }
+
+    fn peer(&self, server: &'static Server) -> Contender {
+        Contender {
+            server,
+            durability: self.durability,
+            settings: Vec::new(),
+        }
+    }
+
+    fn paced(&self, scenario: Scenario, quick: bool) -> (Scenario, Pace) {
+        let pace = self.pace(&scenario, quick);
+        (scenario, pace)
     }
 }
 
@@ -95,25 +138,60 @@ impl Peers {
         } else {
             self.peers.clone()
         };
-        let scenarios = scenarios(self.quick)
+        let all = match setup.durability {
+            Durability::Memory => scenarios(self.quick),
+            Durability::Fast | Durability::Durable => scenarios_on_disk(self.quick),
+        };
+        let chosen = all
             .into_iter()
             .filter(|(mode, _)| self.modes.is_empty() || self.modes.contains(mode));
         Plan {
-            servers: std::iter::once(setup.subject).chain(peers).collect(),
-            scenarios: scenarios.map(|(_, scenario)| scenario).collect(),
+            contenders: std::iter::once(setup.subject())
+                .chain(peers.into_iter().map(|server| setup.peer(server)))
+                .collect(),
+            scenarios: chosen
+                .map(|(_, scenario)| setup.paced(scenario, self.quick))
+                .collect(),
             rounds: self.pairs.unwrap_or(if self.quick { 2 } else { 5 }),
-            pace: setup.pace(self.quick),
         }
     }
 }
 
-/// All that a comparison measures, in the order of its table.
+/// Two settings of one server, and the load.
+#[derive(Debug, Args)]
+pub(crate) struct Versus {
+    /// A variable in the environment of the other side, as NAME=VALUE; may be repeated. The subject's are `--set`.
+    #[arg(long = "other", value_parser = parse_setting)]
+    others: Vec<Setting>,
+    /// How many times each side runs.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pairs: u32,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+impl Versus {
+    pub(crate) fn plan(&self, setup: &Setup) -> Plan {
+        let other = Contender {
+            settings: self.others.clone(),
+            ..setup.subject()
+        };
+        Plan {
+            contenders: vec![setup.subject(), other],
+            scenarios: vec![setup.paced(self.scenario.clone(), false)],
+            rounds: self.pairs,
+        }
+    }
+}
+
+/// All that a comparison in memory measures, in the order of its table.
 fn scenarios(quick: bool) -> Vec<(Mode, Scenario)> {
     let append = |connections| {
         Scenario::Append(Append {
             connections,
             streams: None,
             record_bytes: 256,
+            producers: false,
         })
     };
     let (records, idle_subscribers, stream_mib) = if quick { (20, 1_000, 16) } else { (100, 5_000, 64) };
@@ -148,8 +226,57 @@ fn scenarios(quick: bool) -> Vec<(Mode, Scenario)> {
                 connections: 16,
                 streams: 4,
                 stream_mib,
+                append_bytes: 256 * 1024,
+                restart: false,
             }),
         ),
+    ]
+}
+
+/// All that a comparison on disk measures, in the order of its table.
+fn scenarios_on_disk(quick: bool) -> Vec<(Mode, Scenario)> {
+    let append = |connections, streams, producers| {
+        let append = Append {
+            connections,
+            streams: Some(streams),
+            record_bytes: 256,
+            producers,
+        };
+        (Mode::Append, Scenario::Append(append))
+    };
+    let (many, stream_mib, streams) = if quick {
+        (20_000, 16, 20_000)
+    } else {
+        (100_000, 1024, 1_000_000)
+    };
+    let catch_up = |append_bytes| {
+        let catch_up = CatchUp {
+            connections: 4,
+            streams: 1,
+            stream_mib,
+            append_bytes,
+            restart: true,
+        };
+        (Mode::CatchUp, Scenario::CatchUp(catch_up))
+    };
+    let many_streams = Streams {
+        streams,
+        connections: 256,
+        record_bytes: 256,
+    };
+    vec![
+        append(64, 1, false),
+        append(64, 1_000, false),
+        append(64, 1_000, true),
+        append(64, 10_000, false),
+        append(256, 1, false),
+        append(256, 1_000, false),
+        append(256, 10_000, false),
+        append(256, 10_000, true),
+        append(256, many, false),
+        catch_up(4096),
+        catch_up(256),
+        (Mode::Streams, Scenario::Streams(many_streams)),
     ]
 }
 
@@ -164,6 +291,8 @@ mod tests {
 
     use super::{Arguments, Command};
     use crate::comparison::Plan;
+    use crate::contender::Contender;
+    use crate::servers::Durability;
 
     fn plan(arguments: &[&str]) -> Plan {
         let arguments = Arguments::parse_from([&["loadgen", "peers"], arguments].concat());
@@ -178,11 +307,20 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    fn names(plan: &Plan) -> Vec<&str> {
+        plan.contenders
+            .iter()
+            .map(|contender| contender.server.name)
+            .collect()
+    }
+
     #[test]
     fn the_subject_is_compared_with_all_others_in_five_rounds() {
         let plan = plan(&[]);
-        let names: Vec<&str> = plan.servers.iter().map(|server| server.name).collect();
-        assert_eq!(names, ["tailwater", "durable-streams", "durable-streams-server"]);
+        assert_eq!(
+            names(&plan),
+            ["tailwater", "durable-streams", "durable-streams-server"]
+        );
         assert_eq!((plan.rounds, plan.scenarios.len()), (5, 6));
     }
 
@@ -195,12 +333,11 @@ mod tests {
             "--pairs=7",
             "--quick",
         ]);
-        let names: Vec<&str> = plan.servers.iter().map(|server| server.name).collect();
-        assert_eq!(names, ["durable-streams", "tailwater"]);
+        assert_eq!(names(&plan), ["durable-streams", "tailwater"]);
         let titles: Vec<String> = plan
             .scenarios
             .iter()
-            .map(crate::scenario::Scenario::title)
+            .map(|(scenario, _)| scenario.title())
             .collect();
         assert_eq!(
             titles,
@@ -210,6 +347,39 @@ mod tests {
                 "1000 idle subscribers"
             ]
         );
-        assert_eq!((plan.rounds, plan.pace.window_ms), (7, 1_000));
+        assert_eq!((plan.rounds, plan.scenarios[0].1.window_ms), (7, 1_000));
+    }
+
+    #[test]
+    fn on_disk_appends_take_a_minute_and_needs_are_only_what_the_defaults_do_not_give() {
+        let plan = plan(&["--durability=durable", "--modes=append"]);
+        assert!(plan.scenarios.iter().all(|(_, pace)| pace.window_ms == 60_000));
+        let needing: Vec<String> = plan
+            .scenarios
+            .iter()
+            .filter(|(scenario, _)| !scenario.needs(Durability::Durable).is_empty())
+            .map(|(scenario, _)| scenario.title())
+            .collect();
+        assert_eq!(needing, ["append, 256 connections, 100000 streams"]);
+    }
+
+    #[test]
+    fn two_settings_of_one_server_can_be_compared() {
+        let arguments = Arguments::parse_from([
+            "loadgen",
+            "--durability=durable",
+            "--set=A=1",
+            "versus",
+            "--other=A=2",
+            "--pairs=3",
+            "append",
+        ]);
+        let Command::Versus(versus) = &arguments.command else {
+            panic!("the command was versus")
+        };
+        let plan = versus.plan(&arguments.setup);
+        let labels: Vec<String> = plan.contenders.iter().map(Contender::label).collect();
+        assert_eq!(labels, ["tailwater A=1", "tailwater A=2"]);
+        assert_eq!(plan.rounds, 3);
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn run(
     }
     drive(&mut channels, &mut ring, pace.warm_up())?;
     ring.tally = Tally::new();
-    let meter = Meter::start(target.pid)?;
+    let meter = Meter::start(target.pid, target.disk)?;
     drive(&mut channels, &mut ring, pace.window())?;
     let spent = meter.stop()?;
     channels.check()?;

@@ -69,6 +69,7 @@ fn run_against(answer: &'static [u8], pace: &Pace) -> anyhow::Result<Window> {
         address,
         prefix: "/".to_owned(),
         pid: std::process::id(),
+        disk: None,
     };
     let mut workload = TwoBytes {
         request: target.read("a", "-1"),

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, bail};
 
 use crate::arguments::Setup;
+use crate::contender::Contender;
 use crate::process::Process;
 use crate::report::{Report, figure};
 use crate::scenario::{Outcome, Pace, Scenario};
-use crate::servers::Server;
 
 /// From this share of its core on, the generator sets the pace and not the server.
 const CLIENT_BUSY_MAX: f64 = 0.95;
@@ -18,19 +18,18 @@ const CLIENT_BUSY_MAX: f64 = 0.95;
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// The subject, then its peers.
-    pub(crate) servers: Vec<&'static Server>,
-    pub(crate) scenarios: Vec<Scenario>,
+    pub(crate) contenders: Vec<Contender>,
+    pub(crate) scenarios: Vec<(Scenario, Pace)>,
     pub(crate) rounds: u32,
-    pub(crate) pace: Pace,
 }
 
 /// Compares, and prints the table. A scenario that fails on any server has no figures; the others go
 /// on, and the failure is the result.
 pub(crate) fn run(plan: &Plan, setup: &Setup) -> Result<()> {
-    let mut report = Report::new(&plan.servers);
+    let mut report = Report::new(plan.contenders.iter().map(Contender::label).collect());
     let mut failed = 0;
-    for scenario in &plan.scenarios {
-        match run_scenario(scenario, plan, setup) {
+    for (scenario, pace) in &plan.scenarios {
+        match run_scenario(scenario, pace, plan, setup) {
             Ok(rounds) => report.add(&scenario.title(), &rounds),
             Err(error) => {
                 eprintln!("FAILED: {}: {error:#}", scenario.title());
@@ -48,25 +47,35 @@ pub(crate) fn run(plan: &Plan, setup: &Setup) -> Result<()> {
 
 /// Runs one scenario once on the subject.
 pub(crate) fn run_one(scenario: &Scenario, setup: &Setup) -> Result<()> {
-    let outcome = run_on(setup.subject, scenario, &setup.pace(false), setup)?;
-    println!("{}: {}", scenario.title(), describe(setup.subject, &outcome));
+    let subject = setup.subject();
+    let outcome = run_on(&subject, scenario, &setup.pace(scenario, false), setup)?;
+    println!("{}: {}", scenario.title(), describe(&subject, &outcome));
     Ok(())
 }
 
-/// By round, then by server.
-fn run_scenario(scenario: &Scenario, plan: &Plan, setup: &Setup) -> Result<Vec<Vec<Outcome>>> {
+/// By round, then by contender; none for one that cannot bear the load.
+fn run_scenario(
+    scenario: &Scenario,
+    pace: &Pace,
+    plan: &Plan,
+    setup: &Setup,
+) -> Result<Vec<Vec<Option<Outcome>>>> {
     let mut rounds = Vec::new();
     for round in 1..=plan.rounds {
         let mut outcomes = Vec::new();
-        for server in &plan.servers {
-            let outcome = run_on(server, scenario, &plan.pace, setup)?;
+        for contender in &plan.contenders {
+            if !scenario.is_possible_on(contender.server) {
+                outcomes.push(None);
+                continue;
+            }
+            let outcome = run_on(contender, scenario, pace, setup)?;
             eprintln!(
                 "{} [{round}/{}] {}",
                 scenario.title(),
                 plan.rounds,
-                describe(server, &outcome)
+                describe(contender, &outcome)
             );
-            outcomes.push(outcome);
+            outcomes.push(Some(outcome));
         }
         rounds.push(outcomes);
     }
@@ -74,15 +83,15 @@ fn run_scenario(scenario: &Scenario, plan: &Plan, setup: &Setup) -> Result<Vec<V
 }
 
 /// Starts a server for this run only, so that no run inherits another's memory or files.
-fn run_on(server: &Server, scenario: &Scenario, pace: &Pace, setup: &Setup) -> Result<Outcome> {
-    let process = Process::start(server, setup)?;
+fn run_on(contender: &Contender, scenario: &Scenario, pace: &Pace, setup: &Setup) -> Result<Outcome> {
+    let mut process = Process::start(contender, &scenario.needs(contender.durability), setup)?;
     scenario
-        .run(process.target(), pace)
-        .with_context(|| format!("on {}, whose log is {:?}", server.name, process.log()))
+        .run(&mut process, pace)
+        .with_context(|| format!("on {}, whose log is {:?}", contender.label(), process.log()))
 }
 
-fn describe(server: &Server, outcome: &Outcome) -> String {
-    let mut line = server.name.to_owned();
+fn describe(contender: &Contender, outcome: &Outcome) -> String {
+    let mut line = contender.label();
     for reading in &outcome.readings {
         let _ = write!(line, " | {} {}", reading.measure, figure(reading.value));
     }

@@ -47,7 +47,7 @@ impl FanOut {
 
         self.publish(target, &mut channels, &mut hall, self.records / 4 + 1)?;
         hall.latencies = new_latencies();
-        let meter = Meter::start(target.pid)?;
+        let meter = Meter::start(target.pid, None)?;
         self.publish(target, &mut channels, &mut hall, self.records)?;
         Ok(report(&hall, &meter.stop()?))
     }

@@ -34,7 +34,7 @@ impl Idle {
         client.append(target, STREAM, TEXT, b"a record")?;
         let mut channels = Channels::new()?;
         let mut sleepers = Sleepers { established: 0 };
-        let meter = Meter::start(target.pid)?;
+        let meter = Meter::start(target.pid, None)?;
 
         subscribe(&mut channels, target, STREAM, FIRST_SUBSCRIBERS, &mut sleepers)?;
         hold(&mut channels, &mut sleepers, pace)?;

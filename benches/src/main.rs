@@ -5,14 +5,16 @@
 //! |---|---|
 //! | `arguments` | the command line |
 //! | `comparison` | rounds of every server in turn, each alone on its core |
-//! | `scenario` | the five kinds of load, and what they all report |
-//! | `append` `small_read` `catch_up` `fan_out` `idle` | one kind of load each |
+//! | `scenario` | the six kinds of load, and what they all report |
+//! | `append` `small_read` `catch_up` `fan_out` `idle` `streams` | one kind of load each |
 //! | `closed_loop` | connections with one request outstanding each, and their latencies |
 //! | `subscribers` | open SSE connections |
 //! | `channels` | many connections, polled by one thread |
 //! | `connection` `response` `request` | one socket; what comes off it; what goes onto it |
 //! | `client` | blocking requests, for preparing streams |
+//! | `errands` | requests that are each made once, for preparing many |
 //! | `servers` | the table of servers that can be compared |
+//! | `contender` | one of them with a durability and settings of its own |
 //! | `process` | a server started for one measurement, and its end |
 //! | `usage` `cores` | what `/proc` says of a process; which core runs what |
 //! | `failures` | what went wrong during a measurement, counted |
@@ -26,7 +28,9 @@ mod client;
 mod closed_loop;
 mod comparison;
 mod connection;
+mod contender;
 mod cores;
+mod errands;
 mod failures;
 mod fan_out;
 mod idle;
@@ -38,6 +42,7 @@ mod scenario;
 mod servers;
 mod small_read;
 mod statistics;
+mod streams;
 mod subscribers;
 mod usage;
 
@@ -66,6 +71,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let setup = &arguments.setup;
     match &arguments.command {
         Command::Peers(peers) => comparison::run(&peers.plan(setup), setup),
+        Command::Versus(versus) => comparison::run(&versus.plan(setup), setup),
         Command::One(scenario) => comparison::run_one(scenario, setup),
     }
 }

@@ -3,28 +3,28 @@
 use std::fmt;
 
 use crate::scenario::{Better, Outcome};
-use crate::servers::Server;
 use crate::statistics::Spread;
 
 /// Medians of every server, and of the subject's ratio to each peer.
 #[derive(Debug)]
 pub(crate) struct Report {
     /// The subject, then its peers.
-    servers: Vec<&'static str>,
+    servers: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Report {
-    pub(crate) fn new(servers: &[&'static Server]) -> Self {
+    pub(crate) fn new(servers: Vec<String>) -> Self {
         Self {
-            servers: servers.iter().map(|server| server.name).collect(),
+            servers,
             rows: Vec::new(),
         }
     }
 
-    /// Adds a row for each measure of a scenario. `rounds` are outcomes by round, then by server.
-    pub(crate) fn add(&mut self, title: &str, rounds: &[Vec<Outcome>]) {
-        let Some(first) = rounds.first().and_then(|round| round.first()) else {
+    /// Adds a row for each measure of a scenario. `rounds` are outcomes by round, then by server; one that
+    /// did not take part has empty cells.
+    pub(crate) fn add(&mut self, title: &str, rounds: &[Vec<Option<Outcome>>]) {
+        let Some(first) = rounds.iter().flatten().flatten().next() else {
             return;
         };
         for (index, reading) in first.readings.iter().enumerate() {
@@ -52,11 +52,11 @@ impl Report {
     }
 
     /// One measure's values, by server, then by round.
-    fn columns(&self, rounds: &[Vec<Outcome>], reading: usize) -> Vec<Vec<f64>> {
+    fn columns(&self, rounds: &[Vec<Option<Outcome>>], reading: usize) -> Vec<Vec<f64>> {
         let column = |server: usize| {
             rounds
                 .iter()
-                .map(|round| round[server].readings[reading].value)
+                .filter_map(|round| Some(round[server].as_ref()?.readings[reading].value))
                 .collect()
         };
         (0..self.servers.len()).map(column).collect()
@@ -65,7 +65,7 @@ impl Report {
     fn header(&self) -> Vec<String> {
         let mut header = vec!["measure".to_owned(), "better".to_owned()];
         for (index, server) in self.servers.iter().enumerate() {
-            header.push((*server).to_owned());
+            header.push(server.clone());
             if index > 0 {
                 header.push("ratio (lowest–highest)".to_owned());
             }
@@ -109,7 +109,6 @@ mod tests {
 
     use super::{Report, figure};
     use crate::scenario::{Outcome, Reading};
-    use crate::servers::Server;
     use crate::usage::Spent;
 
     fn outcome(value: f64) -> Outcome {
@@ -118,6 +117,7 @@ mod tests {
             elapsed: second,
             server_cpu: second,
             client_cpu: second,
+            disk_written_bytes: 0,
         };
         Outcome {
             readings: vec![Reading::higher_is_better("append/s", value)],
@@ -126,22 +126,31 @@ mod tests {
     }
 
     fn report() -> Report {
-        let servers =
-            ["tailwater", "durable-streams"].map(|name| Server::by_name(name).expect("in the table"));
-        Report::new(&servers)
+        Report::new(vec!["tailwater".to_owned(), "durable-streams".to_owned()])
     }
 
     #[test]
     fn a_row_has_medians_and_the_median_of_the_ratios() {
         let mut report = report();
         let rounds = [[300.0, 200.0], [100.0, 100.0], [120.0, 60.0]]
-            .map(|round| round.map(outcome).into_iter().collect());
+            .map(|round| round.map(|value| Some(outcome(value))).into_iter().collect());
         report.add("append", &rounds);
         assert_eq!(
             report.to_string(),
             "| measure | better | tailwater | durable-streams | ratio (lowest–highest) |\n\
              |---|---|--:|--:|--:|\n\
              | append: append/s | higher | 120 | 100 | **1.50** (1.00–2.00) |\n"
+        );
+    }
+
+    #[test]
+    fn a_server_that_did_not_take_part_has_empty_cells() {
+        let mut report = report();
+        report.add("append", &[vec![Some(outcome(300.0)), None]]);
+        assert!(
+            report
+                .to_string()
+                .ends_with("| append: append/s | higher | 300 |  |  |\n")
         );
     }
 

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::usage::Disk;
+
 /// Content type of streams whose bytes are not looked at.
 pub(crate) const BINARY: &str = "application/octet-stream";
 
@@ -15,6 +17,8 @@ pub(crate) struct Target {
     /// What stands before a stream's name in a path, with the final slash.
     pub(crate) prefix: String,
     pub(crate) pid: u32,
+    /// What it keeps its data on.
+    pub(crate) disk: Option<Disk>,
 }
 
 impl Target {
@@ -24,6 +28,26 @@ impl Target {
 
     pub(crate) fn append(&self, stream: &str, content_type: &str, record: &[u8]) -> Vec<u8> {
         self.request("POST", stream, Some((content_type, record)))
+    }
+
+    /// The fixed parts of an append to any stream whose name begins with `stream_prefix`.
+    pub(crate) fn append_template(
+        &self,
+        stream_prefix: &str,
+        content_type: &str,
+        record: &[u8],
+    ) -> AppendTemplate {
+        let before_name = format!("POST {}{stream_prefix}", self.prefix).into_bytes();
+        let after_name = format!(
+            " HTTP/1.1\r\nHost: {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n",
+            self.address,
+            record.len()
+        );
+        AppendTemplate {
+            before_name,
+            after_name: after_name.into_bytes(),
+            record: record.to_vec(),
+        }
     }
 
     /// Reads what is there from `offset` on.
@@ -56,9 +80,41 @@ impl Target {
     }
 }
 
+/// Builds the appends of one record to many streams, as part of one idempotent producer each or of none.
+#[derive(Debug)]
+pub(crate) struct AppendTemplate {
+    before_name: Vec<u8>,
+    after_name: Vec<u8>,
+    record: Vec<u8>,
+}
+
+/// Which request of which producer an append is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProducerMark {
+    pub(crate) producer: usize,
+    pub(crate) seq: u64,
+}
+
+impl AppendTemplate {
+    /// Puts the append to stream number `stream` into `request`, in place of what was there.
+    pub(crate) fn fill(&self, request: &mut Vec<u8>, stream: usize, mark: Option<ProducerMark>) {
+        request.clear();
+        request.extend_from_slice(&self.before_name);
+        request.extend_from_slice(stream.to_string().as_bytes());
+        request.extend_from_slice(&self.after_name);
+        if let Some(ProducerMark { producer, seq }) = mark {
+            let headers =
+                format!("Producer-Id: loadgen-{producer}\r\nProducer-Epoch: 0\r\nProducer-Seq: {seq}\r\n");
+            request.extend_from_slice(headers.as_bytes());
+        }
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(&self.record);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Target;
+    use super::{ProducerMark, Target};
 
     fn target() -> Target {
         let address = "127.0.0.1:7000".parse().expect("an address");
@@ -66,6 +122,7 @@ mod tests {
             address,
             prefix: "/v1/stream/".to_owned(),
             pid: 1,
+            disk: None,
         }
     }
 
@@ -75,6 +132,21 @@ mod tests {
             String::from_utf8(target().append("a", "text/plain", b"xyz")).expect("text"),
             "POST /v1/stream/a HTTP/1.1\r\nHost: 127.0.0.1:7000\r\n\
              Content-Type: text/plain\r\nContent-Length: 3\r\n\r\nxyz"
+        );
+    }
+
+    #[test]
+    fn a_template_builds_the_same_append_and_may_add_a_producer() {
+        let template = target().append_template("a-", "text/plain", b"xyz");
+        let mut request = b"left over".to_vec();
+        template.fill(&mut request, 7, None);
+        assert_eq!(request, target().append("a-7", "text/plain", b"xyz"));
+        template.fill(&mut request, 7, Some(ProducerMark { producer: 3, seq: 9 }));
+        let text = String::from_utf8(request).expect("text");
+        assert!(text.starts_with("POST /v1/stream/a-7 HTTP/1.1\r\n"), "{text}");
+        assert!(
+            text.ends_with("Producer-Id: loadgen-3\r\nProducer-Epoch: 0\r\nProducer-Seq: 9\r\n\r\nxyz"),
+            "{text}"
         );
     }
 

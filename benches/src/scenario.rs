@@ -7,10 +7,13 @@ use clap::{Subcommand, ValueEnum};
 
 use crate::append::Append;
 use crate::catch_up::CatchUp;
+use crate::contender::Setting;
 use crate::fan_out::FanOut;
 use crate::idle::Idle;
-use crate::request::Target;
+use crate::process::Process;
+use crate::servers::{Durability, Server};
 use crate::small_read::SmallRead;
+use crate::streams::Streams;
 use crate::usage::Spent;
 
 /// One kind of load with its parameters.
@@ -26,6 +29,8 @@ pub(crate) enum Scenario {
     FanOut(FanOut),
     /// SSE subscribers of a stream in which nothing happens.
     Idle(Idle),
+    /// Very many streams with one record each: what it takes to have them, and to start with them.
+    Streams(Streams),
 }
 
 /// The kinds of load by name, as `--modes` takes them.
@@ -36,6 +41,7 @@ pub(crate) enum Mode {
     FanOut,
     Idle,
     CatchUp,
+    Streams,
 }
 
 /// How long the closed loops warm up and measure.
@@ -100,24 +106,53 @@ pub(crate) struct Outcome {
 
 impl Scenario {
     /// Runs once against a server that nobody else uses.
-    pub(crate) fn run(&self, target: &Target, pace: &Pace) -> Result<Outcome> {
+    pub(crate) fn run(&self, process: &mut Process, pace: &Pace) -> Result<Outcome> {
         match self {
-            Self::Append(append) => append.run(target, pace),
-            Self::Read(read) => read.run(target, pace),
-            Self::CatchUp(catch_up) => catch_up.run(target, pace),
-            Self::FanOut(fan_out) => fan_out.run(target),
-            Self::Idle(idle) => idle.run(target, pace),
+            Self::Append(append) => append.run(process, pace),
+            Self::Read(read) => read.run(process.target(), pace),
+            Self::CatchUp(catch_up) => catch_up.run(process, pace),
+            Self::FanOut(fan_out) => fan_out.run(process.target()),
+            Self::Idle(idle) => idle.run(process.target(), pace),
+            Self::Streams(streams) => streams.run(process),
         }
     }
 
     /// Names the load in the report.
     pub(crate) fn title(&self) -> String {
         match self {
-            Self::Append(append) => format!("append, {} connections", append.connections),
+            Self::Append(append) => append.title(),
             Self::Read(read) => format!("small read, {} connections", read.connections),
-            Self::CatchUp(catch_up) => format!("catch-up, {} connections", catch_up.connections),
+            Self::CatchUp(catch_up) => catch_up.title(),
             Self::FanOut(fan_out) => format!("fan-out to {}", fan_out.subscribers),
             Self::Idle(idle) => format!("{} idle subscribers", idle.subscribers),
+            Self::Streams(streams) => format!("{} streams", streams.streams),
         }
+    }
+
+    /// Settings of Tailwater's file modes without which this load would measure something else.
+    pub(crate) fn needs(&self, durability: Durability) -> Vec<Setting> {
+        match self {
+            _ if durability == Durability::Memory => Vec::new(),
+            Self::Append(append) => append.needs(),
+            Self::CatchUp(catch_up) => catch_up.needs(),
+            Self::Read(_) | Self::FanOut(_) | Self::Idle(_) | Self::Streams(_) => Vec::new(),
+        }
+    }
+
+    /// Whether a server can hold the streams of this load.
+    pub(crate) fn is_possible_on(&self, server: &Server) -> bool {
+        let streams = match self {
+            Self::Append(append) => append.stream_count(),
+            Self::Streams(streams) => usize::try_from(streams.streams).unwrap_or(usize::MAX),
+            Self::Read(_) | Self::CatchUp(_) | Self::FanOut(_) | Self::Idle(_) => 0,
+        };
+        server
+            .streams_max
+            .is_none_or(|streams_max| streams <= streams_max)
+    }
+
+    /// Whether what a server does later belongs to the cost of this load, so that it must be measured for long.
+    pub(crate) fn has_aftermath(&self, durability: Durability) -> bool {
+        durability != Durability::Memory && matches!(self, Self::Append(_))
     }
 }

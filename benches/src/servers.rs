@@ -2,6 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+
+/// What an acknowledged append survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Durability {
+    /// Nothing.
+    Memory,
+    /// A crash of the process: the kernel has it.
+    Fast,
+    /// A crash of the machine: it is synced.
+    Durable,
+}
+
 /// How to start a server and where its streams are. In arguments and environment `{port}` stands for
 /// the port to listen on and `{data}` for a directory of its own.
 #[derive(Debug)]
@@ -11,8 +24,20 @@ pub(crate) struct Server {
     home: Home,
     arguments: &'static [&'static str],
     environment: &'static [(&'static str, &'static str)],
+    /// What is added for each durability.
+    modes: [Mode; 3],
+    /// The most streams that it can hold under the usual limit of 20,000 open files, if that limits them.
+    pub(crate) streams_max: Option<usize>,
     /// What stands before a stream's name in a path.
     pub(crate) prefix: &'static str,
+}
+
+/// Arguments and environment for one durability.
+#[derive(Debug)]
+struct Mode {
+    durability: Durability,
+    arguments: &'static [&'static str],
+    environment: &'static [(&'static str, &'static str)],
 }
 
 /// Where a server's binary is.
@@ -24,7 +49,8 @@ enum Home {
     Workspace(&'static str),
 }
 
-/// All servers keep streams in memory, and have limits that no scenario reaches.
+/// In memory the limits are such that no scenario reaches them. On disk they are the defaults, but for
+/// connections; what a scenario needs beyond them, it says itself.
 pub(crate) static SERVERS: [Server; 3] = [
     Server {
         name: "tailwater",
@@ -32,27 +58,65 @@ pub(crate) static SERVERS: [Server; 3] = [
         arguments: &[],
         environment: &[
             ("DS_SERVER__BIND_ADDRESS", "127.0.0.1:{port}"),
-            ("DS_STORAGE__MODE", "memory"),
-            ("DS_LIMITS__MAX_MEMORY_BYTES", "17179869184"),
-            ("DS_LIMITS__MAX_STREAM_BYTES", "17179869184"),
             ("DS_LIMITS__MAX_CONNECTIONS", "19000"),
             ("DS_LIMITS__MAX_LIVE_READERS", "19000"),
             ("RUST_LOG", "warn"),
         ],
+        modes: [
+            Mode {
+                durability: Durability::Memory,
+                arguments: &[],
+                environment: &[
+                    ("DS_STORAGE__MODE", "memory"),
+                    ("DS_LIMITS__MAX_MEMORY_BYTES", "17179869184"),
+                    ("DS_LIMITS__MAX_STREAM_BYTES", "17179869184"),
+                ],
+            },
+            Mode {
+                durability: Durability::Fast,
+                arguments: &[],
+                environment: &[
+                    ("DS_STORAGE__MODE", "file-fast"),
+                    ("DS_STORAGE__DATA_DIR", "{data}"),
+                ],
+            },
+            Mode {
+                durability: Durability::Durable,
+                arguments: &[],
+                environment: &[
+                    ("DS_STORAGE__MODE", "file-durable"),
+                    ("DS_STORAGE__DATA_DIR", "{data}"),
+                ],
+            },
+        ],
+        streams_max: None,
         prefix: "/v1/stream/",
     },
     Server {
         name: "durable-streams",
         home: Home::Workspace("target/peers/rival/bin/durable-streams-server"),
-        arguments: &[
-            "--port",
-            "{port}",
-            "--data-dir",
-            "{data}",
-            "--durability",
-            "memory",
-        ],
+        arguments: &["--port", "{port}", "--data-dir", "{data}"],
         environment: &[],
+        modes: [
+            Mode {
+                durability: Durability::Memory,
+                arguments: &["--durability", "memory"],
+                environment: &[],
+            },
+            // It acknowledges what the kernel has, which is what `fast` asks for.
+            Mode {
+                durability: Durability::Fast,
+                arguments: &["--durability", "memory"],
+                environment: &[],
+            },
+            Mode {
+                durability: Durability::Durable,
+                arguments: &["--durability", "wal"],
+                environment: &[],
+            },
+        ],
+        // One file for each stream.
+        streams_max: Some(19_000),
         prefix: "/",
     },
     Server {
@@ -61,12 +125,29 @@ pub(crate) static SERVERS: [Server; 3] = [
         arguments: &[],
         environment: &[
             ("DS_SERVER__BIND_ADDRESS", "127.0.0.1:{port}"),
-            ("DS_STORAGE__MODE", "memory"),
             ("DS_STORAGE__DATA_DIR", "{data}"),
             ("DS_LIMITS__MAX_MEMORY_BYTES", "17179869184"),
             ("DS_LIMITS__MAX_STREAM_BYTES", "17179869184"),
             ("RUST_LOG", "warn"),
         ],
+        modes: [
+            Mode {
+                durability: Durability::Memory,
+                arguments: &[],
+                environment: &[("DS_STORAGE__MODE", "memory")],
+            },
+            Mode {
+                durability: Durability::Fast,
+                arguments: &[],
+                environment: &[("DS_STORAGE__MODE", "file-fast")],
+            },
+            Mode {
+                durability: Durability::Durable,
+                arguments: &[],
+                environment: &[("DS_STORAGE__MODE", "file-durable")],
+            },
+        ],
+        streams_max: Some(19_000),
         prefix: "/v1/stream/",
     },
 ];
@@ -92,18 +173,25 @@ impl Server {
         }
     }
 
-    pub(crate) fn arguments(&self, port: u16, data: &Path) -> Vec<String> {
-        self.arguments
-            .iter()
-            .map(|template| fill(template, port, data))
+    pub(crate) fn arguments(&self, durability: Durability, port: u16, data: &Path) -> Vec<String> {
+        let all = self.arguments.iter().chain(self.mode(durability).arguments);
+        all.map(|template| fill(template, port, data)).collect()
+    }
+
+    pub(crate) fn environment(
+        &self,
+        durability: Durability,
+        port: u16,
+        data: &Path,
+    ) -> Vec<(&'static str, String)> {
+        let all = self.environment.iter().chain(self.mode(durability).environment);
+        all.map(|(name, template)| (*name, fill(template, port, data)))
             .collect()
     }
 
-    pub(crate) fn environment(&self, port: u16, data: &Path) -> Vec<(&'static str, String)> {
-        self.environment
-            .iter()
-            .map(|(name, template)| (*name, fill(template, port, data)))
-            .collect()
+    fn mode(&self, durability: Durability) -> &Mode {
+        let mode = self.modes.iter().find(|mode| mode.durability == durability);
+        mode.expect("the table has every durability for every server")
     }
 }
 
@@ -117,21 +205,36 @@ fn fill(template: &str, port: u16, data: &Path) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::Server;
+    use super::{Durability, SERVERS, Server};
+
+    #[test]
+    fn every_server_has_a_mode_for_every_durability() {
+        for server in &SERVERS {
+            for durability in [Durability::Memory, Durability::Fast, Durability::Durable] {
+                assert_eq!(server.mode(durability).durability, durability, "{}", server.name);
+            }
+        }
+    }
 
     #[test]
     fn templates_get_port_and_directory() {
         let rival = Server::by_name("durable-streams").expect("in the table");
-        let arguments = rival.arguments(7001, Path::new("/tmp/x"));
+        let arguments = rival.arguments(Durability::Durable, 7001, Path::new("/tmp/x"));
         assert_eq!(
             arguments,
-            ["--port", "7001", "--data-dir", "/tmp/x", "--durability", "memory"]
+            ["--port", "7001", "--data-dir", "/tmp/x", "--durability", "wal"]
         );
         let tailwater = Server::by_name("tailwater").expect("in the table");
-        assert_eq!(
-            tailwater.environment(7001, Path::new("/tmp/x"))[0],
-            ("DS_SERVER__BIND_ADDRESS", "127.0.0.1:7001".to_owned())
-        );
+        let environment = tailwater.environment(Durability::Fast, 7001, Path::new("/tmp/x"));
+        for expected in [
+            ("DS_SERVER__BIND_ADDRESS", "127.0.0.1:7001"),
+            ("DS_STORAGE__DATA_DIR", "/tmp/x"),
+        ] {
+            let is_there = environment
+                .iter()
+                .any(|(name, value)| (*name, value.as_str()) == expected);
+            assert!(is_there, "{expected:?}");
+        }
     }
 
     #[test]

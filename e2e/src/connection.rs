@@ -67,20 +67,21 @@ impl Connection {
 
     /// Sends a request whose answer is an event stream, and reads up to its body.
     #[track_caller]
-    pub fn follow(mut self, request: &Request) -> Events {
-        self.write(&request.encode())
-            .unwrap_or_else(|error| panic!("cannot send {request:?}: {error}"));
+    pub fn follow(self, request: &Request) -> Events {
+        self.try_follow(request)
+            .unwrap_or_else(|error| panic!("no event stream for {request:?}: {error}"))
+    }
+
+    /// Sends a request whose answer is an event stream, and reads up to its body; any other answer is an error.
+    pub fn try_follow(mut self, request: &Request) -> io::Result<Events> {
+        self.write(&request.encode())?;
         let head = self
-            .read_head()
-            .unwrap_or_else(|error| panic!("no answer to {request:?}: {error}"))
-            .unwrap_or_else(|| panic!("the connection was closed instead of an answer to {request:?}"));
-        assert_eq!(head.status, 200, "not an event stream: {head:?}");
-        assert_eq!(
-            head.header("content-type"),
-            Some("text/event-stream"),
-            "not an event stream: {head:?}"
-        );
-        Events::new(head, self)
+            .read_head()?
+            .ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;
+        if head.status != 200 || head.header("content-type") != Some("text/event-stream") {
+            return Err(bad(&format!("not an event stream: {head:?}")));
+        }
+        Ok(Events::new(head, self))
     }
 
     /// Reads a status line and headers; nothing when the peer closed the connection before the first byte.

@@ -11,6 +11,8 @@
 //! - [`proxy`]: a TCP proxy that cuts connections in the middle of an exchange.
 //! - [`node`]: runs the JavaScript halves of the tests.
 //! - [`patience`]: how long a test waits for what must happen.
+//! - [`process`]: what the kernel knows of the server's process.
+//! - [`volume`]: file systems of their own, to be filled and to lose power.
 
 pub mod chunked;
 pub mod connection;
@@ -19,9 +21,11 @@ pub mod message;
 pub mod node;
 pub mod numbering;
 pub mod patience;
+pub mod process;
 pub mod proxy;
 pub mod server;
 pub mod stream;
+pub mod volume;
 
 pub use connection::Connection;
 pub use events::{Event, EventParser, Events};
@@ -29,3 +33,4 @@ pub use message::{Request, Response};
 pub use patience::{PATIENCE, eventually};
 pub use server::Server;
 pub use stream::Stream;
+pub use volume::Volume;

@@ -2,19 +2,25 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use tempfile::TempDir;
 
 use crate::connection::Connection;
 use crate::message::{Request, Response};
 use crate::patience::{PATIENCE, eventually};
+use crate::process::Process;
 use crate::stream::Stream;
 
+/// The storage mode that servers run in unless a test chooses one: all of what clients see holds in every mode.
+const MODE_VARIABLE: &str = "TAILWATER_E2E_MODE";
 /// Marks the one line of the banner that says where the server listens.
 const LISTENING: &str = "listening on http://";
 
@@ -26,6 +32,8 @@ pub struct Server {
     base_path: String,
     stderr: Arc<Mutex<String>>,
     stderr_reader: Option<JoinHandle<()>>,
+    /// Where it keeps its streams unless its settings say otherwise; goes with it.
+    _data_dir: TempDir,
 }
 
 impl Server {
@@ -38,52 +46,64 @@ impl Server {
     /// Starts a server with these environment variables besides its defaults, and waits until it listens.
     #[track_caller]
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
-        raise_open_files_limit();
-        let binary = binary();
-        let mut command = Command::new(&binary);
-        for (key, _) in std::env::vars_os() {
-            // A test's server must not depend on the settings of the shell that runs the test.
-            if key.to_string_lossy().starts_with("DS_") {
-                command.env_remove(key);
-            }
-        }
-        let mut child = command
-            .env("DS_SERVER__BIND_ADDRESS", "127.0.0.1:0")
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", binary.display()));
-        let pipe = child.stderr.take().expect("stderr was asked for");
-        let stderr = Arc::new(Mutex::new(String::new()));
-        let (lines, banner) = channel();
-        let kept = Arc::clone(&stderr);
-        let stderr_reader = std::thread::spawn(move || keep(pipe, &kept, &lines));
-        let listening = loop {
-            match banner.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains(LISTENING) => break line,
-                Ok(_) => {}
-                Err(reason) => {
-                    let _ = child.kill();
-                    let why = if reason == RecvTimeoutError::Timeout {
-                        "said nothing"
-                    } else {
-                        "ended"
-                    };
-                    let said = stderr.lock().unwrap_or_else(PoisonError::into_inner);
-                    panic!("{} {why} before it listened:\n{said}", binary.display());
-                }
-            }
-        };
+        let mut launch = Launch::new(settings);
+        let listening = launch.listening().unwrap_or_else(|reason| {
+            let _ = launch.child.kill();
+            let why = if reason == RecvTimeoutError::Timeout {
+                "said nothing"
+            } else {
+                "ended"
+            };
+            panic!("the server {why} before it listened:\n{}", said(&launch.stderr));
+        });
         let (address, base_path) = parse_banner(&listening);
         Self {
-            child,
+            child: launch.child,
             address,
             base_path,
-            stderr,
-            stderr_reader: Some(stderr_reader),
+            stderr: launch.stderr,
+            stderr_reader: Some(launch.stderr_reader),
+            _data_dir: launch.data_dir,
         }
+    }
+
+    /// Starts a server that must refuse to start with these environment variables, and returns its exit code and
+    /// what it said.
+    #[track_caller]
+    pub fn refusal(settings: &[(&str, &str)]) -> (Option<i32>, String) {
+        let mut launch = Launch::new(settings);
+        let ended = launch.listening() == Err(RecvTimeoutError::Disconnected);
+        if !ended {
+            let _ = launch.child.kill();
+        }
+        let status = launch.child.wait().expect("it is a child of this process");
+        let _ = launch.stderr_reader.join();
+        let said = said(&launch.stderr);
+        assert!(ended, "the server did not refuse to start:\n{said}");
+        assert!(!said.contains("panicked"), "the server panicked:\n{said}");
+        (status.code(), said)
+    }
+
+    /// Starts a server and kills it after that time, however far it has come by then; panics if it ended by itself.
+    #[track_caller]
+    pub fn cut_short(settings: &[(&str, &str)], after: Duration) {
+        let mut launch = Launch::new(settings);
+        std::thread::sleep(after);
+        launch.child.kill().expect("the server can be killed");
+        let status = launch.child.wait().expect("it is a child of this process");
+        let _ = launch.stderr_reader.join();
+        let said = said(&launch.stderr);
+        assert_eq!(
+            status.signal(),
+            Some(Signal::KILL.as_raw()),
+            "the server ended by itself with {status}:\n{said}"
+        );
+        assert!(!said.contains("panicked"), "the server panicked:\n{said}");
+    }
+
+    /// The number of the server's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where the server listens.
@@ -144,19 +164,27 @@ impl Server {
 
     /// What the server has written to stderr so far.
     pub fn stderr(&self) -> String {
-        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        said(&self.stderr)
     }
 
     /// The memory that the server's process holds, in bytes.
     #[track_caller]
     pub fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
-            .map_or_else(|| panic!("no VmRSS in {status}"), |kibibytes| kibibytes * 1024)
+        self.process().status_bytes("VmRSS")
+    }
+
+    /// What the kernel knows of the server's process.
+    pub fn process(&self) -> Process {
+        Process::new(self.child.id())
+    }
+
+    /// Kills the server unless it has ended by itself; panics if it has panicked.
+    #[track_caller]
+    pub fn end_anyhow(mut self) {
+        let _ = self.child.kill();
+        self.wait();
+        let said = self.stderr();
+        assert!(!said.contains("panicked"), "the server panicked:\n{said}");
     }
 
     /// Asks the server to stop and returns at once.
@@ -168,12 +196,25 @@ impl Server {
         kill_process(pid, Signal::TERM).expect("the server can be signalled");
     }
 
+    /// Kills the server as `kill -9` does, and returns what it wrote to stderr; panics if it had ended before.
+    #[track_caller]
+    pub fn kill(mut self) -> String {
+        self.child.kill().expect("the server can be killed");
+        let status = self.wait();
+        let said = self.stderr();
+        assert_eq!(
+            status.signal(),
+            Some(Signal::KILL.as_raw()),
+            "the server had ended by itself with {status}:\n{said}"
+        );
+        assert!(!said.contains("panicked"), "the server panicked:\n{said}");
+        said
+    }
+
     /// Waits until the server has ended by itself.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        let status = eventually("the server ends after SIGTERM", || {
-            self.child.try_wait().ok().flatten()
-        });
+        let status = eventually("the server ends", || self.child.try_wait().ok().flatten());
         if let Some(reader) = self.stderr_reader.take() {
             let _ = reader.join();
         }
@@ -200,6 +241,68 @@ impl Drop for Server {
             eprintln!("--- stderr of the server under test\n{}---", self.stderr());
         }
     }
+}
+
+/// A process of the binary that has been started and has not been heard of.
+struct Launch {
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+    stderr_reader: JoinHandle<()>,
+    lines: Receiver<String>,
+    data_dir: TempDir,
+}
+
+impl Launch {
+    #[track_caller]
+    fn new(settings: &[(&str, &str)]) -> Self {
+        raise_open_files_limit();
+        let binary = binary();
+        let mut command = Command::new(&binary);
+        for (key, _) in std::env::vars_os() {
+            // A test's server must not depend on the settings of the shell that runs the test.
+            if key.to_string_lossy().starts_with("DS_") {
+                command.env_remove(key);
+            }
+        }
+        let data_dir = tempfile::tempdir().expect("a temporary directory");
+        let mode = std::env::var(MODE_VARIABLE).unwrap_or_else(|_| "memory".to_owned());
+        let mut child = command
+            .env("DS_SERVER__BIND_ADDRESS", "127.0.0.1:0")
+            .env("DS_STORAGE__MODE", mode)
+            .env("DS_STORAGE__DATA_DIR", data_dir.path())
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", binary.display()));
+        let pipe = child.stderr.take().expect("stderr was asked for");
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (sender, lines) = channel();
+        let kept = Arc::clone(&stderr);
+        let stderr_reader = std::thread::spawn(move || keep(pipe, &kept, &sender));
+        Self {
+            child,
+            stderr,
+            stderr_reader,
+            lines,
+            data_dir,
+        }
+    }
+
+    /// The line that says where the server listens; disconnected if the process has ended without it.
+    fn listening(&self) -> Result<String, RecvTimeoutError> {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE)?;
+            if line.contains(LISTENING) {
+                return Ok(line);
+            }
+        }
+    }
+}
+
+fn said(stderr: &Mutex<String>) -> String {
+    stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// The binary under test: `TAILWATER_BIN`, or the one built beside this test.

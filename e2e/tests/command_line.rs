@@ -451,7 +451,15 @@ fn check_prints_a_configuration_that_it_accepts_again() {
     let path = directory.path().join("tailwater.toml");
     let file = path.to_str().expect("a plain path");
     std::fs::write(&path, "[limits]\nmax_stream_bytes = \"20MiB\"\n").expect("writable");
-    let mut command = tailwater(&["check", "--config", file, "--bind", "127.0.0.1:9"]);
+    let mut command = tailwater(&[
+        "check",
+        "--config",
+        file,
+        "--bind",
+        "127.0.0.1:9",
+        "--data-dir",
+        "/srv/streams",
+    ]);
     command.env("DS_LOG__FORMAT", "json");
     let first = stdout(&run(command));
     assert!(
@@ -460,6 +468,10 @@ fn check_prints_a_configuration_that_it_accepts_again() {
     );
     assert!(
         first.contains(&format!("max_stream_bytes = \"20MiB\" # {file}:2\n")),
+        "{first}"
+    );
+    assert!(
+        first.contains("data_dir = \"/srv/streams\" # --data-dir\n"),
         "{first}"
     );
     assert!(first.contains("format = \"json\" # DS_LOG__FORMAT\n"), "{first}");
@@ -494,7 +506,7 @@ fn check_and_serve_refuse_every_mistake_at_once() {
         assert!(said.contains("3 mistakes"), "{said}");
         assert!(said.contains("did you mean `limits.max_connections`?"), "{said}");
         assert!(
-            said.contains("DS_STORAGE__MODE: `storage.mode` cannot be `acid`: this version keeps"),
+            said.contains("DS_STORAGE__MODE: `storage.mode` cannot be `acid`: this version does not have"),
             "{said}"
         );
         assert!(said.contains("DS_TLS__CERT_PATH: unknown setting"), "{said}");

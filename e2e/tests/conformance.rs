@@ -4,7 +4,11 @@ use serde_json::Value;
 use tailwater_e2e::{Server, node};
 
 /// One row per storage mode: its name, and the settings that choose it.
-const MODES: &[(&str, &[(&str, &str)])] = &[("memory", &[("DS_STORAGE__MODE", "memory")])];
+const MODES: &[(&str, &[(&str, &str)])] = &[
+    ("memory", &[("DS_STORAGE__MODE", "memory")]),
+    ("file-fast", &[("DS_STORAGE__MODE", "file-fast")]),
+    ("file-durable", &[("DS_STORAGE__MODE", "file-durable")]),
+];
 
 /// Tests that run in the pinned version of the suite. A suite that silently shrinks is a failure.
 const PASSED: u64 = 332;

@@ -1,5 +1,8 @@
 //! Everything that can be typed, with its help. Does nothing.
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -93,6 +96,28 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  tailwater ls test/ | xargs tailwater rm")]
     Rm(RemoveOptions),
 
+    /// Check every byte of a data directory that no server uses
+    ///
+    /// Changes nothing, goes on behind what is damaged, and prints all of it. Exits with 0 if nothing is damaged,
+    /// with 1 if something is, and with 2 if that cannot be found out: while a server uses the directory, verify a
+    /// backup of it.
+    #[command(
+        after_help = "Example:\n  tailwater backup --data-dir data --to /backup/monday && tailwater verify --data-dir \
+                      /backup/monday"
+    )]
+    Verify(StoreOptions),
+
+    /// Show what a data directory holds, also while a server uses it
+    #[command(after_help = "Example:\n  tailwater stats --data-dir data --json | jq .dead_bytes")]
+    Stats(StoreOptions),
+
+    /// Copy a data directory as it is at this moment, also while a server uses it
+    ///
+    /// Most of the copy are hard links, if it is on the same file system. A server starts on it as on any other
+    /// data directory of the same storage mode. Offsets that are given out behind this moment are refused by it.
+    #[command(after_help = "Example:\n  tailwater backup --data-dir data --to /backup/monday")]
+    Backup(BackupOptions),
+
     /// Print a script that completes commands in a shell
     #[command(after_help = "Example:\n  tailwater completions bash > /etc/bash_completion.d/tailwater")]
     Completions {
@@ -112,6 +137,9 @@ pub(super) struct ServeOptions {
     /// Keep streams this way (storage.mode)
     #[arg(long, value_name = "MODE")]
     pub(super) storage_mode: Option<String>,
+    /// Keep streams in this directory (storage.data_dir)
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<String>,
     /// Set any setting; may be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = parse_set)]
     pub(super) set: Vec<(String, String)>,
@@ -310,83 +338,29 @@ pub(super) struct RemoveOptions {
     pub(super) connection: Connection,
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::{CommandFactory as _, Parser as _};
+/// A command on a data directory.
+#[derive(Debug, Args)]
+pub(super) struct StoreOptions {
+    #[command(flatten)]
+    pub(super) directory: DataDirectory,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
 
-    use super::{Arguments, Command, View};
+/// Which data directory.
+#[derive(Debug, Args)]
+pub(super) struct DataDirectory {
+    /// The directory of a store (storage.data_dir)
+    #[arg(long = "data-dir", value_name = "DIR", env = "DS_STORAGE__DATA_DIR")]
+    pub(super) path: PathBuf,
+}
 
-    fn parse(line: &str) -> Result<Arguments, clap::Error> {
-        Arguments::try_parse_from(std::iter::once("tailwater").chain(line.split_whitespace()))
-    }
-
-    #[test]
-    fn the_definitions_agree_with_each_other() {
-        Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn the_servers_options_work_with_and_without_its_command() {
-        let bare = parse("--bind 0.0.0.0:1 --set a.b=c=d --set x.y=").expect("options of serve");
-        assert!(bare.command.is_none());
-        assert_eq!(bare.serve.bind.as_deref(), Some("0.0.0.0:1"));
-        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        assert_eq!(bare.serve.set, [pair("a.b", "c=d"), pair("x.y", "")]);
-        let serve = parse("serve --storage-mode memory")
-            .expect("options of serve")
-            .command;
-        assert!(
-            matches!(serve, Some(Command::Serve(options)) if options.storage_mode.as_deref() == Some("memory"))
-        );
-        assert!(
-            parse("--bind 0.0.0.0:1 ls").is_err(),
-            "the server's options mean nothing to other commands"
-        );
-        assert!(parse("--set limits").is_err());
-    }
-
-    #[test]
-    fn offsets_may_begin_with_a_hyphen() {
-        let Some(Command::Tail(options)) = parse("tail x --offset -1 --records").expect("a command").command
-        else {
-            panic!("not tail");
-        };
-        assert_eq!((options.offset.as_str(), options.view()), ("-1", View::Records));
-        assert!(parse("create x --from y --at -1").is_ok());
-    }
-
-    #[test]
-    fn combinations_without_a_meaning_are_refused() {
-        for line in [
-            "append x data --follow",
-            "append x --producer p",
-            "append x --newline",
-            "append x --json --content-type text/plain",
-            "create x --at 1",
-            "ls -l --json",
-            "rm",
-            "read",
-        ] {
-            assert!(parse(line).is_err(), "{line}");
-        }
-        assert!(
-            Arguments::try_parse_from(["tailwater", "read", ""]).is_err(),
-            "an empty name"
-        );
-    }
-
-    #[test]
-    fn every_command_has_an_example() {
-        for command in Arguments::command().get_subcommands() {
-            let help = command
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            assert!(
-                help.contains(&format!("tailwater {}", command.get_name())),
-                "{}",
-                command.get_name()
-            );
-        }
-    }
+#[derive(Debug, Args)]
+pub(super) struct BackupOptions {
+    #[command(flatten)]
+    pub(super) store: StoreOptions,
+    /// Copy it into this directory, which is new or empty
+    #[arg(long, value_name = "DIR")]
+    pub(super) to: PathBuf,
 }

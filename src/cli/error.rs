@@ -3,8 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use tailwater_storage::BackendError;
+use tailwater_storage::file::{BackupError, OpenError};
+
 use crate::client::ClientError;
 use crate::config::ConfigErrors;
+use crate::control;
 use crate::logging::LoggingError;
 use crate::server::ServeError;
 
@@ -59,6 +63,31 @@ pub(super) enum CommandError {
     /// RUST_LOG is wrong.
     #[error("{0}")]
     Logging(#[from] LoggingError),
+    /// A data directory that is to be checked is in use.
+    #[error(
+        "{} is in use by {}; stop that one first, or verify a backup (`tailwater backup`)",
+        dir.display(),
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process {pid}"))
+    )]
+    InUse { dir: PathBuf, pid: Option<u32> },
+    /// The data directory cannot be looked at.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// A store of a mode that this version does not have.
+    #[error("{} holds a store of a mode that this version does not know", dir.display())]
+    UnknownMode { dir: PathBuf },
+    /// The copy could not be made.
+    #[error("{0}")]
+    Backup(#[from] BackupError),
+    /// The store could not be closed.
+    #[error("{0}")]
+    Store(#[from] BackendError),
+    /// The server that uses the data directory cannot be asked.
+    #[error("the server that uses {} cannot be asked: {source}", dir.display())]
+    Control { dir: PathBuf, source: io::Error },
+    /// That server refuses.
+    #[error("{reason}")]
+    ControlRefused { reason: String, is_wrong: bool },
     /// The server could not run, or not go on.
     #[error("{0}")]
     Serve(#[from] ServeError),
@@ -71,7 +100,12 @@ impl CommandError {
             Self::Client(ClientError::BadUrl { .. } | ClientError::BadHeader { .. })
             | Self::ConfigFile { .. }
             | Self::Config(_)
-            | Self::Logging(_) => 2,
+            | Self::Logging(_)
+            | Self::InUse { .. }
+            | Self::Open(_)
+            | Self::UnknownMode { .. } => 2,
+            Self::Backup(error) if control::is_wrong(error) => 2,
+            Self::ControlRefused { is_wrong: true, .. } => 2,
             _ => 1,
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! - `arguments`: everything that can be typed, with its help.
 //! - `serve`: `serve` and `check`.
+//! - `store`: `verify`, `stats` and `backup`, on a data directory or through the server that uses it.
 //! - `append`, `read`, `manage`: the client's commands.
 //! - `output`: stdout as the end of a pipe.
 //! - `error`: why a command failed, and its exit code.
@@ -14,6 +15,7 @@ mod manage;
 mod output;
 mod read;
 mod serve;
+mod store;
 
 use std::future::Future;
 use std::io;
@@ -51,6 +53,9 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Head(options) => wait(manage::head(&options, &mut output))?,
         Command::Close(options) => wait(manage::close(&options, &mut output))?,
         Command::Rm(options) => wait(manage::remove(&options))?,
+        Command::Verify(options) => return store::verify(&options, &mut output),
+        Command::Stats(options) => store::stats(&options, &mut output)?,
+        Command::Backup(options) => store::backup(&options, &mut output)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "tailwater", &mut script);

@@ -64,6 +64,7 @@ fn flags(options: &ServeOptions) -> Vec<Flag> {
     let named = [
         ("--bind", "server.bind_address", &options.bind),
         ("--storage-mode", "storage.mode", &options.storage_mode),
+        ("--data-dir", "storage.data_dir", &options.data_dir),
     ];
     let named = named.into_iter().filter_map(|(flag, key, value)| {
         Some(Flag {

@@ -10,22 +10,37 @@ struct Bound {
     relation: &'static str,
     other_key: &'static str,
     reason: &'static str,
+    /// Whether the rule stands in every storage mode.
+    in_every_mode: bool,
     holds: fn(&Config) -> bool,
 }
 
-static BOUNDS: [Bound; 3] = [
+static BOUNDS: [Bound; 4] = [
     Bound {
         key: "limits.max_stream_bytes",
         relation: "",
         other_key: "limits.max_memory_bytes",
         reason: "a stream could never grow to its limit",
-        holds: |config| config.limits.max_stream_bytes <= config.limits.max_memory_bytes,
+        in_every_mode: false,
+        holds: |config| {
+            config.storage.mode.is_on_disk()
+                || config.limits.max_stream_bytes <= config.limits.max_memory_bytes
+        },
+    },
+    Bound {
+        key: "storage.journal_bytes",
+        relation: "",
+        other_key: "storage.fold_bytes",
+        reason: "journals are folded whole",
+        in_every_mode: true,
+        holds: |config| config.storage.journal_bytes <= config.storage.fold_bytes,
     },
     Bound {
         key: "limits.max_body_bytes",
         relation: "",
         other_key: "limits.max_in_flight_bytes",
         reason: "the largest body could never be received",
+        in_every_mode: true,
         holds: |config| config.limits.max_body_bytes <= config.limits.max_in_flight_bytes,
     },
     Bound {
@@ -33,6 +48,7 @@ static BOUNDS: [Bound; 3] = [
         relation: "a third of ",
         other_key: "limits.max_header_bytes",
         reason: "a percent-encoded name takes three bytes for each of its own, and is part of the header block",
+        in_every_mode: true,
         holds: |config| config.limits.max_name_bytes * 3 <= config.limits.max_header_bytes,
     },
 ];
@@ -42,9 +58,11 @@ pub(super) fn conflicts(effective: &Effective, doubtful: &[&'static str]) -> Vec
     let toml_of = |key| {
         settings::find(key).map_or_else(String::new, |setting| setting.kind.toml(effective.text(setting)))
     };
+    let mode_is_known = !doubtful.contains(&"storage.mode");
     BOUNDS
         .iter()
         .filter(|bound| !doubtful.contains(&bound.key) && !doubtful.contains(&bound.other_key))
+        .filter(|bound| bound.in_every_mode || mode_is_known)
         .filter(|bound| !(bound.holds)(&effective.config))
         .map(|bound| ConfigError::Conflict {
             key: bound.key,

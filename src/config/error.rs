@@ -79,8 +79,8 @@ const ELSEWHERE: [(&str, &str); 4] = [
         "this version checks no credentials: check them in a proxy in front of it",
     ),
     (
-        "storage.",
-        "this version keeps streams in memory only; `storage.mode` is the one setting",
+        "storage.acid",
+        "this version does not have the storage mode `acid` yet",
     ),
     (
         "log.",

@@ -2,6 +2,7 @@
 //! Knows nothing of particular settings.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Browser origins that may use the server.
@@ -29,6 +30,31 @@ pub enum CachePolicy {
 pub enum StorageMode {
     /// In RAM: everything is forgotten when the server stops.
     Memory,
+    /// On disk, synced a moment after the acknowledgement.
+    FileFast,
+    /// On disk, synced before the acknowledgement.
+    FileDurable,
+}
+
+impl StorageMode {
+    const ALL: [Self; 3] = [Self::Memory, Self::FileFast, Self::FileDurable];
+
+    /// The mode's name, as in `storage.mode`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::FileFast => "file-fast",
+            Self::FileDurable => "file-durable",
+        }
+    }
+
+    /// Whether streams are on a disk, and memory only holds what is worked with.
+    pub fn is_on_disk(self) -> bool {
+        match self {
+            Self::Memory => false,
+            Self::FileFast | Self::FileDurable => true,
+        }
+    }
 }
 
 /// How log lines look.
@@ -244,6 +270,56 @@ impl Kind for Seconds {
     }
 }
 
+/// Whole milliseconds. The unit is in the key.
+pub(super) struct Milliseconds {
+    pub(super) min: u64,
+    pub(super) max: u64,
+}
+
+impl Kind for Milliseconds {
+    type Value = u64;
+
+    fn allowed(&self) -> String {
+        format!("whole milliseconds from {} to {}", self.min, self.max)
+    }
+
+    fn parse(&self, text: &str) -> Result<u64, Option<String>> {
+        digits_only(text)
+            .filter(|milliseconds| (self.min..=self.max).contains(milliseconds))
+            .ok_or(None)
+    }
+
+    fn toml(&self, text: &str) -> String {
+        digits_only(text).unwrap_or_default().to_string()
+    }
+}
+
+/// A directory. Whether it exists and can be used is for those to find out who use it.
+pub(super) struct Directory;
+
+impl Kind for Directory {
+    type Value = PathBuf;
+
+    fn allowed(&self) -> String {
+        "the path of a directory, absolute or from where the server is started".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<PathBuf, Option<String>> {
+        if text.trim().is_empty() {
+            return Err(Some("it is empty".to_owned()));
+        }
+        // The path stands in messages of one line each, and what was not UTF-8 has become U+FFFD on its way here.
+        if text.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
+            return Err(Some("it has a control character, or is not UTF-8".to_owned()));
+        }
+        Ok(text.into())
+    }
+
+    fn toml(&self, text: &str) -> String {
+        quoted(text)
+    }
+}
+
 /// One of a few words.
 pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
 
@@ -274,17 +350,12 @@ impl Kind for Mode {
     type Value = StorageMode;
 
     fn allowed(&self) -> String {
-        "memory".to_owned()
+        format!("one of {}", StorageMode::ALL.map(StorageMode::name).join(", "))
     }
 
     fn parse(&self, text: &str) -> Result<StorageMode, Option<String>> {
-        match text {
-            "memory" => Ok(StorageMode::Memory),
-            "file-fast" | "file-durable" | "acid" | "redb" => {
-                Err(Some("this version keeps streams in memory only".to_owned()))
-            }
-            _ => Err(None),
-        }
+        let known = StorageMode::ALL.into_iter().find(|mode| mode.name() == text);
+        known.ok_or_else(|| (text == "acid").then(|| "this version does not have that mode yet".to_owned()))
     }
 
     fn toml(&self, text: &str) -> String {

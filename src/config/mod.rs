@@ -35,6 +35,6 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        settings::build(|setting| setting.default)
+        settings::build(|setting| setting.default_in(StorageMode::Memory))
     }
 }

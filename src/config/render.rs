@@ -35,12 +35,16 @@ pub fn markdown_table() -> String {
         String::from("| Setting | Variable | Default | Allowed | Meaning |\n|---|---|---|---|---|\n");
     for setting in SETTINGS {
         let cell = |text: &str| text.replace('|', "\\|").replace('*', "\\*");
+        let default = if setting.default_on_disk == setting.default {
+            format!("`{}`", setting.default)
+        } else {
+            format!("`{}`; file modes `{}`", setting.default, setting.default_on_disk)
+        };
         let _ = writeln!(
             text,
-            "| `{}` | `{}` | `{}` | {} | {} |",
+            "| `{}` | `{}` | {default} | {} | {} |",
             setting.key,
             setting.variable(),
-            setting.default,
             cell(&setting.kind.allowed()),
             cell(&setting.meaning()),
         );

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cross_checks;
 use super::error::{ConfigError, ConfigErrors};
+use super::kinds::StorageMode;
 use super::settings::{self, Config, Setting};
 use super::sources::{Origin, Sources};
 
@@ -60,7 +61,11 @@ impl Effective {
                 }
             }
         }
-        let config = settings::build(|setting| text_in(&given, setting));
+        // The mode's own default is the same in all modes, so it can be known before the defaults are.
+        let mode = settings::build(|setting| text_in(&given, setting, StorageMode::Memory))
+            .storage
+            .mode;
+        let config = settings::build(|setting| text_in(&given, setting, mode));
         let effective = Self { config, given };
         errors.extend(cross_checks::conflicts(&effective, &doubtful));
         if errors.is_empty() {
@@ -79,12 +84,12 @@ impl Effective {
 
     /// The effective text of a setting.
     pub(super) fn text(&self, setting: &Setting) -> &str {
-        text_in(&self.given, setting)
+        text_in(&self.given, setting, self.config.storage.mode)
     }
 }
 
-fn text_in<'a>(given: &'a BTreeMap<&'static str, Given>, setting: &Setting) -> &'a str {
+fn text_in<'a>(given: &'a BTreeMap<&'static str, Given>, setting: &Setting, mode: StorageMode) -> &'a str {
     given
         .get(setting.key)
-        .map_or(setting.default, |given| given.text.as_str())
+        .map_or(setting.default_in(mode), |given| given.text.as_str())
 }

@@ -2,11 +2,12 @@
 //! Knows nothing of where a value comes from.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kinds::{
-    Address, AnyKind, BasePath, BufferSize, CachePolicy, Choice, CorsOrigins, Count, Kind, LogFormat, Mode,
-    Origins, Seconds, Size, StorageMode,
+    Address, AnyKind, BasePath, BufferSize, CachePolicy, Choice, CorsOrigins, Count, Directory, Kind,
+    LogFormat, Milliseconds, Mode, Origins, Seconds, Size, StorageMode,
 };
 
 /// One setting, as everything but the typed structs sees it.
@@ -16,6 +17,8 @@ pub(super) struct Setting {
     pub(super) key: &'static str,
     /// A text that `kind` accepts.
     pub(super) default: &'static str,
+    /// Likewise, for the storage modes that keep streams on a disk.
+    pub(super) default_on_disk: &'static str,
     /// Lines of one sentence for people.
     meaning: &'static [&'static str],
     pub(super) kind: &'static dyn AnyKind,
@@ -33,6 +36,15 @@ impl Setting {
 
     pub(super) fn name(&self) -> &'static str {
         self.key.split_once('.').map_or(self.key, |(_, name)| name)
+    }
+
+    /// The text that holds if no source gives one.
+    pub(super) fn default_in(&self, mode: StorageMode) -> &'static str {
+        if mode.is_on_disk() {
+            self.default_on_disk
+        } else {
+            self.default
+        }
     }
 
     pub(super) fn meaning(&self) -> String {
@@ -55,13 +67,14 @@ pub(super) fn sections() -> Vec<&'static str> {
 }
 
 /// Makes of the table below the typed structs, the list [`SETTINGS`] and [`build`], so that none of them can
-/// name a setting that the others lack.
+/// name a setting that the others lack. A default is that of all storage modes, or there is another one
+/// `on disk`.
 macro_rules! settings {
     ($(
         $(#[doc = $section_doc:literal])+
         $section:ident: $Section:ident {$(
             $(#[doc = $meaning:literal])+
-            $field:ident: $Value:ty = $key:literal, $default:literal, $kind:expr;
+            $field:ident: $Value:ty = $key:literal, $default:literal $(and $on_disk:literal on disk)?, $kind:expr;
         )+}
     )+) => {
         /// Everything that can be configured, checked.
@@ -76,14 +89,20 @@ macro_rules! settings {
             #[derive(Debug, Clone, PartialEq, Eq)]
             pub struct $Section {$(
                 $(#[doc = $meaning])+
-                #[doc = concat!("\n\nSetting `", $key, "`, by default `", $default, "`.")]
+                #[doc = concat!("\n\nSetting `", $key, "`, by default `", $default, "`"$(, " (on disk `", $on_disk, "`)")?, ".")]
                 pub $field: $Value,
             )+}
         )+
 
         /// Every setting, in the order of the table.
         pub(super) static SETTINGS: &[Setting] = &[$($(
-            Setting { key: $key, default: $default, meaning: &[$($meaning),+], kind: &$kind },
+            Setting {
+                key: $key,
+                default: $default,
+                default_on_disk: [$($on_disk,)? $default][0],
+                meaning: &[$($meaning),+],
+                kind: &$kind,
+            },
         )+)+];
 
         /// Makes the structs from texts that their kinds have accepted.
@@ -144,16 +163,26 @@ settings! {
 
     /// How bytes are kept.
     storage: StorageConfig {
-        /// Where streams are kept; `memory` forgets them when the server stops.
+        /// Where streams are kept, and what they survive; `memory` forgets them when the server stops.
         mode: StorageMode = "storage.mode", "memory", Mode;
+        /// File modes: the directory that holds the streams; made if it is missing.
+        data_dir: PathBuf = "storage.data_dir", "./data", Directory;
+        /// `file-fast`: how long what is acknowledged may wait until it is safe from a crash of the machine.
+        fast_sync_ms: u64 = "storage.fast_sync_ms", "100", Milliseconds { min: 1, max: 60_000 };
+        /// File modes: length of a journal file; a longer one is made for a batch that is longer alone.
+        journal_bytes: u64 = "storage.journal_bytes", "64MiB", Size { min: MIB, max: 1024 * MIB };
+        /// File modes: once the journals hold this much, they are folded into segments; a restart reads it again.
+        fold_bytes: u64 = "storage.fold_bytes", "256MiB", Size { min: MIB, max: STORED_MAX };
     }
 
     /// What the server refuses to go beyond.
     limits: LimitsConfig {
-        /// Stored bytes of all streams together.
+        /// Memory mode: stored bytes of all streams together. File modes: what queues, caches and the streams that
+        /// are held ready may take of memory; what is stored is bounded by the disk.
         max_memory_bytes: u64 = "limits.max_memory_bytes", "100MiB", Size { min: 1, max: STORED_MAX };
-        /// Stored bytes of one stream.
-        max_stream_bytes: u64 = "limits.max_stream_bytes", "10MiB", Size { min: 1, max: STORED_MAX };
+        /// Memory mode: stored bytes of one stream. File modes: likewise if it is set; else only the disk bounds it.
+        max_stream_bytes: u64 =
+            "limits.max_stream_bytes", "10MiB" and "1024TiB" on disk, Size { min: 1, max: STORED_MAX };
         /// One request's body.
         max_body_bytes: usize =
             "limits.max_body_bytes", "10MiB", BufferSize(Size { min: 1, max: BUFFER_MAX });
@@ -174,7 +203,8 @@ settings! {
         /// Producers that one stream remembers.
         max_producers_per_stream: usize =
             "limits.max_producers_per_stream", "1000", Count { min: 1, max: ENTRIES_MAX };
-        /// Streams held ready; idle ones beyond that are put away.
+        /// Streams held ready; idle ones beyond that are put away. File modes: fewer if
+        /// `limits.max_memory_bytes` is small.
         max_open_streams: usize = "limits.max_open_streams", "100000", Count { min: 1, max: ENTRIES_MAX };
         /// Changes that the change feed remembers.
         max_changes: usize = "limits.max_changes", "65536", Count { min: 1, max: ENTRIES_MAX };

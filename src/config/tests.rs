@@ -64,6 +64,12 @@ fn nothing_given_is_the_documented_default() {
     assert_eq!(config.http.sse_keep_alive, Duration::from_secs(15));
     assert_eq!(config.http.sse_duration_max, Duration::from_secs(60));
     assert_eq!(config.storage.mode, StorageMode::Memory);
+    assert_eq!(config.storage.data_dir.to_str(), Some("./data"));
+    assert_eq!(config.storage.fast_sync_ms, 100);
+    assert_eq!(
+        (config.storage.journal_bytes, config.storage.fold_bytes),
+        (64 << 20, 256 << 20)
+    );
     assert_eq!(config.limits.max_memory_bytes, 100 << 20);
     assert_eq!(config.limits.max_stream_bytes, 10 << 20);
     assert_eq!(config.limits.max_body_bytes, 10 << 20);
@@ -89,7 +95,9 @@ fn the_table_has_no_key_twice_and_every_default_is_allowed() {
     let keys: HashSet<_> = SETTINGS.iter().map(|setting| setting.key).collect();
     assert_eq!(keys.len(), SETTINGS.len());
     for setting in SETTINGS {
-        assert_eq!(setting.kind.check(setting.default), Ok(()), "{}", setting.key);
+        for default in [setting.default, setting.default_on_disk] {
+            assert_eq!(setting.kind.check(default), Ok(()), "{}", setting.key);
+        }
         assert!(setting.meaning().ends_with('.'), "{}", setting.key);
     }
 }
@@ -193,6 +201,7 @@ fn a_rule_over_two_settings_is_silent_when_one_of_them_is_bad_itself() {
 fn settings_that_do_not_go_together_are_refused() {
     for (key, value, other) in [
         ("limits.max_stream_bytes", "101MiB", "limits.max_memory_bytes"),
+        ("storage.journal_bytes", "257MiB", "storage.fold_bytes"),
         ("limits.max_body_bytes", "65MiB", "limits.max_in_flight_bytes"),
         ("limits.max_name_bytes", "11KiB", "limits.max_header_bytes"),
     ] {
@@ -212,18 +221,117 @@ fn settings_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn storage_modes_of_other_versions_are_told_that_there_is_only_memory() {
-    for mode in ["file-fast", "file-durable", "acid", "redb"] {
-        let text = refusal(&variables(&[("DS_STORAGE__MODE", mode)])).to_string();
-        assert!(text.contains(&format!(
-            "`storage.mode` cannot be `{mode}`: this version keeps streams in memory only"
-        )));
+fn storage_modes_are_known_by_name_and_one_of_a_later_version_is_told_from_a_slip() {
+    for (name, mode) in [
+        ("memory", StorageMode::Memory),
+        ("file-fast", StorageMode::FileFast),
+        ("file-durable", StorageMode::FileDurable),
+    ] {
+        let config = Config::load(&variables(&[("DS_STORAGE__MODE", name)])).expect("a mode");
+        assert_eq!((config.storage.mode, mode.name()), (mode, name));
     }
-    assert!(
-        refusal(&flags(&[("storage.mode", "Memory")]))
-            .to_string()
-            .contains("allowed: memory")
+    let allowed = "allowed: one of memory, file-fast, file-durable";
+    assert_eq!(
+        refusal(&variables(&[("DS_STORAGE__MODE", "acid")])).0[0].to_string(),
+        format!(
+            "DS_STORAGE__MODE: `storage.mode` cannot be `acid`: this version does not have that mode yet; {allowed}"
+        )
     );
+    for slip in ["Memory", "file", "file-durable ", "redb"] {
+        assert_eq!(
+            refusal(&flags(&[("storage.mode", slip)])).0[0].to_string(),
+            format!("--set storage.mode={slip}: `storage.mode` cannot be `{slip}`; {allowed}")
+        );
+    }
+    let shards = refusal(&variables(&[("DS_STORAGE__ACID_SHARD_COUNT", "16")])).to_string();
+    assert!(
+        shards.contains("this version does not have the storage mode `acid` yet"),
+        "{shards}"
+    );
+}
+
+/// On disk, the limit on memory says nothing about how long a stream may be, and nor does its own limit unless
+/// somebody set it.
+#[test]
+fn on_disk_a_stream_has_the_limit_that_was_set_and_no_other() {
+    const UNLIMITED: u64 = 1 << 50;
+    let limit = |mode: &str, more: &[(&str, &str)]| {
+        let mut sources = flags(&[("storage.mode", mode)]);
+        sources.environment = variables(more).environment;
+        Effective::load(&sources).map(|effective| {
+            let limits = &effective.config.limits;
+            (limits.max_stream_bytes, limits.max_memory_bytes)
+        })
+    };
+    let variable = "DS_LIMITS__MAX_STREAM_BYTES";
+    assert_eq!(limit("memory", &[]), Ok((10 << 20, 100 << 20)));
+    assert!(limit("memory", &[(variable, "1GiB")]).is_err());
+    for mode in ["file-fast", "file-durable"] {
+        assert_eq!(limit(mode, &[]), Ok((UNLIMITED, 100 << 20)));
+        assert_eq!(limit(mode, &[(variable, "10MiB")]), Ok((10 << 20, 100 << 20)));
+        assert_eq!(limit(mode, &[(variable, "1GiB")]), Ok((1 << 30, 100 << 20)));
+    }
+    for mut sources in [
+        file("[limits]\nmax_stream_bytes = \"10MiB\"\n[storage]\nmode = \"file-fast\"\n"),
+        flags(&[
+            ("limits.max_stream_bytes", "10MiB"),
+            ("storage.mode", "file-fast"),
+        ]),
+    ] {
+        let config = Config::load(&sources).expect("no mistake");
+        assert_eq!(config.limits.max_stream_bytes, 10 << 20);
+        sources.flags.push(set("storage.mode", "memory"));
+        let config = Config::load(&sources).expect("no mistake");
+        assert_eq!(config.limits.max_stream_bytes, 10 << 20);
+    }
+}
+
+#[test]
+fn a_rule_of_one_storage_mode_is_silent_when_the_mode_is_not_known() {
+    let errors = refusal(&flags(&[
+        ("storage.mode", "file-durabel"),
+        ("limits.max_stream_bytes", "1GiB"),
+        ("limits.max_body_bytes", "1GiB"),
+    ]));
+    assert!(
+        matches!(
+            &errors.0[..],
+            [
+                ConfigError::BadValue {
+                    key: "storage.mode",
+                    ..
+                },
+                ConfigError::Conflict {
+                    key: "limits.max_body_bytes",
+                    ..
+                }
+            ]
+        ),
+        "{errors}"
+    );
+}
+
+#[test]
+fn what_is_printed_of_a_mode_on_disk_loads_again() {
+    let effective = Effective::load(&flags(&[("storage.mode", "file-durable")])).expect("a mode");
+    let text = effective.to_toml();
+    assert!(
+        text.contains("max_stream_bytes = \"1024TiB\" # default\n"),
+        "{text}"
+    );
+    assert_eq!(Config::load(&file(&text)), Ok(effective.config));
+}
+
+#[test]
+fn a_data_directory_is_any_path_that_can_be_told_in_one_line() {
+    let load = |path| Config::load(&flags(&[("storage.data_dir", path)]));
+    for path in ["./data", "/var/lib/tailwater", "a b", "ä", "C:\\x", "'\""] {
+        let config = load(path).expect("a path");
+        assert_eq!(config.storage.data_dir.to_str(), Some(path));
+    }
+    for path in ["", " ", "/a\nb", "/a\0b", "/a\u{1b}[2J", "/\u{fffd}"] {
+        assert!(load(path).is_err(), "{path:?}");
+    }
 }
 
 #[test]
@@ -411,6 +519,8 @@ fn any_value() -> impl Strategy<Value = String> {
         "/[a-z]{1,5}(/[a-z.]{0,3}){0,3}",
         "https?://[a-z]{1,5}(:[0-9]{1,4})?(,https://[a-z]{1,3})?",
         Just("memory".to_owned()),
+        Just("file-durable".to_owned()),
+        Just("./da ta".to_owned()),
         Just("public".to_owned()),
         Just("json".to_owned()),
         Just("[::1]:80".to_owned()),

@@ -278,7 +278,8 @@ impl From<EngineError> for Problem {
             EngineError::Full => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "storage_full",
-                "There is no space left; delete or trim streams, or raise limits.max_memory_bytes.",
+                "There is no space left; delete or trim streams, or raise limits.max_memory_bytes in memory mode, or \
+                 make room on the disk in file modes.",
             ),
             EngineError::Backend(_) => Self::storage_failed(),
         }

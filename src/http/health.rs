@@ -37,8 +37,9 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<axum::response:
 
 /// What the server counts, as text for Prometheus.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> axum::response::Response {
+    let store = app.metrics.store_stats().await;
     plain(
-        app.metrics.render(&app),
+        app.metrics.render(&app, store.as_ref()),
         "text/plain; version=0.0.4; charset=utf-8",
     )
 }

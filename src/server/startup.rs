@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::storage;
 use crate::config::{Config, CorsOrigins, LogFormat, StorageMode};
 
 /// Descriptors that the server needs beside its connections.
@@ -18,16 +19,28 @@ pub(super) fn raise_open_files_limit() -> u64 {
     }
 }
 
-/// What a mode promises of acknowledged data.
-fn promise(mode: StorageMode) -> (&'static str, &'static str) {
-    match mode {
-        StorageMode::Memory => ("memory", "nothing survives a restart"),
+/// What the mode promises of acknowledged data.
+fn promise(config: &Config) -> String {
+    match config.storage.mode {
+        StorageMode::Memory => "nothing survives a restart".to_owned(),
+        StorageMode::FileFast => format!(
+            "what is acknowledged survives a crash of the process; of the machine, but for the last {} ms",
+            config.storage.fast_sync_ms
+        ),
+        StorageMode::FileDurable => {
+            "what is acknowledged survives a crash of the process, a crash of the kernel and a power loss"
+                .to_owned()
+        }
     }
 }
 
 /// Says where the server listens and what it promises: a banner for people, or one line for machines.
 pub(super) fn announce(config: &Config, address: SocketAddr, files_max: u64) {
-    let (mode, promise) = promise(config.storage.mode);
+    let (mode, promise) = (config.storage.mode.name(), promise(config));
+    let data_dir = config.storage.mode.is_on_disk().then(|| {
+        let data_dir = storage::absolute(&config.storage.data_dir);
+        data_dir.display().to_string()
+    });
     let version = env!("CARGO_PKG_VERSION");
     let base = &config.http.stream_base_path;
     match config.log.format {
@@ -35,10 +48,21 @@ pub(super) fn announce(config: &Config, address: SocketAddr, files_max: u64) {
             eprintln!("tailwater {version}");
             eprintln!("  listening on http://{address}{base}");
             eprintln!("  storage      {mode}: {promise}");
+            if let Some(data_dir) = data_dir {
+                eprintln!("  data         {data_dir}");
+            }
         }
         LogFormat::Json => {
             let address = format!("http://{address}");
-            tracing::info!(version, address, base, storage = mode, promise, "listening");
+            tracing::info!(
+                version,
+                address,
+                base,
+                storage = mode,
+                promise,
+                data_dir,
+                "listening"
+            );
         }
     }
     warn(config, address, files_max);

@@ -103,6 +103,20 @@ pub trait Backend: Send + Sync + 'static {
 
     /// How much is stored.
     fn usage(&self) -> Usage;
+
+    /// Why the backend takes no more commits, if something that it does by itself has failed for good.
+    fn failure(&self) -> Option<BackendError> {
+        None
+    }
+
+    /// Ends what the backend does by itself, and leaves everything as the next start likes it best. Nothing is
+    /// asked of it afterwards.
+    ///
+    /// # Errors
+    /// If that fails. What was committed is as durable as before.
+    fn stop(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 /// How a backend wants to be called.
@@ -210,10 +224,10 @@ pub struct Usage {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BackendError {
     /// The medium failed.
-    #[error("the storage failed: {what}")]
+    #[error("the storage failed {what}: {source}")]
     Io {
-        /// What was being done.
-        what: &'static str,
+        /// What was being done, and with which file.
+        what: String,
         /// What the operating system says.
         #[source]
         source: std::sync::Arc<std::io::Error>,
@@ -221,6 +235,12 @@ pub enum BackendError {
     /// What was read is not what was written.
     #[error("the storage is damaged: {what}")]
     Damaged {
+        /// What was found, and where.
+        what: String,
+    },
+    /// It was written by a later version, and this one would lose what it does not know.
+    #[error("{what}: it was written by a later version of Tailwater; use that one, or a later one still")]
+    Newer {
         /// What was found, and where.
         what: String,
     },

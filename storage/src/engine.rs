@@ -186,6 +186,9 @@ impl Engine {
                 tracing::error!("a committer ended with a panic");
             }
         }
+        if let Err(error) = self.shared.backend.stop() {
+            tracing::error!(%error, "the storage could not be left in good order; the next start recovers");
+        }
     }
 
     /// What the engine has done so far.
@@ -374,6 +377,8 @@ impl Engine {
     /// Forgets a stream whose deletion is durable, unless forks hold it.
     async fn forget_deleted(&self, entry: &Entry, id: StreamId) -> Result<(), EngineError> {
         self.clear_leftovers().await?;
+        // Somebody else may have taken over to clear it, and not be done: a source's name is free by now all the same.
+        self.release(id).await?;
         if !self.is_held_by_forks(id).await? {
             entry.sequencer.lock().forget_released(id);
         }

@@ -15,12 +15,13 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use tailwater_stream::{
-    AppendExtent, Created, Part, Position, Record, StreamId, StreamName, StreamState, Timestamp, Transition,
+    AppendExtent, Created, Part, Record, StreamId, StreamName, StreamState, Timestamp, Transition,
 };
 
 use crate::backend::{
     Backend, BackendError, ListRequest, Nature, Outcome, Outcomes, ReadError, ReadRequest, Slices, Usage,
 };
+use crate::reachable::oldest_reachable;
 use crate::sync::{Mutex, RwLock};
 use budget::Budget;
 use stored::Stored;
@@ -136,35 +137,6 @@ impl Memory {
             .insert(created.id, Arc::new(Mutex::new(stored)));
         self.names.write().insert(created.name.clone(), created.id);
         cost
-    }
-
-    /// The oldest position in `storage` that any stream which is not released can still read.
-    fn oldest_reachable(&self, storage: StreamId) -> Position {
-        let mut oldest = Position::new(tailwater_stream::offset::LIMIT - 1).expect("below the limit");
-        let mut readers = vec![storage];
-        while let Some(reader) = readers.pop() {
-            if let Some(forks) = self.forks.lock().get(&reader) {
-                readers.extend(forks.iter().copied());
-            }
-            let Some(stored) = self.stored(reader) else {
-                continue;
-            };
-            let stored = stored.lock();
-            let state = stored.state();
-            if state.deleted {
-                continue;
-            }
-            let spans = state.lineage.spans();
-            let ends = spans[1..].iter().map(|next| next.from).chain([state.tail]);
-            let mut in_storage = spans
-                .iter()
-                .zip(ends)
-                .filter(|(span, _)| span.stored_in == storage);
-            if reader == storage || in_storage.any(|(_, end)| state.oldest < end) {
-                oldest = oldest.min(state.oldest);
-            }
-        }
-        oldest
     }
 }
 
@@ -296,7 +268,13 @@ impl Backend for Memory {
     }
 
     fn reclaim(&self, id: StreamId) -> Result<(), BackendError> {
-        let reachable = self.oldest_reachable(id);
+        let forks_of = |source: StreamId| {
+            let forks = self.forks.lock();
+            let forks = forks.get(&source).into_iter().flatten();
+            Ok::<_, BackendError>(forks.copied().collect())
+        };
+        let state_of = |id| Ok(self.stored(id).map(|stored| stored.lock().state().clone()));
+        let reachable = oldest_reachable(id, forks_of, state_of)?;
         // Under the lock of the shard, for a release meanwhile would give the same bytes back once more.
         if let Some(stored) = self.shard(id).read().get(&id) {
             self.budget.give_back(stored.lock().forget_before(reachable));

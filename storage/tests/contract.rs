@@ -1,41 +1,78 @@
 //! What every backend owes the engine, as `backend.rs` promises it: the same tests for each of them.
 #![cfg(not(feature = "shuttle"))]
 
+mod support;
+
 mod contract {
+    #[allow(dead_code, reason = "the crash tests use more of it")]
     mod author;
     mod catalog;
     mod controls;
     mod forks;
     mod lifetimes;
     mod model;
+    mod naive;
     mod reading;
     mod records;
     mod space;
+    pub(crate) mod tended;
 }
 
+use contract::tended::{FAST, Tended};
+use tailwater_storage::file::Durability::Durable;
 use tailwater_storage::{Backend, Memory};
 
-/// A backend, by its name in failures, and how to make an empty one that stores at most so many bytes.
+/// A backend, by its name in failures, and how to make an empty one.
 struct Row {
     name: &'static str,
+    /// One that stores at most so many bytes if it is bounded, and otherwise as many as its medium takes.
     with_bytes_max: fn(u64) -> Box<dyn Backend>,
+    /// Whether it stores just so many bytes, and counts all that it stores.
+    is_bounded: bool,
 }
 
-/// Every backend there is.
-const BACKENDS: &[Row] = &[Row {
-    name: "memory",
-    with_bytes_max: |bytes_max| Box::new(Memory::new(bytes_max)),
-}];
+/// A backend that a disk alone sets limits to.
+const fn on_disk(name: &'static str, with_bytes_max: fn(u64) -> Box<dyn Backend>) -> Row {
+    Row {
+        name,
+        with_bytes_max,
+        is_bounded: false,
+    }
+}
 
-/// Holds a promise against every backend, each with room for `bytes_max`.
-fn within(bytes_max: u64, promise: impl Fn(&dyn Backend)) {
-    for row in BACKENDS {
+/// Every backend there is. Those that keep everything in journals are compacted behind every commit in another row.
+const BACKENDS: &[Row] = &[
+    Row {
+        name: "memory",
+        with_bytes_max: |bytes_max| Box::new(Memory::new(bytes_max)),
+        is_bounded: true,
+    },
+    on_disk("file-durable", |_| Tended::in_memory(Durable, false)),
+    on_disk("file-durable, compacted", |_| Tended::in_memory(Durable, true)),
+    on_disk("file-fast", |_| Tended::in_memory(FAST, false)),
+    on_disk("file-fast, compacted", |_| Tended::in_memory(FAST, true)),
+    on_disk("file-fast in a directory", |_| Tended::on_disk(FAST)),
+];
+
+/// Holds a promise against some backends, each with room for `bytes_max` if it is bounded.
+fn some_within(bytes_max: u64, which: impl Fn(&Row) -> bool, promise: impl Fn(&dyn Backend)) {
+    for row in BACKENDS.iter().filter(|row| which(row)) {
         println!("backend: {}", row.name);
         promise((row.with_bytes_max)(bytes_max).as_ref());
     }
 }
 
+/// Holds a promise against every backend, each with room for `bytes_max` if it is bounded.
+fn within(bytes_max: u64, promise: impl Fn(&dyn Backend)) {
+    some_within(bytes_max, |_| true, promise);
+}
+
 /// Holds a promise against every backend, each with ample room.
 fn every_backend(promise: impl Fn(&dyn Backend)) {
     within(1 << 30, promise);
+}
+
+/// Holds a promise against the backends that count every byte, each with room for `bytes_max`.
+fn bounded(bytes_max: u64, promise: impl Fn(&dyn Backend)) {
+    some_within(bytes_max, |row| row.is_bounded, promise);
 }

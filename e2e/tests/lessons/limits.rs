@@ -52,6 +52,8 @@ fn a_lifetime_of_any_length_is_kept_or_refused_without_a_panic() {
 #[test]
 fn the_bytes_of_an_expired_stream_can_be_used_again() {
     let server = Server::start_with(&[
+        // On disk it is the disk that bounds what is stored.
+        ("DS_STORAGE__MODE", "memory"),
         ("DS_LIMITS__MAX_MEMORY_BYTES", "1MiB"),
         ("DS_LIMITS__MAX_STREAM_BYTES", "1MiB"),
     ]);

@@ -20,16 +20,20 @@ pub(super) enum Leftover {
 
 /// Noted when a delete or a trim becomes durable, so that it is not lost with the request that asked for it.
 #[derive(Default)]
-pub(super) struct Leftovers(Mutex<Vec<Leftover>>);
+pub(super) struct Leftovers {
+    noted: Mutex<Vec<Leftover>>,
+    /// Held while a stream is released: whoever asks for what is being done already waits until it is done.
+    releasing: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl Leftovers {
     pub(super) fn note(&self, leftover: Leftover) {
-        self.0.lock().push(leftover);
+        self.noted.lock().push(leftover);
     }
 
     fn take(&self) -> Taken<'_> {
         Taken {
-            left: std::mem::take(&mut *self.0.lock()),
+            left: std::mem::take(&mut *self.noted.lock()),
             leftovers: self,
         }
     }
@@ -44,7 +48,7 @@ struct Taken<'a> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if !self.left.is_empty() {
-            self.leftovers.0.lock().append(&mut self.left);
+            self.leftovers.noted.lock().append(&mut self.left);
         }
     }
 }
@@ -64,10 +68,12 @@ impl Engine {
     }
 
     /// Releases a deleted stream that has no forks, and then its source if it was waiting for that.
-    async fn release(&self, id: StreamId) -> Result<(), EngineError> {
+    pub(super) async fn release(&self, id: StreamId) -> Result<(), EngineError> {
         let shared = Arc::clone(&self.shared);
+        let alone = Arc::clone(&shared.leftovers.releasing).lock_owned().await;
         // One question for all of it: it is not given up halfway when whoever asks goes away.
         self.ask(move |backend| {
+            let _alone = alone;
             let mut next = Some(id);
             while let Some(id) = next {
                 // The pin is looked at first: once it is gone, the fork is durable and seen, or refused.

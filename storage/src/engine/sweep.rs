@@ -19,6 +19,9 @@ impl Engine {
     /// # Errors
     /// If the storage fails.
     pub async fn sweep(&self) -> Result<(), EngineError> {
+        if let Some(error) = self.shared.backend.failure() {
+            self.shared.fail(error);
+        }
         self.end_lifetimes().await?;
         self.clear_leftovers().await?;
         self.evict_idle();

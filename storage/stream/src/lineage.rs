@@ -59,6 +59,19 @@ impl Lineage {
         Self(inherited.chain([own]).collect())
     }
 
+    /// The lineage after positions from `from` on may have been given out and lost in a crash: what is appended
+    /// there has a new owner, so that a token of a lost position is never taken for one of a later append.
+    pub fn renewed(&self, from: Position, owner: StreamId) -> Self {
+        let stored_in = self.0.last().expect("a lineage has a span").stored_in;
+        let kept = self.0.iter().copied().filter(|span| span.from < from);
+        let lost = Span {
+            from,
+            owner,
+            stored_in,
+        };
+        Self(kept.chain([lost]).collect())
+    }
+
     /// A lineage from stored spans; none if they are not in order from 0.
     pub fn from_spans(spans: Vec<Span>) -> Option<Self> {
         let starts_at_zero = spans.first().is_some_and(|span| span.from == Position::ZERO);
@@ -143,6 +156,21 @@ mod tests {
     #[test]
     fn a_fork_at_the_beginning_inherits_nothing() {
         assert_eq!(Lineage::root(id(5)).fork(id(9), at(0)), Lineage::root(id(9)));
+    }
+
+    #[test]
+    fn a_renewed_lineage_keeps_old_tokens_and_gives_lost_positions_a_new_owner() {
+        let before = Lineage::root(id(5));
+        let after = before.renewed(at(10), id(9));
+        assert_eq!(after.token(at(10)), before.token(at(10)));
+        assert_eq!(after.token(at(11)), OffsetToken::new(id(9), at(11)));
+        let lost = before.token(at(11));
+        assert_eq!(after.resolve(lost, at(0), at(20)), Err(OffsetRefusal::Unknown));
+        assert_eq!(after.span_at(at(15)).0.stored_in, id(5));
+        // Nothing of it was durable: the whole storage goes on under the new owner.
+        let empty = before.renewed(at(0), id(9));
+        assert_eq!(empty.spans().len(), 1);
+        assert_eq!(empty.token(at(3)).owner(), Some(id(9)));
     }
 
     /// A reader of a deleted and re-created stream held an offset of the old one and was given the new one's

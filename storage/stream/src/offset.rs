@@ -39,6 +39,9 @@ impl Position {
     /// The beginning of every stream.
     pub const ZERO: Self = Self(0);
 
+    /// The last position that a token can hold.
+    pub const LAST: Self = Self(LIMIT - 1);
+
     /// A position from its number; none for what sixteen digits cannot hold.
     pub const fn new(number: u64) -> Option<Self> {
         if number >= LIMIT { None } else { Some(Self(number)) }

@@ -51,11 +51,21 @@ impl Body {
     }
 }
 
+/// What comes with an append beside its body.
+#[derive(Default)]
+pub(super) struct Marks {
+    pub(super) producer: Option<ProducerMark>,
+    pub(super) stream_seq: Option<Box<str>>,
+    pub(super) closes: bool,
+}
+
 /// The accepted state of every stream that was ever created.
 #[derive(Clone, Default)]
 pub(super) struct Author {
     pub(super) states: BTreeMap<StreamId, StreamState>,
     records: u64,
+    /// The next stream gets a greater id, even if no stream has this one.
+    ids_given: u64,
 }
 
 impl Author {
@@ -68,6 +78,17 @@ impl Author {
     /// The next record is of `millis`.
     pub(super) fn skip_to(&mut self, millis: u64) {
         self.records = millis - 1;
+    }
+
+    /// The next stream gets an id that is greater than this one.
+    pub(super) fn skip_ids(&mut self, last: StreamId) {
+        self.ids_given = last.get();
+    }
+
+    /// The greatest id that was given.
+    pub(super) fn last_id(&self) -> Option<StreamId> {
+        let newest = self.states.keys().next_back().map_or(0, |id| id.get());
+        StreamId::new(newest.max(self.ids_given))
     }
 
     pub(super) fn state(&self, id: StreamId) -> &StreamState {
@@ -123,8 +144,8 @@ impl Author {
         lifetime: Lifetime,
         source: Option<(StreamState, Position)>,
     ) -> (StreamId, Record) {
-        let newest = self.states.keys().next_back().map_or(0, |id| id.get());
-        let id = StreamId::new(newest + 1).expect("an id");
+        let last = self.last_id().map_or(0, StreamId::get);
+        let id = StreamId::new(last + 1).expect("an id");
         let created = Created {
             id,
             name: name(stream),
@@ -160,14 +181,23 @@ impl Author {
         producer: Option<ProducerMark>,
         closes: bool,
     ) -> Record {
+        let marks = Marks {
+            producer,
+            stream_seq: None,
+            closes,
+        };
+        self.append_with(id, body, marks)
+    }
+
+    pub(super) fn append_with(&mut self, id: StreamId, body: Body, marks: Marks) -> Record {
         let append = Append {
             start: self.state(id).tail,
             payload: body.payload,
             ends: body.ends,
             first_message: self.state(id).messages,
-            producer,
-            stream_seq: None,
-            closes,
+            producer: marks.producer,
+            stream_seq: marks.stream_seq,
+            closes: marks.closes,
             at: self.now(),
         };
         self.accept(id, Transition::Append(append))

@@ -1,17 +1,15 @@
 //! Random batches against a naive model: every byte, every extent, every state, and nothing left in the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tailwater_storage::Backend;
 use tailwater_storage::backend::{ListRequest, Outcome};
-use tailwater_storage::stream::{
-    AppendExtent, Epoch, Lifetime, Part, Position, ProducerId, ProducerMark, Record, Seq, StreamId,
-    StreamState, Transition,
-};
+use tailwater_storage::stream::{Epoch, Lifetime, ProducerId, ProducerMark, Record, Seq};
 
-use super::author::{Author, Body, at, control, load, millis, read, release_all, request, together};
+use super::author::{Body, control, release_all, together};
+use super::naive::{Naive, View};
 use crate::within;
 
 #[derive(Debug, Clone)]
@@ -89,132 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A backend as simple as can be: it never forgets a byte.
-#[derive(Clone, Default)]
-struct Model {
-    author: Author,
-    /// Own appends of each stream, with their bytes.
-    appends: BTreeMap<StreamId, Vec<(AppendExtent, Vec<u8>)>>,
-    controls: BTreeMap<StreamId, BTreeMap<String, String>>,
-    released: BTreeSet<StreamId>,
-}
-
-impl Model {
-    fn apply(&mut self, record: &Record) {
-        self.author.apply(record);
-        self.note(record);
-    }
-
-    /// Notes what the author does not know of: bytes, extents and control keys.
-    fn note(&mut self, record: &Record) {
-        for part in &record.parts {
-            match part {
-                Part::Stream {
-                    id,
-                    transition: Transition::Append(append),
-                } if !append.payload.is_empty() => {
-                    let extent = AppendExtent {
-                        start: append.start,
-                        end: append.end(),
-                        at: append.at,
-                        first_message: append.first_message,
-                        ends: append.ends.clone(),
-                    };
-                    let appends = self.appends.entry(*id).or_default();
-                    appends.push((extent, append.payload.to_vec()));
-                }
-                Part::Stream { .. } => {}
-                Part::Control(change) => {
-                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-                    let controls = self.controls.entry(change.stream).or_default();
-                    match &change.value {
-                        Some(value) => controls.insert(text(&change.key), text(value)),
-                        None => controls.remove(&text(&change.key)),
-                    };
-                }
-            }
-        }
-    }
-
-    fn stored(&self) -> impl Iterator<Item = &StreamState> {
-        self.author
-            .states
-            .values()
-            .filter(|state| !self.released.contains(&state.id))
-    }
-
-    fn alive(&self) -> Vec<&StreamState> {
-        self.stored().filter(|state| !state.deleted).collect()
-    }
-
-    /// The stream that a name leads to.
-    fn named(&self, name: &str) -> Option<&StreamState> {
-        let newest = self
-            .author
-            .states
-            .values()
-            .rfind(|state| state.name.as_str() == name);
-        newest.filter(|state| !self.released.contains(&state.id))
-    }
-
-    fn forks_of(&self, id: StreamId) -> impl Iterator<Item = &StreamState> {
-        self.stored()
-            .filter(move |state| state.source.as_ref().is_some_and(|source| source.id == id))
-    }
-
-    fn own_start(&self, state: &StreamState) -> u64 {
-        state.source.as_ref().map_or(0, |source| source.point.get())
-    }
-
-    /// What `read` owes: bytes up to the last message end that fits, or the first one, or `until`.
-    fn read(&self, id: StreamId, from: u64, until: u64, bytes_max: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut ends = Vec::new();
-        for (extent, payload) in self.appends.get(&id).into_iter().flatten() {
-            bytes.extend_from_slice(payload);
-            ends.extend(extent.message_ends().map(Position::get));
-        }
-        let start = self.own_start(self.author.state(id));
-        ends.retain(|end| *end > from && *end < until);
-        ends.push(until);
-        let fitting = ends.iter().rfind(|end| **end - from <= bytes_max);
-        let end = *fitting.unwrap_or(&ends[0]);
-        bytes[(from - start) as usize..(end - start) as usize].to_vec()
-    }
-
-    fn extents(&self, id: StreamId, from: u64, until: u64, bytes_max: u64) -> Vec<AppendExtent> {
-        let overlapping = self
-            .appends
-            .get(&id)
-            .into_iter()
-            .flatten()
-            .map(|(extent, _)| extent);
-        let mut extents: Vec<_> = overlapping
-            .filter(|extent| extent.end.get() > from && extent.start.get() < until)
-            .cloned()
-            .collect();
-        let mut number = 0;
-        extents.retain(|extent| {
-            number += 1;
-            number == 1 || extent.start.get() < from + bytes_max
-        });
-        for extent in &mut extents {
-            extent.end = extent.end.min(at(until));
-        }
-        extents
-    }
-
-    /// Where an operation may cut a stream: the ends of its own messages behind its oldest position, and that.
-    fn places(&self, state: &StreamState) -> Vec<u64> {
-        let own = self.appends.get(&state.id).into_iter().flatten();
-        let ends = own.flat_map(|(extent, _)| extent.message_ends().collect::<Vec<_>>());
-        let start = state.oldest.get().max(self.own_start(state));
-        [start]
-            .into_iter()
-            .chain(ends.map(Position::get).filter(|end| *end > start))
-            .collect()
-    }
-
+impl Naive {
     /// The record of an operation, decided on this model; none if it makes no sense now. A name is taken again,
     /// and a stream forked, only as it stands in `committed`: an engine waits for that.
     fn decide(&mut self, op: &Op, committed: &Self) -> Option<Record> {
@@ -310,107 +183,23 @@ impl Model {
     }
 
     fn check(&self, backend: &dyn Backend) {
-        for name in NAMES {
-            assert_eq!(load(backend, name).as_ref(), self.named(name), "{name}");
-        }
-        for (prefix, after) in [("", None), ("a", Some("a")), ("a/", None), ("", Some("a/2"))] {
+        let view = View::of(backend, &NAMES).expect("the backend works");
+        assert_eq!(view, self.view(&NAMES));
+        for (prefix, after) in [("a", Some("a")), ("a/", None), ("", Some("a/2"))] {
             let request = ListRequest {
                 prefix,
                 after,
                 count_max: 3,
             };
-            let mut expected: Vec<_> = self
-                .alive()
-                .into_iter()
-                .filter(|state| state.name.as_str().starts_with(prefix))
-                .filter(|state| after.is_none_or(|after| state.name.as_str() > after))
-                .collect();
-            expected.sort_by_key(|state| state.name.clone());
+            let mut expected = self.view(&NAMES).listed;
+            expected.retain(|state| state.name.as_str().starts_with(prefix));
+            expected.retain(|state| after.is_none_or(|after| state.name.as_str() > after));
             expected.truncate(3);
-            let listed = backend.list(&request).expect("the backend works");
-            assert_eq!(listed.iter().collect::<Vec<_>>(), expected);
+            assert_eq!(backend.list(&request).expect("the backend works"), expected);
         }
-        let deleted: BTreeSet<_> = backend
-            .deleted()
-            .expect("the backend works")
-            .into_iter()
-            .collect();
-        assert_eq!(
-            deleted,
-            self.stored()
-                .filter(|state| state.deleted)
-                .map(|state| state.id)
-                .collect()
-        );
-        assert_eq!(backend.usage().streams, self.stored().count() as u64);
         assert_eq!(backend.last_id(), self.author.states.keys().next_back().copied());
-        for state in self.stored() {
-            let has_forks = backend.has_forks(state.id).expect("the backend works");
-            assert_eq!(
-                has_forks,
-                self.forks_of(state.id).next().is_some(),
-                "{}",
-                state.id
-            );
-            let controls = backend.controls(state.id, b"k").expect("the backend works");
-            let expected = self.controls.get(&state.id).cloned().unwrap_or_default();
-            let expected = expected.iter().filter(|(key, _)| key.starts_with('k'));
-            assert!(
-                controls
-                    .iter()
-                    .map(|(k, v)| (&k[..], &v[..]))
-                    .eq(expected.map(|(k, v)| (k.as_bytes(), v.as_bytes())))
-            );
-        }
-        self.check_due(backend);
         for state in self.alive() {
             self.check_bytes(backend, state);
-        }
-    }
-
-    fn check_due(&self, backend: &dyn Backend) {
-        for now in [1_000, 30_000, 70_000] {
-            let due = backend.due(millis(now), 100).expect("the backend works");
-            let due: BTreeSet<_> = due.iter().map(ToString::to_string).collect();
-            let over = self.alive().into_iter().filter(|state| {
-                let assumed = state.lifetime.touched_at_load(state.touched_at);
-                state.lifetime.is_over(assumed, millis(now))
-            });
-            assert_eq!(due, over.map(|state| state.name.to_string()).collect());
-        }
-    }
-
-    /// Every readable byte, storage by storage, in windows of several sizes.
-    fn check_bytes(&self, backend: &dyn Backend, state: &StreamState) {
-        let mut from = state.oldest;
-        while from < state.tail {
-            let (span, end) = state.lineage.span_at(from);
-            let until = end.unwrap_or(state.tail);
-            for bytes_max in [1, 7, u64::from(u32::MAX)] {
-                let request = request(span.stored_in, from.get(), until.get(), bytes_max);
-                let slices = read(backend, request).expect("a byte that can be read");
-                let expected = self.read(span.stored_in, from.get(), until.get(), bytes_max);
-                assert_eq!(slices.into_contiguous(), expected, "{} from {from}", state.name);
-                let extents = backend.extents(request).expect("a byte that can be read");
-                assert_eq!(
-                    extents,
-                    self.extents(span.stored_in, from.get(), until.get(), bytes_max)
-                );
-            }
-            let step = self.read(span.stored_in, from.get(), until.get(), 3).len() as u64;
-            from = from.advance(step).expect("within the stream");
-        }
-    }
-
-    fn release_all(&mut self, backend: &dyn Backend) {
-        release_all(backend);
-        loop {
-            let free = self
-                .stored()
-                .find(|state| state.deleted && self.forks_of(state.id).next().is_none())
-                .map(|state| state.id);
-            let Some(free) = free else { return };
-            self.released.insert(free);
         }
     }
 
@@ -433,11 +222,14 @@ proptest! {
         is_small: bool,
     ) {
         within(if is_small { 16 * 1024 } else { 1 << 30 }, |backend| {
-            let mut model = Model::default();
+            let mut model = Naive::default();
             for step in &steps {
                 match step {
                     Step::Batch(batch) => model.commit(backend, batch),
-                    Step::ReleaseAll => model.release_all(backend),
+                    Step::ReleaseAll => {
+                        release_all(backend);
+                        model.release_all();
+                    }
                     Step::ReclaimAll => {
                         for state in model.stored() {
                             backend.reclaim(state.id).expect("the backend works");
@@ -447,7 +239,7 @@ proptest! {
                 model.check(backend);
             }
             model.delete_all(backend);
-            model.release_all(backend);
+            release_all(backend);
             assert_eq!((backend.usage().streams, backend.usage().bytes), (0, 0));
         });
     }

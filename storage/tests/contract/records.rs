@@ -4,7 +4,7 @@ use tailwater_storage::backend::Outcome::{Durable, Full};
 use tailwater_storage::stream::{Epoch, ProducerId, ProducerMark, Seq};
 
 use super::author::{Author, Body, at, commit, control, load, outcomes, read, request, text, together};
-use crate::{every_backend, within};
+use crate::{bounded, every_backend};
 
 /// Room for some small streams, and not for a payload of [`HUGE`].
 const ROOM: u64 = 64 * 1024;
@@ -38,7 +38,7 @@ fn a_committed_record_is_seen_whole() {
 
 #[test]
 fn a_refused_record_leaves_nothing_of_any_of_its_parts() {
-    within(ROOM, |backend| {
+    bounded(ROOM, |backend| {
         let mut author = Author::default();
         let other = author.stream_of(backend, "other", &["kept"]);
         let before = (backend.usage(), load(backend, "other"));
@@ -59,7 +59,7 @@ fn a_refused_record_leaves_nothing_of_any_of_its_parts() {
 
 #[test]
 fn after_a_refused_record_those_that_touch_its_streams_are_refused_too_and_no_others() {
-    within(ROOM, |backend| {
+    bounded(ROOM, |backend| {
         let mut author = Author::default();
         let (a, b) = (
             author.stream_of(backend, "a", &[]),
@@ -94,7 +94,7 @@ fn after_a_refused_record_those_that_touch_its_streams_are_refused_too_and_no_ot
 
 #[test]
 fn a_record_of_a_later_batch_is_not_refused_for_an_earlier_one() {
-    within(ROOM, |backend| {
+    bounded(ROOM, |backend| {
         let mut author = Author::default();
         let a = author.stream_of(backend, "a", &[]);
         let refused = author.clone().append(a, huge());
@@ -109,7 +109,7 @@ fn a_record_of_a_later_batch_is_not_refused_for_an_earlier_one() {
 
 #[test]
 fn a_full_backend_still_closes_trims_touches_deletes_and_removes_keys() {
-    within(ROOM, |backend| {
+    bounded(ROOM, |backend| {
         let mut author = Author::default();
         let a = author.stream_of(backend, "a", &["0123"]);
         commit(backend, &[control(a, "key", Some("value"))]);

@@ -7,7 +7,10 @@ use tailwater_storage::stream::{Epoch, Lifetime, ProducerId, ProducerMark, Seq};
 use super::author::{
     Author, Body, at, commit, control, millis, outcomes, release_all, request, text, together,
 };
-use crate::{every_backend, within};
+use crate::{bounded, every_backend, within};
+
+/// Room for everything that the tests store.
+const AMPLE: u64 = 1 << 30;
 
 fn bytes(backend: &dyn Backend) -> u64 {
     backend.usage().bytes
@@ -79,7 +82,7 @@ fn a_stream_that_reached_its_end_gives_back_as_much_as_a_deleted_one() {
 
 #[test]
 fn a_refused_record_costs_nothing() {
-    within(16 * 1024, |backend| {
+    bounded(16 * 1024, |backend| {
         let mut author = Author::default();
         let a = author.stream_of(backend, "a", &["x"]);
         let before = backend.usage();
@@ -99,7 +102,7 @@ fn a_refused_record_costs_nothing() {
 
 #[test]
 fn a_full_backend_takes_as_much_again_as_was_given_back() {
-    within(64 * 1024, |backend| {
+    bounded(64 * 1024, |backend| {
         let mut author = Author::default();
         let fill = |author: &mut Author, id| {
             let mut count = 0;
@@ -126,7 +129,7 @@ fn a_full_backend_takes_as_much_again_as_was_given_back() {
 
 #[test]
 fn trimming_gives_back_what_the_trimmed_appends_cost() {
-    every_backend(|backend| {
+    bounded(AMPLE, |backend| {
         let mut author = Author::default();
         let a = author.stream_of(backend, "a", &[]);
         let empty = bytes(backend);
@@ -153,7 +156,7 @@ fn trimming_gives_back_what_the_trimmed_appends_cost() {
 
 #[test]
 fn a_removed_key_gives_back_what_it_cost_and_a_replaced_one_the_difference() {
-    every_backend(|backend| {
+    bounded(AMPLE, |backend| {
         let a = Author::default().stream_of(backend, "a", &[]);
         let empty = bytes(backend);
         commit(backend, &[control(a, "key", Some("1234"))]);

@@ -1,13 +1,14 @@
 //! Forks: where they branch off, what they read, and that what they read stays.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use tailwater_storage::engine::{AppendError, CreateError, OpenError, RECORD_BYTES};
 use tailwater_storage::stream::{ForkRefusal, Offset, OffsetToken};
 
 use crate::support::ask::{Rig, at, fork_of, name, text_of, waits};
-use crate::support::gated::{appends, transitions};
-use crate::{behind_a_gate, over_all};
+use crate::support::gated::{Gated, appends, transitions};
+use crate::{behind_a_gate, over_all, run};
 
 async fn source(rig: &Rig, stream: &str, bodies: &[&str]) {
     rig.create(stream).await.expect("created");
@@ -380,5 +381,44 @@ fn a_repeated_fork_is_the_same_one_even_when_its_source_went_on_or_away() {
         assert!(first.new && !again.new && first.tail == again.tail);
         rig.delete("a").await;
         assert!(!rig.fork("b", "a").await.expect("exists").new);
+    });
+}
+
+/// A name stayed held after the answer to its last fork's deletion, because somebody else had taken over to clear what
+/// was left behind and was not done.
+#[test]
+fn the_name_of_a_source_is_free_once_the_deletion_of_its_last_fork_is_answered() {
+    run(async {
+        let gate = Gated::slow(1 << 20);
+        let rig = Rig::over(Arc::<Gated>::clone(&gate));
+        source(&rig, "a", &["inherited"]).await;
+        rig.fork("b/fork", "a").await.expect("forked");
+        rig.delete("a").await;
+        let reader = rig.look("b/fork").await;
+        let mut news = reader.incarnation().subscribe();
+        gate.hold();
+        let mut delete = pin!(rig.delete("b/fork"));
+        assert!(waits(delete.as_mut()).await);
+        gate.wait_at_gate(1);
+        gate.hold_releases();
+        gate.let_one_pass(1);
+        news.changed().await.expect("the reader holds it");
+        drop(reader);
+        let mut sweep = pin!(rig.sweep());
+        while !gate.is_releasing() {
+            assert!(waits(sweep.as_mut()).await);
+            tokio::task::yield_now().await;
+        }
+        let mut still_waits = true;
+        for _ in 0..50 {
+            still_waits = still_waits && waits(delete.as_mut()).await;
+            // Takes as long as any question to the backend.
+            assert!(rig.append("none", "x").await.is_err());
+        }
+        gate.open();
+        assert!(still_waits, "answered before the release was done");
+        delete.await;
+        rig.create("a").await.expect("nothing holds the name any more");
+        sweep.await;
     });
 }

@@ -180,7 +180,7 @@ impl Backend for Gated {
             gate.batches.push(batch.to_vec());
             if gate.fails {
                 return Err(BackendError::Io {
-                    what: "writing in a test",
+                    what: "while writing in a test".into(),
                     source: Arc::new(std::io::ErrorKind::StorageFull.into()),
                 });
             }

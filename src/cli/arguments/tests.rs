@@ -1,0 +1,81 @@
+use clap::{CommandFactory as _, Parser as _};
+
+use super::{Arguments, Command, View};
+
+fn parse(line: &str) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(std::iter::once("tailwater").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_definitions_agree_with_each_other() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn the_servers_options_work_with_and_without_its_command() {
+    let bare = parse("--bind 0.0.0.0:1 --set a.b=c=d --set x.y=").expect("options of serve");
+    assert!(bare.command.is_none());
+    assert_eq!(bare.serve.bind.as_deref(), Some("0.0.0.0:1"));
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert_eq!(bare.serve.set, [pair("a.b", "c=d"), pair("x.y", "")]);
+    let serve = parse("serve --storage-mode file-fast --data-dir /srv/streams")
+        .expect("options of serve")
+        .command;
+    let Some(Command::Serve(options)) = serve else {
+        panic!("{serve:?}")
+    };
+    assert_eq!(
+        (options.storage_mode.as_deref(), options.data_dir.as_deref()),
+        (Some("file-fast"), Some("/srv/streams"))
+    );
+    assert!(
+        parse("--bind 0.0.0.0:1 ls").is_err(),
+        "the server's options mean nothing to other commands"
+    );
+    assert!(parse("--set limits").is_err());
+}
+
+#[test]
+fn offsets_may_begin_with_a_hyphen() {
+    let Some(Command::Tail(options)) = parse("tail x --offset -1 --records").expect("a command").command
+    else {
+        panic!("not tail");
+    };
+    assert_eq!((options.offset.as_str(), options.view()), ("-1", View::Records));
+    assert!(parse("create x --from y --at -1").is_ok());
+}
+
+#[test]
+fn combinations_without_a_meaning_are_refused() {
+    for line in [
+        "append x data --follow",
+        "append x --producer p",
+        "append x --newline",
+        "append x --json --content-type text/plain",
+        "create x --at 1",
+        "ls -l --json",
+        "rm",
+        "read",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+    assert!(
+        Arguments::try_parse_from(["tailwater", "read", ""]).is_err(),
+        "an empty name"
+    );
+}
+
+#[test]
+fn every_command_has_an_example() {
+    for command in Arguments::command().get_subcommands() {
+        let help = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        assert!(
+            help.contains(&format!("tailwater {}", command.get_name())),
+            "{}",
+            command.get_name()
+        );
+    }
+}

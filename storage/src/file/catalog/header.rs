@@ -1,0 +1,137 @@
+//! redb's header, which it writes in place: here in two places in turn, each with a count and a checksum.
+//!
+//! What was torn or damaged is passed over for the other one, as if it had not been written. Each is: the format's
+//! name (four bytes), how many times the header was written (eight bytes), the first 512 bytes of redb's file, and
+//! the CRC-32 over all that. Numbers are little-endian.
+
+use std::io;
+
+use parking_lot::Mutex;
+
+use super::pages::{PAGE_BYTES, damage};
+use crate::file::codec::{Decoder, Encode};
+use crate::file::disk::DiskFile;
+
+/// Pages of our file before all others.
+pub(super) const HEADER_PAGES: u64 = 2;
+const HEADER_BYTES: usize = 512;
+const FORMAT: &[u8; 4] = b"TWC\x01";
+const ENTRY_BYTES: usize = 4 + 8 + HEADER_BYTES + 4;
+
+/// What redb has written last.
+pub(super) struct Header(Mutex<Written>);
+
+struct Written {
+    count: u64,
+    bytes: [u8; HEADER_BYTES],
+}
+
+impl Header {
+    /// Nothing is written yet.
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Written {
+            count: 0,
+            bytes: [0; HEADER_BYTES],
+        }))
+    }
+
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] if it stands in neither place.
+    pub(super) fn open(file: &dyn DiskFile) -> io::Result<Self> {
+        let mut newest: Option<Written> = None;
+        let mut entry = [0; ENTRY_BYTES];
+        for place in 0..HEADER_PAGES {
+            file.read_at(place * PAGE_BYTES, &mut entry)?;
+            let found = Written::read(&entry);
+            if found.as_ref().map(|found| found.count) > newest.as_ref().map(|newest| newest.count) {
+                newest = found;
+            }
+        }
+        let newest = newest.ok_or_else(|| damage("it has no header".to_owned()))?;
+        Ok(Self(Mutex::new(newest)))
+    }
+
+    /// Whether a part of redb's file is within its header.
+    pub(super) fn has(offset: u64, len: usize) -> bool {
+        offset
+            .checked_add(len as u64)
+            .is_some_and(|end| end <= HEADER_BYTES as u64)
+    }
+
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) {
+        let offset = usize::try_from(offset).expect("within the header");
+        out.copy_from_slice(&self.0.lock().bytes[offset..offset + out.len()]);
+    }
+
+    pub(super) fn write(&self, file: &dyn DiskFile, offset: u64, data: &[u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).expect("within the header");
+        let mut written = self.0.lock();
+        written.count += 1;
+        written.bytes[offset..offset + data.len()].copy_from_slice(data);
+        written.put(file)
+    }
+
+    /// Writes it to the place where it stands.
+    pub(super) fn write_again(&self, file: &dyn DiskFile) -> io::Result<()> {
+        self.0.lock().put(file)
+    }
+}
+
+impl Written {
+    fn put(&self, file: &dyn DiskFile) -> io::Result<()> {
+        file.write_at(self.count % HEADER_PAGES * PAGE_BYTES, &self.entry())
+    }
+
+    fn entry(&self) -> Vec<u8> {
+        let mut entry = Vec::with_capacity(ENTRY_BYTES);
+        entry.put_slice(FORMAT);
+        entry.put_u64(self.count);
+        entry.put_slice(&self.bytes);
+        let crc = crc32fast::hash(&entry);
+        entry.put_u32(crc);
+        entry
+    }
+
+    fn read(entry: &[u8; ENTRY_BYTES]) -> Option<Self> {
+        let (said, crc) = entry.split_last_chunk::<4>()?;
+        let mut from = Decoder::new(said.strip_prefix(FORMAT)?);
+        let written = Self {
+            count: from.u64("a count").ok()?,
+            bytes: from.rest().try_into().ok()?,
+        };
+        (crc32fast::hash(said) == u32::from_le_bytes(*crc)).then_some(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::memory_disk::MemoryDisk;
+    use super::*;
+    use crate::file::disk::Disk;
+    use std::path::Path;
+
+    fn first_byte(disk: &MemoryDisk) -> Option<u8> {
+        let file = disk.open(Path::new("file")).expect("it is there");
+        let mut byte = [0];
+        Header::open(file.as_ref()).ok()?.read(0, &mut byte);
+        Some(byte[0])
+    }
+
+    #[test]
+    fn the_newest_whole_header_counts() {
+        let disk = MemoryDisk::new();
+        let file = disk.create(Path::new("file")).expect("made");
+        let header = Header::new();
+        file.set_len(HEADER_PAGES * PAGE_BYTES).expect("long enough");
+        assert_eq!(first_byte(&disk), None);
+        for byte in 1..=5 {
+            header.write(file.as_ref(), 0, &[byte]).expect("written");
+            assert_eq!(first_byte(&disk), Some(byte));
+        }
+        let places = [PAGE_BYTES, 0].map(|at| at as usize);
+        for (place, left) in places.into_iter().zip([Some(4), None]) {
+            disk.tamper(Path::new("file"), |bytes| bytes[place + ENTRY_BYTES - 5] ^= 1);
+            assert_eq!(first_byte(&disk), left);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Lets redb keep its database in a file of the [`Disk`](crate::file::disk::Disk) seam, and remembers what failed.
+//!
+//! redb refuses everything after a failure, also reading. What it was that failed decides what comes next: after
+//! a lack of space or a failed read the database may be opened anew and goes on, after anything else it may not.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::RwLock;
+
+use super::header::Header;
+use super::pages;
+use crate::file::disk::DiskFile;
+
+/// What failed first of what makes it unknown what is on the disk. All openings of a file share it.
+pub(super) type Lost = Arc<OnceLock<Arc<io::Error>>>;
+
+/// What failed, and whether the file can be used again nevertheless.
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    pub(super) error: Arc<io::Error>,
+    pub(super) for_good: bool,
+}
+
+#[derive(Default)]
+struct Standing {
+    /// What failed first.
+    failed: Option<Arc<io::Error>>,
+    /// The database was opened anew over the same file, and this one must not touch it any more.
+    is_retired: bool,
+}
+
+/// The file of a catalog, as one opening of it uses it.
+pub(super) struct Medium {
+    file: Arc<dyn DiskFile>,
+    header: Header,
+    lost: Lost,
+    /// How long redb's file is in it. Nobody else changes that, and redb asks for it often.
+    len: AtomicU64,
+    /// Held for reading during every operation, so that none is under way once the medium is retired.
+    standing: RwLock<Standing>,
+}
+
+impl Medium {
+    /// Over an empty file.
+    pub(super) fn create(file: Arc<dyn DiskFile>, lost: &Lost) -> Self {
+        Self::new(file, lost, Header::new(), 0)
+    }
+
+    /// Over a file that was made through [`Self::create`].
+    pub(super) fn open(file: Arc<dyn DiskFile>, lost: &Lost) -> io::Result<Self> {
+        let len = file.len()?;
+        let inner_len = pages::inner_len(len).filter(|inner_len| *inner_len > 0);
+        let inner_len = inner_len.ok_or_else(|| pages::damage(format!("none is {len} bytes long")))?;
+        let header = Header::open(file.as_ref())?;
+        // One header must be durable when the other one is written, also after the process was killed, and after a
+        // sync that failed: what it has not written is shown all the same, and counts as written.
+        header.write_again(file.as_ref())?;
+        if let Err(error) = sync(file.as_ref()) {
+            let error = lost.get_or_init(|| Arc::new(error));
+            return Err(io::Error::new(error.kind(), Arc::clone(error)));
+        }
+        Ok(Self::new(file, lost, header, inner_len))
+    }
+
+    fn new(file: Arc<dyn DiskFile>, lost: &Lost, header: Header, len: u64) -> Self {
+        Self {
+            file,
+            header,
+            lost: Arc::clone(lost),
+            len: AtomicU64::new(len),
+            standing: RwLock::default(),
+        }
+    }
+
+    /// What has failed, if anything has.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        let trouble = |error: &Arc<io::Error>, for_good| Trouble {
+            error: Arc::clone(error),
+            for_good,
+        };
+        let lost = self.lost.get().map(|error| trouble(error, true));
+        lost.or_else(|| {
+            self.standing
+                .read()
+                .failed
+                .as_ref()
+                .map(|error| trouble(error, false))
+        })
+    }
+
+    /// Refuses everything from now on. Nothing is under way any more when this returns.
+    pub(super) fn retire(&self) {
+        self.standing.write().is_retired = true;
+    }
+
+    fn use_file<T>(
+        &self,
+        is_for_good: impl FnOnce(io::ErrorKind) -> bool,
+        work: impl FnOnce(&dyn DiskFile) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let done = {
+            let standing = self.standing.read();
+            if standing.is_retired {
+                return Err(io::Error::other("the catalog was opened anew"));
+            }
+            work(self.file.as_ref())
+        };
+        done.map_err(|error| {
+            let error = Arc::new(error);
+            if is_for_good(error.kind()) {
+                self.lost.get_or_init(|| Arc::clone(&error));
+            }
+            let mut standing = self.standing.write();
+            standing.failed.get_or_insert_with(|| Arc::clone(&error));
+            io::Error::new(error.kind(), error)
+        })
+    }
+}
+
+/// Pages are never written in place but the header's, and that only after a sync of all others: a write that finds
+/// no space leaves the last commit as it was.
+fn is_no_lack_of_space(kind: io::ErrorKind) -> bool {
+    !matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// A sync that failed is not tried again, so that nobody may take its failure for a lack of space.
+fn sync(file: &dyn DiskFile) -> io::Result<()> {
+    file.sync().map_err(io::Error::other)
+}
+
+/// A medium in redb's hands.
+#[derive(Debug)]
+pub(super) struct Backend(pub(super) Arc<Medium>);
+
+impl redb::StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len.load(Ordering::Acquire))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.use_file(
+            |_| false,
+            |file| {
+                if Header::has(offset, out.len()) {
+                    self.0.header.read(offset, out);
+                    return Ok(());
+                }
+                pages::read(file, offset, out)
+            },
+        )
+    }
+
+    /// What the file grows by stays a hole until it is written: redb doubles its file, or adds 4 GiB to a large
+    /// one, of which a commit may need one page, and that is no reason to call a disk full.
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0
+            .use_file(is_no_lack_of_space, |file| file.set_len(pages::outer_len(len)))?;
+        self.0.len.store(len, Ordering::Release);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.use_file(|_| true, sync)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.use_file(is_no_lack_of_space, |file| {
+            if Header::has(offset, data.len()) {
+                return self.0.header.write(file, offset, data);
+            }
+            pages::write(file, offset, data)
+        })
+    }
+}
+
+impl fmt::Debug for Medium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let len = self.len.load(Ordering::Relaxed);
+        f.debug_struct("Medium")
+            .field("len", &len)
+            .finish_non_exhaustive()
+    }
+}

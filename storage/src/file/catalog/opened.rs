@@ -1,0 +1,249 @@
+//! One opening of the catalog's database, and what to do when it failed for want of space: another one.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use redb::{Database, ReadTransaction, ReadableDatabase, StorageError};
+
+use super::medium::{Backend, Lost, Medium, Trouble};
+use super::queries;
+use super::tables::Failure;
+use crate::backend::BackendError;
+use crate::file::disk::DiskFile;
+
+/// The catalog's file, and how it is to be used.
+pub(super) struct Place {
+    pub(super) path: Box<Path>,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) cache_bytes: usize,
+    lost: Lost,
+}
+
+/// A database that is open over the catalog's file.
+pub(super) struct Opened {
+    pub(super) database: Database,
+    pub(super) medium: Arc<Medium>,
+    /// How many changes are known to be committed in it.
+    pub(super) changes: AtomicU64,
+    place: Arc<Place>,
+}
+
+/// The catalog's file, with the database that is open over it at the moment.
+pub(super) struct Shared {
+    place: Arc<Place>,
+    current: RwLock<Arc<Opened>>,
+    /// Whether a change is being made. redb knows only of those in the same opening.
+    is_changing: Mutex<bool>,
+    change_ended: Condvar,
+}
+
+/// The right to make a change.
+pub(super) struct Turn(Arc<Shared>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *self.0.is_changing.lock() = false;
+        self.0.change_ended.notify_one();
+    }
+}
+
+/// A read transaction, and what it reads from.
+pub(super) struct Snapshot {
+    pub(super) transaction: ReadTransaction,
+    pub(super) opened: Arc<Opened>,
+    /// At least so many changes are in it.
+    changes: u64,
+}
+
+impl Place {
+    pub(super) fn new(path: &Path, file: Arc<dyn DiskFile>, cache_bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            path: path.into(),
+            file,
+            cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
+            lost: Lost::default(),
+        })
+    }
+}
+
+impl Opened {
+    /// A database without tables in a file that is empty.
+    pub(super) fn create(place: &Arc<Place>) -> Result<Self, BackendError> {
+        Self::new(place, Medium::create(Arc::clone(&place.file), &place.lost))
+    }
+
+    /// The database in a file.
+    pub(super) fn open(place: &Arc<Place>) -> Result<Self, BackendError> {
+        let medium = Medium::open(Arc::clone(&place.file), &place.lost);
+        let opened = Self::new(place, medium.map_err(of_io("opening", &place.path))?)?;
+        let changes = opened.ask(|| queries::changes(&opened.database.begin_read()?))?;
+        opened.changes.store(changes, Ordering::Release);
+        Ok(opened)
+    }
+
+    fn new(place: &Arc<Place>, medium: Medium) -> Result<Self, BackendError> {
+        let medium = Arc::new(medium);
+        let path = place.path.clone();
+        let database = redb::Builder::new()
+            .set_cache_size(place.cache_bytes)
+            .set_repair_callback(move |_| {
+                tracing::warn!(path = %path.display(), "the whole catalog is read to repair it");
+            })
+            .create_with_backend(Backend(Arc::clone(&medium)))
+            .map_err(|error| explain(&place.path, &medium, error.into()))?;
+        Ok(Self {
+            database,
+            medium,
+            changes: AtomicU64::new(0),
+            place: Arc::clone(place),
+        })
+    }
+
+    /// Whether all pages are as redb knows them by their checksums, in a file that may be written.
+    pub(super) fn check_pages(mut self) -> Result<(), BackendError> {
+        let path = &self.place.path;
+        match self.database.check_integrity() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(damaged(path, &"its pages do not agree with each other")),
+            Err(error) => Err(explain(path, &self.medium, error.into())),
+        }
+    }
+
+    /// What `question` answers, which asks this database.
+    pub(super) fn ask<T>(&self, question: impl FnOnce() -> Result<T, Failure>) -> Result<T, BackendError> {
+        question().map_err(|failure| explain(&self.place.path, &self.medium, failure))
+    }
+
+    /// # Errors
+    /// If something has failed.
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        let trouble = self.medium.trouble();
+        trouble.map_or(Ok(()), |trouble| Err(of_trouble(&self.place.path, trouble)))
+    }
+
+    fn snapshot(self: &Arc<Self>) -> Result<Snapshot, BackendError> {
+        let changes = self.changes.load(Ordering::Acquire);
+        let transaction = self.ask(|| Ok(self.database.begin_read()?))?;
+        Ok(Snapshot {
+            transaction,
+            opened: Arc::clone(self),
+            changes,
+        })
+    }
+}
+
+impl Shared {
+    pub(super) fn new(opened: Opened) -> Arc<Self> {
+        Arc::new(Self {
+            place: Arc::clone(&opened.place),
+            current: RwLock::new(Arc::new(opened)),
+            is_changing: Mutex::new(false),
+            change_ended: Condvar::new(),
+        })
+    }
+
+    /// Waits until nobody else makes a change.
+    pub(super) fn turn(self: &Arc<Self>) -> Turn {
+        let mut is_changing = self.is_changing.lock();
+        self.change_ended
+            .wait_while(&mut is_changing, |is_changing| *is_changing);
+        *is_changing = true;
+        Turn(Arc::clone(self))
+    }
+
+    fn current(&self) -> Arc<Opened> {
+        Arc::clone(&self.current.read())
+    }
+
+    /// The database to use, opened anew if it has failed.
+    ///
+    /// # Errors
+    /// If it has failed for good, or still fails.
+    pub(super) fn usable(&self) -> Result<Arc<Opened>, BackendError> {
+        let current = self.current();
+        match current.medium.trouble() {
+            None => Ok(current),
+            Some(_) => self.instead_of(&current),
+        }
+    }
+
+    /// The database that is open instead of one that has failed.
+    ///
+    /// # Errors
+    /// If that failed for good, or no other can be opened at the moment.
+    pub(super) fn instead_of(&self, failed: &Arc<Opened>) -> Result<Arc<Opened>, BackendError> {
+        let mut current = self.current.write();
+        if !Arc::ptr_eq(&current, failed) {
+            return Ok(Arc::clone(&current));
+        }
+        match failed.medium.trouble() {
+            None => return Ok(Arc::clone(&current)),
+            Some(trouble) if trouble.for_good => return Err(of_trouble(&self.place.path, trouble)),
+            Some(_) => {}
+        }
+        // Those who still read from it get errors from now on, and never pages that are written anew.
+        failed.medium.retire();
+        let opened = Opened::open(&self.place)?;
+        *current = Arc::new(opened);
+        Ok(Arc::clone(&current))
+    }
+
+    /// What the database shows now. One that has failed may still have in memory what is asked for.
+    pub(super) fn snapshot(&self) -> Result<Snapshot, BackendError> {
+        let opened = self.usable().unwrap_or_else(|_| self.current());
+        opened.snapshot()
+    }
+
+    /// What `old` shows, from the database that is open instead of the one that `old` reads from, if that has
+    /// failed and both hold the same.
+    pub(super) fn same_snapshot(&self, old: &Snapshot) -> Option<Snapshot> {
+        old.opened.medium.trouble()?;
+        let opened = self.instead_of(&old.opened).ok()?;
+        let snapshot = opened.snapshot().ok()?;
+        let changes = opened.ask(|| queries::changes(&snapshot.transaction)).ok()?;
+        (changes == old.changes).then_some(snapshot)
+    }
+}
+
+fn explain(path: &Path, medium: &Medium, failure: Failure) -> BackendError {
+    let error = match failure {
+        Failure::Damaged(what) => return damaged(path, &what),
+        Failure::Storage(error) => error,
+    };
+    match (error, medium.trouble()) {
+        // What redb says after the first failure is only that there was one.
+        (StorageError::Io(_) | StorageError::PreviousIo | StorageError::DatabaseClosed, Some(trouble)) => {
+            of_trouble(path, trouble)
+        }
+        (StorageError::Io(error), None) => of_io("using", path)(error),
+        (StorageError::LockPoisoned(_), _) => BackendError::Panicked,
+        (error, _) => damaged(path, &error),
+    }
+}
+
+fn of_trouble(path: &Path, trouble: Trouble) -> BackendError {
+    of_shared("using", path, trouble.error)
+}
+
+pub(super) fn of_io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackendError {
+    move |error| of_shared(doing, path, Arc::new(error))
+}
+
+fn of_shared(doing: &str, path: &Path, error: Arc<io::Error>) -> BackendError {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return damaged(path, &error);
+    }
+    BackendError::Io {
+        what: format!("{doing} the catalog {}", path.display()),
+        source: error,
+    }
+}
+
+fn damaged(path: &Path, what: &dyn std::fmt::Display) -> BackendError {
+    BackendError::Damaged {
+        what: format!("the catalog {}: {what}", path.display()),
+    }
+}

@@ -1,0 +1,327 @@
+//! A disk in memory that runs full, fails, and loses what was not synced when the machine crashes.
+
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::hash_map::{self, HashMap};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::file::disk::{Disk, DiskFile, Map};
+
+const PAGE_BYTES: usize = 4096;
+
+type Page = [u8; PAGE_BYTES];
+
+/// What fails from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::file::catalog) enum Fault {
+    #[default]
+    Nothing,
+    Reads,
+    /// Also the changes of files' lengths.
+    Writes,
+    Syncs,
+    /// The next sync only.
+    OneSync,
+    /// All writes and syncs but the next ones, so many, in the way that a number says.
+    After(u64, i32),
+}
+
+#[derive(Default)]
+struct State {
+    pages_max: AtomicU64,
+    pages: AtomicU64,
+    reads: AtomicU64,
+    fault: Mutex<Fault>,
+}
+
+/// Clones are the same disk.
+#[derive(Clone, Default)]
+pub(in crate::file::catalog) struct MemoryDisk {
+    state: Arc<State>,
+    files: Arc<Mutex<HashMap<PathBuf, Arc<MemoryFile>>>>,
+}
+
+impl MemoryDisk {
+    /// A disk that never runs full.
+    pub(in crate::file::catalog) fn new() -> Self {
+        let disk = Self::default();
+        disk.set_space(u64::MAX);
+        disk
+    }
+
+    /// How many pages can be written beside those that are.
+    pub(in crate::file::catalog) fn set_space(&self, pages: u64) {
+        let pages_max = self.state.pages.load(Ordering::SeqCst).saturating_add(pages);
+        self.state.pages_max.store(pages_max, Ordering::SeqCst);
+    }
+
+    pub(in crate::file::catalog) fn set_fault(&self, fault: Fault) {
+        *self.state.fault.lock() = fault;
+    }
+
+    /// How many more writes and syncs there are before all fail.
+    pub(in crate::file::catalog) fn left(&self) -> u64 {
+        match *self.state.fault.lock() {
+            Fault::After(left, _) => left,
+            fault => panic!("{fault:?} does not count"),
+        }
+    }
+
+    /// How many reads there were.
+    pub(in crate::file::catalog) fn reads(&self) -> u64 {
+        self.state.reads.load(Ordering::SeqCst)
+    }
+
+    /// What a crash leaves: what was synced, and of what was written since those pages that `survives` picks by
+    /// their numbers.
+    pub(in crate::file::catalog) fn after_crash(&self, mut survives: impl FnMut(u64) -> bool) -> Self {
+        let crashed = Self::new();
+        for (path, file) in self.files.lock().iter() {
+            let content = file.content.lock();
+            let mut left = content.synced.clone();
+            for (number, page) in &content.written.pages {
+                if left.pages.get(number) != Some(page) && survives(*number) {
+                    left.pages.insert(*number, *page);
+                }
+            }
+            // A file system that writes a page has made the file long enough for it before.
+            left.len = content.written.len.max(left.len);
+            let file = crashed.file(Content {
+                written: left.clone(),
+                synced: left,
+            });
+            crashed.files.lock().insert(path.clone(), file);
+        }
+        crashed
+    }
+
+    /// The file's bytes, to be changed as no program would.
+    pub(in crate::file::catalog) fn tamper(&self, path: &Path, tamper: impl FnOnce(&mut Vec<u8>)) {
+        let file = Arc::clone(&self.files.lock()[path]);
+        let mut content = file.content.lock();
+        let mut bytes = content.written.bytes();
+        tamper(&mut bytes);
+        content.written = Pages::from(bytes);
+    }
+
+    fn file(&self, content: Content) -> Arc<MemoryFile> {
+        Arc::new(MemoryFile {
+            state: Arc::clone(&self.state),
+            content: Mutex::new(content),
+        })
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        match self.files.lock().entry(path.to_owned()) {
+            hash_map::Entry::Occupied(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            hash_map::Entry::Vacant(entry) => {
+                let file = entry.insert(self.file(Content::default()));
+                Ok(Arc::clone(file) as Arc<dyn DiskFile>)
+            }
+        }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.files.lock().get(path).map(Arc::clone);
+        Ok(file.ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    fn open_sealed(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path)
+    }
+
+    fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+        unsupported()
+    }
+
+    fn make_dir(&self, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        unsupported()
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        None
+    }
+}
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Pages that were never written are zeros and take no space.
+#[derive(Clone, Default)]
+struct Pages {
+    len: u64,
+    pages: BTreeMap<u64, Page>,
+}
+
+impl Pages {
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len as usize];
+        for (number, page) in &self.pages {
+            let at = *number as usize * PAGE_BYTES;
+            let count = PAGE_BYTES.min(bytes.len() - at);
+            bytes[at..at + count].copy_from_slice(&page[..count]);
+        }
+        bytes
+    }
+}
+
+impl From<Vec<u8>> for Pages {
+    fn from(bytes: Vec<u8>) -> Self {
+        let pages = bytes.chunks(PAGE_BYTES).enumerate().map(|(number, chunk)| {
+            let mut page = [0; PAGE_BYTES];
+            page[..chunk.len()].copy_from_slice(chunk);
+            (number as u64, page)
+        });
+        Self {
+            len: bytes.len() as u64,
+            pages: pages.collect(),
+        }
+    }
+}
+
+/// The pages that a range of a file touches: their numbers, which bytes of each, and which bytes of the range.
+fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>, Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let at = offset + done as u64;
+        let within = at as usize % PAGE_BYTES;
+        let count = (PAGE_BYTES - within).min(len - done);
+        let part = done..done + count;
+        done += count;
+        (count > 0).then_some((at / PAGE_BYTES as u64, within..within + count, part))
+    })
+}
+
+#[derive(Default)]
+struct Content {
+    written: Pages,
+    synced: Pages,
+}
+
+struct MemoryFile {
+    state: Arc<State>,
+    content: Mutex<Content>,
+}
+
+impl MemoryFile {
+    fn check(&self, operation: Fault) -> io::Result<()> {
+        let mut fault = self.state.fault.lock();
+        let fails = match &mut *fault {
+            Fault::After(..) if operation == Fault::Reads => None,
+            Fault::After(0, why) => Some(*why),
+            Fault::After(left, _) => {
+                *left -= 1;
+                None
+            }
+            Fault::OneSync if operation == Fault::Syncs => {
+                *fault = Fault::Nothing;
+                Some(libc::EIO)
+            }
+            fault => (*fault == operation).then_some(libc::EIO),
+        };
+        fails.map_or(Ok(()), |why| Err(io::Error::from_raw_os_error(why)))
+    }
+
+    fn take_page(&self) -> io::Result<()> {
+        let taken = self.state.pages.fetch_add(1, Ordering::SeqCst);
+        if taken >= self.state.pages_max.load(Ordering::SeqCst) {
+            self.state.pages.fetch_sub(1, Ordering::SeqCst);
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        Ok(())
+    }
+}
+
+impl DiskFile for MemoryFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.content.lock().written.len)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.check(Fault::Reads)?;
+        self.state.reads.fetch_add(1, Ordering::SeqCst);
+        let content = self.content.lock();
+        if offset + buffer.len() as u64 > content.written.len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for (number, within, part) in parts(offset, buffer.len()) {
+            match content.written.pages.get(&number) {
+                Some(page) => buffer[part].copy_from_slice(&page[within]),
+                None => buffer[part].fill(0),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check(Fault::Writes)?;
+        let mut content = self.content.lock();
+        let written = &mut content.written;
+        for (number, within, part) in parts(offset, bytes.len()) {
+            let page = match written.pages.entry(number) {
+                Entry::Occupied(page) => page.into_mut(),
+                Entry::Vacant(hole) => {
+                    self.take_page()?;
+                    hole.insert([0; PAGE_BYTES])
+                }
+            };
+            page[within].copy_from_slice(&bytes[part]);
+        }
+        written.len = written.len.max(offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check(Fault::Writes)?;
+        let mut content = self.content.lock();
+        let written = &mut content.written;
+        assert_eq!(len % PAGE_BYTES as u64, 0, "redb's files are whole pages");
+        written.len = len;
+        let cut = written.pages.split_off(&(len / PAGE_BYTES as u64));
+        self.state.pages.fetch_sub(cut.len() as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.check(Fault::Syncs)?;
+        let mut content = self.content.lock();
+        content.synced = content.written.clone();
+        Ok(())
+    }
+
+    fn links(&self) -> io::Result<u64> {
+        unsupported()
+    }
+
+    fn map(&self, _: u64) -> io::Result<Arc<dyn Map>> {
+        unsupported()
+    }
+}

@@ -1,0 +1,279 @@
+//! Folds the journals: what they hold goes into segments, sorted by stream, and into the catalog.
+//!
+//! One transaction of the catalog switches over, so that a crash leaves either the journals or the segments to be
+//! read from, and both say the same.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use tailwater_stream::{Position, StreamId};
+
+use super::catalog::{CatalogChange, Meta};
+use super::disk::Map;
+use super::journal;
+use super::lookup::deadline;
+use super::overlay::{Delta, JournalExtent, Overlay};
+use super::segment::{AppendHead, Run};
+use super::segments_out::{Segments, SegmentsOut};
+use super::store::{Counters, Frozen, Store, is_full};
+use crate::backend::BackendError;
+
+/// Live bytes that segments have lost, by their numbers.
+type Losses = HashMap<u64, u64, RandomState>;
+
+impl Store {
+    /// Begins a new generation; the old one waits to be folded. None if it is empty or one waits already.
+    fn freeze(&self) -> Option<Arc<Frozen>> {
+        // No batch is half shown while nobody commits.
+        let mut log = self.log.lock();
+        let mut generations = self.generations.write();
+        if generations.frozen.is_some() || generations.active.is_empty() {
+            return generations.frozen.clone();
+        }
+        let frozen = Arc::new(Frozen {
+            overlay: std::mem::take(&mut generations.active),
+            folded: log.end,
+            next_batch: log.next_batch,
+            bytes: log.unfolded_bytes,
+        });
+        generations.frozen = Some(Arc::clone(&frozen));
+        log.unfolded_bytes = 0;
+        log.began_at = None;
+        Some(frozen)
+    }
+
+    /// Folds all that was committed before the call. Whoever calls it holds the lock of compaction.
+    ///
+    /// # Errors
+    /// If there is no space, which changes nothing; any other error is for good.
+    pub(super) fn fold(&self) -> Result<(), BackendError> {
+        let folded = self.try_fold();
+        let full = folded.as_ref().err().is_some_and(is_full);
+        self.signals.update(|signals| {
+            signals.fold = false;
+            signals.full = full;
+        });
+        if let Err(error) = &folded {
+            if full {
+                tracing::warn!(%error, "no space to compact the journals: appends are refused until there is");
+            } else {
+                self.fail(error);
+            }
+        }
+        folded
+    }
+
+    fn try_fold(&self) -> Result<(), BackendError> {
+        let waited = self.generations.read().frozen.is_some();
+        self.fold_frozen()?;
+        if waited {
+            self.fold_frozen()?;
+        }
+        Ok(())
+    }
+
+    fn fold_frozen(&self) -> Result<(), BackendError> {
+        let Some(frozen) = self.freeze() else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let ids = frozen.overlay.ids();
+        let mut out = SegmentsOut::new(self);
+        let written = self
+            .write_extents(&frozen.overlay, &ids, &mut out)
+            .and_then(|()| out.finish());
+        let segments = written?;
+        let meta = self
+            .change_catalog(&frozen, &ids, &segments)
+            .inspect_err(|error| segments.discard_unless_known(self, error))?;
+        let folded_bytes = segments.rows.iter().map(|row| row.bytes).sum();
+        let journals = {
+            let mut generations = self.generations.write();
+            let mut files = self.files.write();
+            generations.frozen = None;
+            generations.meta = meta;
+            generations.version += 1;
+            ids.iter().for_each(|id| self.runs.forget(*id));
+            let opened = segments.opened.into_iter();
+            files
+                .segments
+                .extend(opened.map(|segment| (segment.number(), Arc::new(segment))));
+            let kept = files.journals.split_off(&frozen.folded.journal);
+            std::mem::replace(&mut files.journals, kept)
+        };
+        for (number, map) in journals {
+            self.spares.give_back(self, number, map)?;
+        }
+        Counters::add(&self.counters.folds, 1);
+        Counters::add(&self.counters.folded_bytes, folded_bytes);
+        tracing::debug!(streams = ids.len(), folded_bytes, took = ?began.elapsed(), "folded the journals");
+        Ok(())
+    }
+
+    fn write_extents(
+        &self,
+        overlay: &Overlay,
+        ids: &[StreamId],
+        out: &mut SegmentsOut<'_>,
+    ) -> Result<(), BackendError> {
+        let journals = self.files.read().journals.clone();
+        for id in ids {
+            let extents = overlay.with(*id, kept_extents).unwrap_or_default();
+            for extent in &extents {
+                let map = journals
+                    .get(&extent.journal)
+                    .ok_or_else(|| BackendError::Damaged {
+                        what: format!("journal {} is not open though it is not folded", extent.journal),
+                    })?;
+                copy_append(map, *id, extent, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn change_catalog(
+        &self,
+        frozen: &Frozen,
+        ids: &[StreamId],
+        segments: &Segments,
+    ) -> Result<Meta, BackendError> {
+        let mut change = self.catalog.change()?;
+        let mut losses = Losses::default();
+        for id in ids {
+            frozen
+                .overlay
+                .with(*id, |delta| {
+                    fold_delta(&mut change, *id, delta, self.era, &mut losses)
+                })
+                .expect("it is one of the overlay's")?;
+        }
+        for (segment, run) in &segments.runs {
+            change.put_run(*segment, run)?;
+        }
+        for row in &segments.rows {
+            change.put_segment(row)?;
+        }
+        take_losses(&mut change, &losses)?;
+        let before = self.generations.read().meta.clone();
+        let meta = Meta {
+            folded: frozen.folded,
+            next_batch: frozen.next_batch,
+            last_id: self.last_id.load(Ordering::Relaxed),
+            next_segment: self.next_segment.load(Ordering::Relaxed),
+            streams: before.streams.saturating_add_signed(frozen.overlay.streams()),
+            payload_bytes: before
+                .payload_bytes
+                .saturating_add_signed(frozen.overlay.stored_bytes()),
+            ..before
+        };
+        change.put_meta(&meta)?;
+        change.commit()?;
+        Ok(meta)
+    }
+}
+
+/// The appends whose bytes are still wanted.
+fn kept_extents(delta: &Delta) -> Vec<JournalExtent> {
+    if delta.released {
+        return Vec::new();
+    }
+    let stored_from = delta.stored_from.map_or(0, Position::get);
+    let first = delta
+        .extents
+        .partition_point(|extent| extent.until() <= stored_from);
+    delta.extents[first..].to_vec()
+}
+
+/// Copies an append, once its checksum is right, behind the one before it.
+fn copy_append(
+    map: &Arc<dyn Map>,
+    id: StreamId,
+    extent: &JournalExtent,
+    out: &mut SegmentsOut<'_>,
+) -> Result<(), BackendError> {
+    let damaged = |error: super::codec::Malformed| BackendError::Damaged {
+        what: format!(
+            "journal {} at byte {}: {error}; run `tailwater verify`",
+            extent.journal, extent.meta_at
+        ),
+    };
+    let mut copied = Ok(());
+    map.look(extent.meta(), &mut |entry| {
+        map.look(extent.payload(extent.from, extent.until()), &mut |payload| {
+            copied = (|| {
+                journal::check_entry(entry, payload).map_err(damaged)?;
+                let meta = journal::append_meta(entry).map_err(damaged)?;
+                let head = AppendHead {
+                    at: meta.at,
+                    first_message: meta.first_message,
+                    ends: &meta.ends,
+                };
+                out.append(id, meta.start, head, payload)
+            })();
+        });
+    });
+    copied
+}
+
+fn fold_delta(
+    change: &mut CatalogChange,
+    id: StreamId,
+    delta: &Delta,
+    era: u64,
+    losses: &mut Losses,
+) -> Result<(), BackendError> {
+    if delta.released {
+        if let Some(created) = delta.created() {
+            // An older stream that had the name before it does not get it back.
+            change.remove_name(&created.name, id)?;
+        }
+        change.remove_stream(id)?;
+        return lose(losses, change.remove_runs(id, Position::LAST)?);
+    }
+    let mut row = change.head(id)?;
+    let was_there = row.is_some();
+    delta.apply_to(&mut row, era);
+    let Some(row) = row else { return Ok(()) };
+    if let (false, Some(created)) = (was_there, delta.created()) {
+        change.put_name(&created.name, id)?;
+        if let Some(source) = &created.source {
+            change.put_fork(source.id, id)?;
+        }
+    }
+    change.put_row(&row, deadline(&row.state))?;
+    change.put_producers(id, delta.producers())?;
+    if delta.is_deleted() {
+        change.mark_deleted(id)?;
+    }
+    for (key, value) in &delta.controls {
+        change.put_control(id, key, value.as_deref())?;
+    }
+    if let Some(stored_from) = delta.stored_from {
+        lose(losses, change.remove_runs(id, stored_from)?)?;
+    }
+    Ok(())
+}
+
+fn lose(losses: &mut Losses, runs: Vec<(u64, Run)>) -> Result<(), BackendError> {
+    for (segment, run) in runs {
+        *losses.entry(segment).or_default() += run.until.since(run.from);
+    }
+    Ok(())
+}
+
+/// Counts bytes that segments have lost.
+fn take_losses(change: &mut CatalogChange, losses: &Losses) -> Result<(), BackendError> {
+    if losses.is_empty() {
+        return Ok(());
+    }
+    for mut row in change.segments()? {
+        if let Some(lost) = losses.get(&row.number) {
+            row.live_bytes = row.live_bytes.saturating_sub(*lost);
+            change.put_segment(&row)?;
+        }
+    }
+    Ok(())
+}

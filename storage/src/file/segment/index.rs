@@ -1,0 +1,243 @@
+//! The index of a block: where its appends and their messages end, and when they came. FORMAT.md describes it.
+//!
+//! Appends that follow each other and are alike, as one writer's often are, are one *group*: equally long, with
+//! their messages in the same places, and each as much later than the one before it.
+
+use tailwater_stream::{MessageEnds, Timestamp};
+
+use crate::file::codec::{Decoder, Encode, Malformed};
+
+/// The ends of several messages follow.
+const HAS_ENDS: u64 = 1;
+/// A difference of times follows; without it the times are equal.
+const HAS_STEP: u64 = 2;
+/// How many more appends are alike, above the flags.
+const COUNT_SHIFT: u32 = 2;
+
+/// Appends that are alike.
+#[derive(Debug, PartialEq, Eq)]
+struct Alike {
+    count: u64,
+    bytes: u32,
+    /// Milliseconds from each append to the next, and from the one before the group to the first.
+    step: u64,
+    ends: MessageEnds,
+}
+
+/// Encodes the indices of a run's blocks, one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct IndexWriter {
+    bytes: Vec<u8>,
+    open: Option<Alike>,
+    last_at: u64,
+}
+
+impl IndexWriter {
+    /// What is encoded so far.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Adds an append. It has at least one byte.
+    pub(super) fn push(&mut self, bytes: u32, at: Timestamp, ends: &MessageEnds) {
+        let step = at.as_millis().wrapping_sub(self.last_at);
+        self.last_at = at.as_millis();
+        if let Some(open) = &mut self.open
+            && (open.bytes, open.step) == (bytes, step)
+            && open.ends == *ends
+        {
+            open.count += 1;
+            return;
+        }
+        self.flush();
+        self.open = Some(Alike {
+            count: 1,
+            bytes,
+            step,
+            ends: ends.clone(),
+        });
+    }
+
+    /// Ends the block; what follows is the index of the next one.
+    pub(super) fn end_block(&mut self) {
+        self.flush();
+        self.last_at = 0;
+    }
+
+    fn flush(&mut self) {
+        let Some(group) = self.open.take() else { return };
+        let has_ends = matches!(group.ends, MessageEnds::Many(_));
+        let flags = if has_ends { HAS_ENDS } else { 0 } | if group.step == 0 { 0 } else { HAS_STEP };
+        self.bytes.put_varint((group.count - 1) << COUNT_SHIFT | flags);
+        self.bytes.put_varint(u64::from(group.bytes));
+        if group.step != 0 {
+            self.bytes.put_varint(zigzag(group.step));
+        }
+        if has_ends {
+            let mut ends = Vec::new();
+            ends.put_message_ends(&group.ends);
+            self.bytes.put_bytes(&ends);
+        }
+    }
+}
+
+/// Where a block is, as its row and the row before it say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) from: u64,
+    pub(super) until: u64,
+    pub(super) appends: u32,
+    pub(super) first_message: u64,
+}
+
+/// One or several appends of a block that are alike.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Group<'a> {
+    /// How many appends there are; at least one.
+    pub(super) count: u64,
+    /// The position of the first append's first byte.
+    start: u64,
+    /// The length of each; at least one.
+    bytes: u64,
+    /// The first append's time.
+    at: u64,
+    step: u64,
+    first_message: u64,
+    messages_each: u64,
+    /// Where the messages of each append end; none if it is one message.
+    ends: Option<&'a [u8]>,
+}
+
+/// One append of a group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Indexed {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) at: Timestamp,
+    pub(super) first_message: u64,
+}
+
+impl Group<'_> {
+    /// The position behind the last append.
+    pub(super) fn end(&self) -> u64 {
+        self.start + self.count * self.bytes
+    }
+
+    /// How many whole appends end at or before a position.
+    pub(super) fn ended_at(&self, position: u64) -> u64 {
+        (position.saturating_sub(self.start) / self.bytes).min(self.count)
+    }
+
+    /// The append so many appends behind the first.
+    pub(super) fn append(&self, number: u64) -> Indexed {
+        debug_assert!(number < self.count);
+        let start = self.start + number * self.bytes;
+        Indexed {
+            start,
+            end: start + self.bytes,
+            at: Timestamp::from_millis(self.at.wrapping_add(self.step.wrapping_mul(number))),
+            first_message: self.first_message + number * self.messages_each,
+        }
+    }
+
+    /// Where the messages of each append end, counted from its start.
+    pub(super) fn ends(&self) -> Result<MessageEnds, Malformed> {
+        let Some(bytes) = self.ends else {
+            return Ok(MessageEnds::One);
+        };
+        let mut from = Decoder::new(bytes);
+        let ends = from.message_ends(self.bytes)?;
+        from.end("the ends of messages")?;
+        Ok(ends)
+    }
+}
+
+/// Decodes the index of a block, group by group.
+#[derive(Debug, Clone)]
+pub(super) struct Groups<'a> {
+    bounds: Bounds,
+    index: Decoder<'a>,
+    /// Where the next group starts.
+    start: u64,
+    appends: u64,
+    next_message: u64,
+    last_at: u64,
+}
+
+impl<'a> Groups<'a> {
+    pub(super) fn new(bounds: Bounds, index: &'a [u8]) -> Self {
+        Self {
+            bounds,
+            index: Decoder::new(index),
+            start: bounds.from,
+            appends: 0,
+            next_message: bounds.first_message,
+            last_at: 0,
+        }
+    }
+
+    /// Where the block is.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// The next group; none behind the last one, if the groups were all that the block should have.
+    pub(super) fn next(&mut self) -> Result<Option<Group<'a>>, Malformed> {
+        let what = "the index of a block";
+        let malformed = Malformed { what };
+        let is_whole = self.start == self.bounds.until && self.appends == u64::from(self.bounds.appends);
+        if self.index.rest().is_empty() {
+            return if is_whole { Ok(None) } else { Err(malformed) };
+        }
+        let head = self.index.varint(what)?;
+        let bytes = self.index.varint(what)?;
+        let step = if head & HAS_STEP == 0 {
+            0
+        } else {
+            from_zigzag(self.index.varint(what)?)
+        };
+        let ends = if head & HAS_ENDS == 0 {
+            None
+        } else {
+            Some(self.index.bytes(what)?)
+        };
+        let messages_each = ends.map_or(Ok(1), |ends| Decoder::new(ends).varint(what))?;
+        let group = Group {
+            count: (head >> COUNT_SHIFT) + 1,
+            start: self.start,
+            bytes,
+            at: self.last_at.wrapping_add(step),
+            step,
+            first_message: self.next_message,
+            messages_each,
+            ends,
+        };
+        let end = group
+            .count
+            .checked_mul(bytes)
+            .and_then(|bytes| bytes.checked_add(self.start))
+            .filter(|end| *end <= self.bounds.until);
+        let next_message = group
+            .count
+            .checked_mul(messages_each)
+            .and_then(|messages| messages.checked_add(self.next_message));
+        if bytes == 0 || bytes > u64::from(u32::MAX) || messages_each == 0 {
+            return Err(malformed);
+        }
+        self.start = end.ok_or(malformed)?;
+        self.next_message = next_message.ok_or(malformed)?;
+        self.appends += group.count;
+        self.last_at = self.last_at.wrapping_add(step.wrapping_mul(group.count));
+        Ok(Some(group))
+    }
+}
+
+/// Differences of either sign, the small ones to small numbers.
+fn zigzag(difference: u64) -> u64 {
+    let signed = difference as i64;
+    ((signed << 1) ^ (signed >> 63)) as u64
+}
+
+fn from_zigzag(number: u64) -> u64 {
+    (number >> 1) ^ (number & 1).wrapping_neg()
+}

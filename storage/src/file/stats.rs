@@ -1,0 +1,200 @@
+//! What a store holds and what it has done, in numbers.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::FileStore;
+use super::catalog::{Catalog, CatalogView, Meta};
+use super::directory::{self, OpenError};
+use super::disk::Disk;
+use super::place::Layout;
+use super::store::{Store, io_error};
+use super::verify;
+use crate::backend::BackendError;
+
+/// Memory for the catalog's pages.
+const CATALOG_CACHE_BYTES: u64 = 16 << 20;
+
+/// What a store holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreStats {
+    /// Streams that are not released.
+    pub streams: u64,
+    /// Those of them that are deleted.
+    pub deleted_streams: u64,
+    /// Bytes of their payloads that are kept.
+    pub stored_bytes: u64,
+    /// Names the era of positions given out now: 0 until something may have been lost.
+    pub era: u64,
+    /// Files in which journals are, were, or will be.
+    pub journals: u64,
+    /// Their length.
+    pub journal_bytes: u64,
+    /// What was written to journals and is not in segments yet.
+    pub unfolded_bytes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Their length.
+    pub segment_bytes: u64,
+    /// Bytes of payload in them that are wanted.
+    pub live_bytes: u64,
+    /// Bytes of payload in them that are not.
+    pub dead_bytes: u64,
+    /// Length of the catalog's file.
+    pub catalog_bytes: u64,
+}
+
+/// What an open store has done since it was opened, and how it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreActivity {
+    /// Bytes written to journals.
+    pub journal_bytes_written: u64,
+    /// Syncs of journals.
+    pub syncs: u64,
+    /// Times that the journals were folded.
+    pub folds: u64,
+    /// Bytes of segments that came out of that.
+    pub folded_bytes: u64,
+    /// Times that segments were merged.
+    pub merges: u64,
+    /// Bytes of segments that came out of that.
+    pub merged_bytes: u64,
+    /// Memory that the index of what is not folded takes, about.
+    pub index_bytes: u64,
+    /// Appends are refused, because the disk is full.
+    pub refuses_appends: bool,
+}
+
+impl FileStore {
+    /// What the store holds. May wait for the disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    pub fn stats(&self) -> Result<StoreStats, BackendError> {
+        let store = &self.store;
+        let usage = store.usage();
+        let view = store.catalog.view()?;
+        let stats = StoreStats {
+            streams: usage.streams,
+            deleted_streams: store.deleted()?.len() as u64,
+            stored_bytes: usage.bytes,
+            era: store.era,
+            unfolded_bytes: store.unfolded_bytes(),
+            ..StoreStats::default()
+        };
+        with_files(stats, store.disk.as_ref(), &store.layout, &view)
+    }
+
+    /// What the store has done. Waits for nothing.
+    pub fn activity(&self) -> StoreActivity {
+        let counters = &self.store.counters;
+        let generations = self.store.generations.read();
+        let frozen = generations.frozen.as_ref().map(|frozen| &frozen.overlay);
+        let overlays = frozen.into_iter().chain([&generations.active]);
+        StoreActivity {
+            journal_bytes_written: counters.journal_bytes.load(Ordering::Relaxed),
+            syncs: counters.syncs.load(Ordering::Relaxed),
+            folds: counters.folds.load(Ordering::Relaxed),
+            folded_bytes: counters.folded_bytes.load(Ordering::Relaxed),
+            merges: counters.merges.load(Ordering::Relaxed),
+            merged_bytes: counters.merged_bytes.load(Ordering::Relaxed),
+            index_bytes: overlays.map(|overlay| overlay.memory_bytes()).sum(),
+            refuses_appends: counters.refuses_appends.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Store {
+    fn unfolded_bytes(&self) -> u64 {
+        let log = self.log.lock();
+        let generations = self.generations.read();
+        let frozen = generations.frozen.as_ref().map_or(0, |frozen| frozen.bytes);
+        log.unfolded_bytes + frozen
+    }
+}
+
+/// What the store of a directory holds that nobody has open. Changes nothing of it.
+///
+/// # Errors
+/// [`OpenError`] if there is no store or it cannot be read. Not all damage is found.
+pub fn stats_of(disk: &dyn Disk, data_dir: &Path) -> Result<StoreStats, OpenError> {
+    let layout = Layout::new(data_dir);
+    let store = directory::read_identity(disk, &layout)?.store;
+    let path = layout.catalog_file();
+    let names = disk
+        .list(&layout.root)
+        .map_err(io_error("listing", &layout.root))?;
+    if !names.iter().any(|name| name == "catalog.redb") {
+        // It was made just now, and never opened to the end.
+        return Ok(StoreStats::default());
+    }
+    let view = Catalog::look_at(disk, &path, CATALOG_CACHE_BYTES)?.view()?;
+    let meta = view.meta()?;
+    let mut numbers: Vec<u64> = numbers_in(disk, &layout.journals_dir(), "journal")?;
+    numbers.retain(|number| *number >= meta.folded.journal);
+    let mut damage = None;
+    let unfolded = verify::replay(disk, &layout, store, &meta, &numbers, &mut |error| {
+        damage.get_or_insert(error);
+    });
+    if let Some(error) = damage {
+        return Err(error.into());
+    }
+    let Meta {
+        streams,
+        payload_bytes,
+        era,
+        ..
+    } = meta;
+    let mut deleted = view.deleted()?;
+    deleted.extend(unfolded.overlay.deleted());
+    deleted.sort_unstable();
+    deleted.dedup();
+    let stats = StoreStats {
+        streams: streams.saturating_add_signed(unfolded.overlay.streams()),
+        deleted_streams: deleted.len() as u64,
+        stored_bytes: payload_bytes.saturating_add_signed(unfolded.overlay.stored_bytes()),
+        era,
+        unfolded_bytes: unfolded.bytes,
+        ..StoreStats::default()
+    };
+    Ok(with_files(stats, disk, &layout, &view)?)
+}
+
+fn numbers_in(disk: &dyn Disk, dir: &Path, extension: &str) -> Result<Vec<u64>, BackendError> {
+    let names = disk.list(dir).map_err(io_error("listing", dir))?;
+    let mut numbers: Vec<_> = names
+        .iter()
+        .filter_map(|name| Layout::number_of(name, extension))
+        .collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Adds what is known of the files.
+fn with_files(
+    mut stats: StoreStats,
+    disk: &dyn Disk,
+    layout: &Layout,
+    view: &CatalogView,
+) -> Result<StoreStats, BackendError> {
+    for number in numbers_in(disk, &layout.journals_dir(), "journal")? {
+        // One that was removed meanwhile is none.
+        let len = disk
+            .open_sealed(&layout.journal(number))
+            .and_then(|file| file.len());
+        if let Ok(len) = len {
+            stats.journals += 1;
+            stats.journal_bytes += len;
+        }
+    }
+    for row in view.segments()? {
+        stats.segments += 1;
+        stats.segment_bytes += row.bytes;
+        stats.live_bytes += row.live_bytes;
+        stats.dead_bytes += row.payload_bytes - row.live_bytes;
+    }
+    let catalog = layout.catalog_file();
+    let len = disk.open_sealed(&catalog).and_then(|file| file.len());
+    stats.catalog_bytes = len.map_err(io_error("asking for the length of", &catalog))?;
+    Ok(stats)
+}

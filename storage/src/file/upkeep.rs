@@ -1,0 +1,119 @@
+//! The threads of a store: one makes journals ahead, two compact, and in `file-fast` one syncs.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::options::Durability;
+use super::store::Store;
+
+/// How often conditions that nobody signals are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Writing of segments pauses for this long at the most.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// Starts the threads that a store wants.
+pub(super) fn start(store: &Arc<Store>) -> Vec<JoinHandle<()>> {
+    let mut threads = Vec::new();
+    if store.options.compacts_by_itself {
+        threads.push(spawn("fold", store, fold));
+        threads.push(spawn("merge", store, merge));
+        threads.push(spawn("journals", store, prepare_journals));
+        if let Durability::Fast { .. } = store.options.durability {
+            threads.push(spawn("journal-sync", store, sync_journals));
+        }
+    }
+    threads
+}
+
+fn spawn(name: &str, store: &Arc<Store>, run: fn(&Store)) -> JoinHandle<()> {
+    let store = Arc::clone(store);
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || run(&store))
+        .expect("a thread can be made")
+}
+
+fn fold(store: &Store) {
+    let interval = Duration::from_millis(store.options.fold_interval_ms);
+    loop {
+        let signals = store
+            .signals
+            .wait(LOOK_INTERVAL, |signals| signals.fold || signals.stopping);
+        if signals.stopping || store.failure().is_some() {
+            return;
+        }
+        let is_old = || {
+            let began_at = store.log.lock().began_at;
+            began_at.is_some_and(|began_at| began_at.elapsed() >= interval)
+        };
+        if !(signals.fold || signals.full || is_old()) {
+            continue;
+        }
+        let folded = {
+            let _compacting = store.compaction.lock();
+            store.fold()
+        };
+        if folded.is_err() {
+            // Without space it is tried again after a while; any other error has stopped the store.
+            store.signals.wait(LOOK_INTERVAL, |signals| signals.stopping);
+        }
+    }
+}
+
+fn merge(store: &Store) {
+    loop {
+        let signals = store.signals.wait(LOOK_INTERVAL, |signals| signals.stopping);
+        if signals.stopping || store.failure().is_some() {
+            return;
+        }
+        if store.merge().is_err() {
+            return;
+        }
+    }
+}
+
+fn prepare_journals(store: &Store) {
+    let mut seen = 0;
+    loop {
+        if let Err(error) = store.spares.prepare(store) {
+            store.fail(&error);
+            return;
+        }
+        let signals = store.signals.wait(LOOK_INTERVAL, |signals| {
+            signals.stopping || signals.rotations != seen
+        });
+        if signals.stopping {
+            return;
+        }
+        seen = signals.rotations;
+    }
+}
+
+/// Syncs what was written at the latest when it is `sync_interval_ms` old, as far as the disk keeps up.
+fn sync_journals(store: &Store) {
+    let Durability::Fast { sync_interval_ms } = store.options.durability else {
+        return;
+    };
+    // What is written while a sync runs waits for that one and for the next.
+    let interval = Duration::from_millis(sync_interval_ms.div_ceil(2));
+    loop {
+        let signals = store.signals.wait(interval, |signals| signals.stopping);
+        if signals.stopping || store.sync_log().is_err() {
+            return;
+        }
+    }
+}
+
+impl Store {
+    /// Called by compaction between two writes: while there are commits, it leaves the disk to them for as long
+    /// as it has used it.
+    pub(super) fn yield_to_commits(&self, used_since: &mut Instant) {
+        let is_committing = self.log.try_lock().is_none();
+        if self.options.compacts_by_itself && is_committing {
+            let pause = used_since.elapsed().min(PAUSE_MAX);
+            self.signals.wait(pause, |signals| signals.stopping);
+        }
+        *used_since = Instant::now();
+    }
+}

@@ -1,0 +1,313 @@
+//! Checks all of a store that nobody has open, and changes nothing of it. Goes on behind what is damaged, so that
+//! all damage is told of at once.
+
+mod journals;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use super::catalog::{Audit, Catalog, CatalogView};
+use super::directory::{self, OpenError};
+use super::disk::Disk;
+use super::place::{Layout, StoreId};
+use super::segment::Segment;
+use crate::backend::BackendError;
+
+pub(super) use journals::replay;
+
+/// So many damages are told of; the others are counted.
+const FINDINGS_MAX: usize = 1000;
+/// Memory for the catalog's pages.
+const CATALOG_CACHE_BYTES: u64 = 64 << 20;
+
+/// What is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Findings {
+    list: Vec<String>,
+    /// Found beside those in the list.
+    more: u64,
+}
+
+impl Findings {
+    pub(super) fn add(&mut self, what: String) {
+        if self.list.len() < FINDINGS_MAX {
+            self.list.push(what);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn append(&mut self, others: Self) {
+        self.more += others.more;
+        others.list.into_iter().for_each(|what| self.add(what));
+    }
+
+    fn count(&self) -> u64 {
+        self.list.len() as u64 + self.more
+    }
+}
+
+/// What is in a store, and what is damaged of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VerifyReport {
+    /// What is damaged and where, one sentence each.
+    pub damage: Vec<String>,
+    /// Damages beside those.
+    pub more_damage: u64,
+    /// What looks strange and is none, one sentence each: what crashes leave behind.
+    pub notes: Vec<String>,
+    /// Streams in the catalog.
+    pub streams: u64,
+    /// Those of them that are deleted and not released.
+    pub deleted_streams: u64,
+    /// Segments that the catalog knows.
+    pub segments: u64,
+    /// Their length in bytes.
+    pub segment_bytes: u64,
+    /// Runs of bytes in them.
+    pub runs: u64,
+    /// Those of them that no stream wants any more.
+    pub dead_runs: u64,
+    /// Appends in all runs.
+    pub appends: u64,
+    /// Messages in all appends.
+    pub messages: u64,
+    /// Journals that are not wholly in the catalog and in segments.
+    pub journals: u64,
+    /// Whole batches in them that are not.
+    pub journal_batches: u64,
+    /// What the batches take.
+    pub journal_bytes: u64,
+}
+
+impl VerifyReport {
+    /// Whether nothing is damaged.
+    pub fn is_clean(&self) -> bool {
+        self.damage.is_empty()
+    }
+}
+
+/// Checks the store of a directory. Nobody may have it open meanwhile: see
+/// [`verify_directory`](super::verify_directory). A store on which no more than its identity can be made out is a
+/// damaged one.
+///
+/// # Errors
+/// [`OpenError`] if there is no store, a later version has made it, or it cannot be looked at.
+pub fn verify(disk: &dyn Disk, data_dir: &Path) -> Result<VerifyReport, OpenError> {
+    let layout = Layout::new(data_dir);
+    let mut report = VerifyReport::default();
+    let store = match directory::read_identity(disk, &layout) {
+        Ok(description) => description.store,
+        Err(error @ OpenError::Damaged { .. }) => {
+            report.damage.push(error.to_string());
+            report
+                .notes
+                .push("without it nothing else can be checked".to_owned());
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut verification = Verification {
+        disk,
+        layout,
+        store,
+        report,
+        found: Findings::default(),
+    };
+    let catalog = verification.catalog()?;
+    verification.segments(catalog.as_ref())?;
+    if let Some((view, Audit { meta: Some(meta), .. })) = &catalog {
+        verification.journals(view, meta)?;
+    } else if catalog.is_some() {
+        let note = "the journals were not checked: where they begin is not known";
+        verification.report.notes.push(note.to_owned());
+    }
+    let Verification {
+        mut report, found, ..
+    } = verification;
+    report.more_damage = found.more;
+    report.damage = found.list;
+    Ok(report)
+}
+
+struct Verification<'a> {
+    disk: &'a dyn Disk,
+    layout: Layout,
+    store: StoreId,
+    report: VerifyReport,
+    found: Findings,
+}
+
+/// A look at the catalog, and what its rows say.
+type Checked = (CatalogView, Audit);
+
+impl Verification<'_> {
+    /// The names in a directory of the store.
+    fn names_in(&mut self, dir: &Path) -> Result<Vec<String>, OpenError> {
+        match self.disk.list(dir) {
+            Ok(mut names) => {
+                names.sort();
+                Ok(names)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.found.add(format!("{} is missing", dir.display()));
+                Ok(Vec::new())
+            }
+            Err(error) => Err(OpenError::io("list", dir)(error)),
+        }
+    }
+
+    /// The numbers of a kind of file, in order.
+    fn numbers_in(&mut self, dir: &Path, extension: &str) -> Result<Vec<u64>, OpenError> {
+        let mut numbers = Vec::new();
+        for name in self.names_in(dir)? {
+            if let Some(number) = Layout::number_of(&name, extension) {
+                numbers.push(number);
+            } else {
+                self.note(format!("{} is no part of the store", dir.join(name).display()));
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn note(&mut self, note: String) {
+        if self.report.notes.len() < FINDINGS_MAX {
+            self.report.notes.push(note);
+        }
+    }
+
+    /// None if there is no catalog that can be read.
+    fn catalog(&mut self) -> Result<Option<Checked>, OpenError> {
+        let path = self.layout.catalog_file();
+        let root = self.layout.root.clone();
+        if !self.names_in(&root)?.iter().any(|name| name == "catalog.redb") {
+            let journals = self.layout.journals_dir();
+            if self.numbers_in(&journals, "journal")?.is_empty() {
+                self.note("the store is new, and nothing was ever kept in it".to_owned());
+            } else {
+                self.found
+                    .add(format!("{} is missing though there are journals", path.display()));
+            }
+            return Ok(None);
+        }
+        if let Err(error) = Catalog::check_pages(self.disk, &path, CATALOG_CACHE_BYTES) {
+            // What redb makes of pages that are not what it wrote is not to be relied on.
+            self.found.add(error.to_string());
+            self.note("segments were checked only for themselves, and journals not at all".to_owned());
+            return Ok(None);
+        }
+        let checked = Catalog::look_at(self.disk, &path, CATALOG_CACHE_BYTES)
+            .and_then(|catalog| catalog.view())
+            .and_then(|view| Ok((view.audit()?, view)));
+        let (mut audit, view) = match checked {
+            Ok(checked) => checked,
+            Err(error) => {
+                self.found.add(error.to_string());
+                return Ok(None);
+            }
+        };
+        self.found.append(std::mem::take(&mut audit.found));
+        self.report.streams = audit.streams;
+        self.report.deleted_streams = audit.deleted;
+        Ok(Some((view, audit)))
+    }
+
+    /// Those that the catalog knows; without one, all that are there.
+    fn segments(&mut self, catalog: Option<&Checked>) -> Result<(), OpenError> {
+        let dir = self.layout.segments_dir();
+        let numbers = self.numbers_in(&dir, "segment")?;
+        let Some((view, audit)) = catalog else {
+            for number in numbers {
+                self.segment(number);
+            }
+            return Ok(());
+        };
+        for row in &audit.segments {
+            let Some((segment, report)) = self.segment(row.number) else {
+                continue;
+            };
+            let path = self.layout.segment(row.number);
+            if (row.bytes, row.payload_bytes) != (report.bytes, segment.payload_bytes()) {
+                self.found.add(format!(
+                    "{} has {} bytes, {} of payload, and the catalog says {} and {}",
+                    path.display(),
+                    report.bytes,
+                    segment.payload_bytes(),
+                    row.bytes,
+                    row.payload_bytes
+                ));
+            }
+            let known = audit.known.get(&row.number).copied().unwrap_or_default().runs;
+            if let Err(error) = self.compare_runs(view, &segment, known) {
+                self.found.add(error.to_string());
+            }
+        }
+        let is_known = |number: &u64| audit.segments.iter().any(|row| row.number == *number);
+        for number in audit.known.keys().filter(|number| !is_known(number)) {
+            let what = format!("the catalog has runs in segment {number}, which it does not know");
+            self.found.add(what);
+        }
+        for number in numbers.iter().filter(|number| !is_known(number)) {
+            let path = self.layout.segment(*number);
+            self.note(format!(
+                "{} was not finished or is not wanted any more",
+                path.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks a segment for itself. None if it cannot be opened.
+    fn segment(&mut self, number: u64) -> Option<(Segment, super::segment::SegmentReport)> {
+        let path = self.layout.segment(number);
+        let segment = match Segment::open(self.disk, &path, number, self.store) {
+            Ok(segment) => segment,
+            Err(error) => {
+                self.found.add(error.to_string());
+                return None;
+            }
+        };
+        let report = segment.survey(&mut |error| self.found.add(error.to_string()));
+        self.report.segments += 1;
+        self.report.segment_bytes += report.bytes;
+        self.report.runs += report.runs;
+        self.report.appends += report.appends;
+        self.report.messages += report.messages;
+        Some((segment, report))
+    }
+
+    /// Compares what a segment lists with the runs that the catalog knows there, of which there are `known`.
+    fn compare_runs(
+        &mut self,
+        view: &CatalogView,
+        segment: &Segment,
+        known: u64,
+    ) -> Result<(), BackendError> {
+        // That the list cannot be read was told of when the segment was checked.
+        let Ok(runs) = segment.runs() else { return Ok(()) };
+        let number = segment.number();
+        let mut found = 0;
+        for run in &runs {
+            match view.knows_run(number, run)? {
+                Some(true) => found += 1,
+                Some(false) => {
+                    found += 1;
+                    self.found.add(format!(
+                        "segment {number}, stream {}, positions {} to {}: the catalog says otherwise where it is",
+                        run.stream, run.from, run.until
+                    ));
+                }
+                None => self.report.dead_runs += 1,
+            }
+        }
+        if found != known {
+            let missing = known.saturating_sub(found);
+            self.found.add(format!(
+                "segment {number}: {missing} runs that the catalog has there are not in it"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! What crashes, failing disks and full disks leave of a file store: exactly what was promised.
+//!
+//! Everything runs on one thread, on a disk in memory whose faults come from a seed. `TAILWATER_CRASH_SEED` is the
+//! first seed and `TAILWATER_CRASH_SEEDS` how many there are; a failure prints its seed and what was done.
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `workload.rs` | records such as an engine commits, by chance |
+//! | `run.rs` | a store, its disk, and what may be there after a crash |
+//! | `judge.rs` | compares what is there with that |
+//! | `cuts.rs` | the machine or the process ends at each operation of a short run |
+//! | `lives.rs` | a store lives, crashes, recovers and lives on, with one fault in each life |
+//! | `losses.rs`, `damage.rs`, `space.rs` | lost positions, flipped bits, full disks |
+#![cfg(not(feature = "shuttle"))]
+
+#[allow(dead_code, reason = "the contract's tests use more of it")]
+#[path = "contract/author.rs"]
+mod author;
+#[allow(dead_code, reason = "the contract's tests use more of it")]
+#[path = "contract/naive.rs"]
+mod naive;
+mod support;
+
+mod crash {
+    mod cuts;
+    mod damage;
+    mod judge;
+    mod lives;
+    mod losses;
+    mod run;
+    mod space;
+    mod workload;
+}
+
+/// The seeds of a test that tries `count` of them by default, and a quarter of that without optimizations.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse().expect("a number"))
+    };
+    let count = if cfg!(debug_assertions) {
+        count.div_ceil(4)
+    } else {
+        count
+    };
+    let first = number("TAILWATER_CRASH_SEED").unwrap_or(0);
+    first..first + number("TAILWATER_CRASH_SEEDS").unwrap_or(count)
+}

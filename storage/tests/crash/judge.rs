@@ -1,0 +1,261 @@
+//! Compares what is there with what may be there.
+
+use tailwater_storage::Backend;
+use tailwater_storage::stream::{Lineage, OffsetRefusal, Position, StreamId, StreamState};
+
+use super::run::{Lost, Run};
+use super::workload::NAMES;
+use crate::naive::{Naive, View};
+
+/// Bytes of each stream that are looked at beside all of them: in so many windows.
+const WINDOWS: usize = 3;
+/// So many lost tokens are asked for, the newest ones.
+const LOST_MAX: usize = 300;
+
+impl Run {
+    /// Compares the open store with what was acknowledged.
+    pub(super) fn check(&mut self) {
+        let view = View::of(self.store(), &NAMES).expect("the store can be read");
+        let expected = comparable(self.current().view(&NAMES));
+        assert_eq!(comparable(view), expected);
+        self.check_bytes();
+        self.check_usage();
+        self.check_lost();
+    }
+
+    /// Finds out what of all that may be there after a crash is there, and goes on from it.
+    pub(super) fn adopt(&mut self) {
+        let view = View::of(self.store(), &NAMES).expect("the store can be read");
+        let may_have_lost = self.is_fast() && self.machine_crashed;
+        let first = if may_have_lost {
+            self.synced
+        } else {
+            self.acknowledged
+        };
+        let era = self.era(&view);
+        if may_have_lost && !self.stopped {
+            assert!(
+                era.is_some(),
+                "positions may have been lost, and there is no new era"
+            );
+        }
+        let seen = comparable(view.clone());
+        let candidates = (first..self.snapshots.len()).rev();
+        let expected = candidates
+            .clone()
+            .map(|index| (index, self.recovered(index, &view, era)));
+        let found = expected
+            .into_iter()
+            .find(|(_, naive)| comparable(naive.view(&NAMES)) == seen);
+        let Some((index, naive)) = found else {
+            for index in candidates {
+                let expected = comparable(self.recovered(index, &view, era).view(&NAMES));
+                eprintln!("snapshot {index}: {}", difference(&seen, &expected));
+            }
+            panic!(
+                "the store is none of the snapshots {first} to {} ({} acknowledged, {} synced)",
+                self.snapshots.len() - 1,
+                self.acknowledged,
+                self.synced
+            );
+        };
+        self.note(format!(
+            "it is snapshot {index} of {first}..{}",
+            self.snapshots.len()
+        ));
+        assert!(
+            index >= self.acknowledged || era.is_some(),
+            "positions were lost, and there is no new era"
+        );
+        self.note_lost(index);
+        self.snapshots = vec![naive];
+        (self.acknowledged, self.synced) = (0, 0);
+        (self.machine_crashed, self.stopped) = (false, false);
+        self.check();
+    }
+
+    /// The id that owns positions behind a loss, if the store has begun a new era.
+    fn era(&self, view: &View) -> Option<StreamId> {
+        let last_id = self.store().last_id()?;
+        let given = self
+            .snapshots
+            .iter()
+            .filter_map(|naive| naive.author.last_id())
+            .max();
+        if given.is_some_and(|given| last_id <= given) || !(self.is_fast() && self.machine_crashed) {
+            return None;
+        }
+        let is_alive = |state: &&StreamState| state.id == last_id;
+        assert!(
+            view.states.values().find(is_alive).is_none(),
+            "an id that was never given"
+        );
+        Some(last_id)
+    }
+
+    /// What a store has to say that has kept everything up to a snapshot: releases may be lost.
+    fn recovered(&self, index: usize, view: &View, era: Option<StreamId>) -> Naive {
+        let mut naive = self.snapshots[index].clone();
+        let came_back = |id: &StreamId| view.deleted.contains(id) && !self.released_for_good.contains(id);
+        naive.released.retain(|id| !came_back(id));
+        if let Some(era) = era {
+            naive.author.skip_ids(era);
+            for state in naive.author.states.values_mut().filter(|state| !is_over(state)) {
+                state.lineage = state.lineage.renewed(state.tail, era);
+            }
+        }
+        naive
+    }
+
+    /// Notes the tokens that were given out of positions which are not there any more.
+    fn note_lost(&mut self, kept: usize) {
+        let tail_of = |id: &StreamId| {
+            let kept = &self.snapshots[kept].author.states;
+            kept.get(id).map(|state| state.tail)
+        };
+        let later = &self.snapshots[(kept + 1).min(self.acknowledged + 1)..=self.acknowledged];
+        let mut lost = Vec::new();
+        for state in later.iter().flat_map(|naive| naive.author.states.values()) {
+            let start = state
+                .source
+                .as_ref()
+                .map_or(Position::ZERO, |source| source.point);
+            if state.tail > tail_of(&state.id).unwrap_or(start) {
+                lost.push(Lost {
+                    token: state.tail_token(),
+                    stream: state.id,
+                    name: state.name.clone(),
+                });
+            }
+        }
+        self.lost.append(&mut lost);
+        self.lost.sort_unstable();
+        self.lost.dedup();
+        let surplus = self.lost.len().saturating_sub(LOST_MAX);
+        self.lost.drain(..surplus);
+    }
+
+    /// Lost tokens are refused where a client may have them from: by that stream, by a later one of its name, and by
+    /// forks that have that position from there. Bytes that a later stream inherits from others are not looked at:
+    /// an era owns positions of many streams.
+    fn check_lost(&self) {
+        for state in self.current().alive() {
+            let loaded = self
+                .store()
+                .load(&state.name)
+                .expect("works")
+                .expect("it is there");
+            let concerns = |lost: &&Lost| {
+                let before = Position::new(lost.token.position().get() - 1).expect("not the beginning");
+                let stored_in = state.lineage.span_at(before).0.stored_in;
+                stored_in == lost.stream || stored_in == state.id && lost.name == state.name
+            };
+            let known = self.lost.iter().filter(concerns);
+            for lost in known {
+                let resolved = loaded.lineage.resolve(lost.token, loaded.oldest, loaded.tail);
+                assert_eq!(
+                    resolved,
+                    Err(OffsetRefusal::Unknown),
+                    "{lost:?}, asked of {}",
+                    state.id
+                );
+            }
+        }
+    }
+
+    fn check_usage(&self) {
+        let own_start = |state: &StreamState| {
+            state
+                .source
+                .as_ref()
+                .map_or(Position::ZERO, |source| source.point)
+        };
+        let current = self.current();
+        let most: u64 = current
+            .stored()
+            .map(|state| state.tail.since(own_start(state)))
+            .sum();
+        let least: u64 = current.alive().iter().map(|state| state.own_bytes()).sum();
+        let bytes = self.store().usage().bytes;
+        assert!(
+            (least..=most).contains(&bytes),
+            "{bytes} of {least} to {most} bytes"
+        );
+        assert_eq!(self.store().last_id(), current.author.last_id());
+    }
+
+    /// All bytes of each stream at once, and some windows of it.
+    fn check_bytes(&mut self) {
+        let mut rng = self.rng.fork();
+        let current = self.current();
+        for state in current.alive() {
+            let mut from = state.oldest;
+            while from < state.tail {
+                let (span, end) = state.lineage.span_at(from);
+                let until = end.unwrap_or(state.tail).min(state.tail);
+                current.check_window(self.store(), (span.stored_in, from.get(), until.get()), u64::MAX);
+                from = until;
+            }
+            let places = current.places(state);
+            for _ in 0..WINDOWS {
+                let (from, until) = (
+                    *rng.choice(&places).expect("one"),
+                    *rng.choice(&places).expect("one"),
+                );
+                if from < until {
+                    let bytes_max = rng.u64(1..=2 * (until - from));
+                    current.check_window(self.store(), (state.id, from, until), bytes_max);
+                }
+            }
+        }
+    }
+}
+
+/// Whether nothing can be appended any more.
+fn is_over(state: &StreamState) -> bool {
+    state.closed || state.deleted
+}
+
+/// A view without what says nothing: who would own positions that no append can have.
+fn comparable(mut view: View) -> View {
+    for state in view
+        .states
+        .values_mut()
+        .chain(&mut view.listed)
+        .filter(|state| is_over(state))
+    {
+        let spans = state.lineage.spans().iter();
+        let kept: Vec<_> = spans.copied().filter(|span| span.from < state.tail).collect();
+        state.lineage = Lineage::from_spans(kept).unwrap_or_else(|| Lineage::root(state.id));
+    }
+    view
+}
+
+/// What two views do not agree on.
+fn difference(seen: &View, expected: &View) -> String {
+    let mut differences = Vec::new();
+    for name in NAMES {
+        let (seen, expected) = (seen.states.get(name), expected.states.get(name));
+        if seen != expected {
+            differences.push(format!("{name:?} is {seen:?} and not {expected:?}"));
+        }
+    }
+    let others = |view: &View| {
+        let View {
+            deleted,
+            forked,
+            controls,
+            due,
+            streams,
+            ..
+        } = view;
+        format!(
+            "deleted {deleted:?}, forked {forked:?}, controls {controls:?}, due {due:?}, {streams} streams"
+        )
+    };
+    let (seen, expected) = (others(seen), others(expected));
+    if seen != expected {
+        differences.push(format!("{seen} and not {expected}"));
+    }
+    differences.join("\n")
+}
