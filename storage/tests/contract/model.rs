@@ -93,8 +93,14 @@ impl Naive {
     fn decide(&mut self, op: &Op, committed: &Self) -> Option<Record> {
         let alive: Vec<_> = self.alive().into_iter().cloned().collect();
         let pick = |index: &Index| (!alive.is_empty()).then(|| index.get(&alive).clone());
+        let newest_committed = committed.author.states.keys().next_back().copied();
+        let made_since: Vec<_> = self
+            .stored()
+            .filter(|state| Some(state.id) > newest_committed)
+            .cloned()
+            .collect();
         let is_free = |name: usize| {
-            let mut taken = alive.iter().chain(committed.alive());
+            let mut taken = alive.iter().chain(committed.alive()).chain(&made_since);
             taken.all(|state| state.name.as_str() != NAMES[name])
         };
         let record = match op {
