@@ -15,7 +15,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use tailwater_stream::{
-    AppendExtent, Created, Part, Record, StreamId, StreamName, StreamState, Timestamp, Transition,
+    AppendExtent, Part, Record, StreamId, StreamName, StreamState, Timestamp, Transition,
 };
 
 use crate::backend::{
@@ -87,9 +87,13 @@ impl Memory {
     fn cost_of(&self, part: &Part) -> u64 {
         match part {
             Part::Stream {
-                transition: Transition::Create(created),
+                transition: Transition::Create(created) | Transition::Stage(created),
                 ..
             } => stored::cost_of_stream(created),
+            Part::Stream {
+                transition: Transition::Import(state),
+                ..
+            } => stored::cost_of_import(state),
             Part::Stream {
                 id,
                 transition: Transition::Append(append),
@@ -112,7 +116,24 @@ impl Memory {
             Part::Stream {
                 transition: Transition::Create(created),
                 ..
-            } => self.create(created),
+            } => {
+                let state = StreamState::created(created);
+                let cost = self.begin(state.clone());
+                self.show(&state);
+                cost
+            }
+            Part::Stream {
+                transition: Transition::Stage(created),
+                ..
+            } => self.begin(StreamState::staged(created)),
+            Part::Stream {
+                id,
+                transition: Transition::Import(state),
+            } => {
+                let cost = self.existing(*id).lock().import(state);
+                self.show(state);
+                cost
+            }
             Part::Stream { id, transition } => self.existing(*id).lock().apply(transition),
             Part::Control(change) => {
                 let freed = self.existing(change.stream).lock().apply_control(change);
@@ -122,21 +143,25 @@ impl Memory {
         }
     }
 
-    fn create(&self, created: &Created) -> u64 {
-        let stored = Stored::new(created);
+    /// Keeps a stream that nobody can find yet; answers what it costs.
+    fn begin(&self, state: StreamState) -> u64 {
+        let id = state.id;
+        let stored = Stored::new(state);
         let cost = stored.cost();
-        if let Some(at) = stored.look_at() {
-            self.deadlines.lock().insert((at, created.id));
-        }
-        if let Some(source) = &created.source {
-            self.forks.lock().entry(source.id).or_default().insert(created.id);
-        }
-        self.last_id.fetch_max(created.id.get(), Ordering::Relaxed);
-        self.shard(created.id)
-            .write()
-            .insert(created.id, Arc::new(Mutex::new(stored)));
-        self.names.write().insert(created.name.clone(), created.id);
+        self.last_id.fetch_max(id.get(), Ordering::Relaxed);
+        self.shard(id).write().insert(id, Arc::new(Mutex::new(stored)));
         cost
+    }
+
+    /// Lets a stream be found by its name, its source and its deadline.
+    fn show(&self, state: &StreamState) {
+        if let Some(at) = self.existing(state.id).lock().look_at() {
+            self.deadlines.lock().insert((at, state.id));
+        }
+        if let Some(source) = &state.source {
+            self.forks.lock().entry(source.id).or_default().insert(state.id);
+        }
+        self.names.write().insert(state.name.clone(), state.id);
     }
 }
 

@@ -191,7 +191,10 @@ impl Changes {
     /// Tells of a transition that readers of the stream have been shown. Call it while the stream is locked.
     pub(super) fn changed(&self, incarnation: &Incarnation, transition: &Transition) {
         match transition {
-            Transition::Create(_) | Transition::Touch { .. } => {}
+            Transition::Create(_)
+            | Transition::Stage(_)
+            | Transition::Import(_)
+            | Transition::Touch { .. } => {}
             Transition::Append(append) => {
                 if !append.payload.is_empty() {
                     self.appended(incarnation);

@@ -32,7 +32,17 @@ impl Pins {
     pub(super) fn pin(&self, id: StreamId, lineage: &Lineage) -> Option<ForkPin> {
         let _not_reclaiming = self.reclaiming.try_read().ok()?;
         let storages = lineage.spans().iter().map(|span| span.stored_in);
-        let mut ids: SmallVec<[StreamId; 2]> = storages.chain([id]).collect();
+        Some(self.hold(storages.chain([id])))
+    }
+
+    /// Pins a stream that is being staged, and those that `held` holds already.
+    pub(super) fn pin_staged(&self, id: StreamId, held: Option<&ForkPin>) -> ForkPin {
+        let held = held.map(ForkPin::ids).unwrap_or_default();
+        self.hold(held.into_iter().chain([id]))
+    }
+
+    fn hold(&self, ids: impl Iterator<Item = StreamId>) -> ForkPin {
+        let mut ids: SmallVec<[StreamId; 2]> = ids.collect();
         ids.sort_unstable();
         ids.dedup();
         let mut counts = self.counts.lock();
@@ -40,10 +50,10 @@ impl Pins {
             *counts.entry(*id).or_insert(0) += 1;
         }
         drop(counts);
-        Some(ForkPin {
+        ForkPin {
             counts: Arc::clone(&self.counts),
             ids,
-        })
+        }
     }
 
     pub(super) fn is_pinned(&self, id: StreamId) -> bool {

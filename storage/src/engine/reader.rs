@@ -275,6 +275,17 @@ impl Reader {
         Ok(extents)
     }
 
+    /// The appends from `from` on that stand in one storage and begin within `bytes_max`, at least one.
+    pub(super) async fn extents_of_chunk(
+        &self,
+        from: Position,
+        view: &View,
+        bytes_max: u64,
+    ) -> Result<Vec<AppendExtent>, ReadFailure> {
+        let (request, _) = self.request(from, view.tail, bytes_max);
+        self.ask(request, Backend::extents).await
+    }
+
     /// The append that holds the byte at `position`; none at the tail.
     pub(super) async fn append_at(
         &self,

@@ -97,6 +97,8 @@ pub(super) struct Sequencer {
     durable: Option<Arc<Incarnation>>,
     /// The last use, recorded or not.
     used_at: Timestamp,
+    /// The greatest id that a stream of this name has had since this was loaded.
+    newest: Option<StreamId>,
     /// Records queued so far.
     queued: u64,
     /// Records of those that are durable or refused. Always <= `queued`; equal means clean.
@@ -115,7 +117,13 @@ impl Sequencer {
             state.lifetime.touched_at_load(state.touched_at)
         });
         self.durable = state.as_ref().map(|state| Arc::new(Incarnation::new(state)));
+        self.newest = state.as_ref().map(|state| state.id);
         self.accepted = state;
+    }
+
+    /// Whether a stream that got its id later than `id` has had this name since.
+    pub(super) fn has_had_newer_than(&self, id: StreamId) -> bool {
+        self.newest > Some(id)
     }
 
     pub(super) fn standing(&self, now: Timestamp) -> Standing<'_> {
@@ -176,9 +184,16 @@ impl Sequencer {
             let Part::Stream { id, transition } = part else {
                 continue;
             };
-            if let Transition::Create(created) = transition {
-                self.used_at = created.at;
-                self.accepted = Some(StreamState::created(created));
+            let begun = match transition {
+                Transition::Create(created) => Some(StreamState::created(created)),
+                Transition::Stage(created) => Some(StreamState::staged(created)),
+                Transition::Import(state) => Some(StreamState::clone(state)),
+                _ => None,
+            };
+            if let Some(state) = begun {
+                self.used_at = state.touched_at;
+                self.newest = self.newest.max(Some(state.id));
+                self.accepted = Some(state);
             } else if let Some(state) = self.accepted.as_mut().filter(|state| state.id == *id) {
                 state.apply(transition);
                 self.used_at = self.used_at.max(state.touched_at);
@@ -222,8 +237,13 @@ impl Sequencer {
             let Part::Stream { id, transition } = part else {
                 continue;
             };
-            if let Transition::Create(created) = transition {
-                let incarnation = Arc::new(Incarnation::new(&StreamState::created(created)));
+            let begun = match transition {
+                Transition::Create(created) => Some(Incarnation::new(&StreamState::created(created))),
+                Transition::Import(state) => Some(Incarnation::new(state)),
+                _ => None,
+            };
+            if let Some(incarnation) = begun {
+                let incarnation = Arc::new(incarnation);
                 self.durable = Some(Arc::clone(&incarnation));
                 changes.created(&incarnation);
                 stats.creates.add(1);
@@ -294,6 +314,10 @@ fn note_leftover(incarnation: &Incarnation, transition: &Transition, leftovers: 
                 spans.iter().map(|span| span.stored_in).collect(),
             ));
         }
-        Transition::Create(_) | Transition::Append(_) | Transition::Touch { .. } => {}
+        Transition::Create(_)
+        | Transition::Stage(_)
+        | Transition::Import(_)
+        | Transition::Append(_)
+        | Transition::Touch { .. } => {}
     }
 }

@@ -102,7 +102,10 @@ impl Incarnation {
     /// Shows a transition that has become durable.
     pub(super) fn show(&self, transition: &Transition) {
         match transition {
-            Transition::Create(_) | Transition::Touch { .. } => {}
+            Transition::Create(_)
+            | Transition::Stage(_)
+            | Transition::Import(_)
+            | Transition::Touch { .. } => {}
             Transition::Append(append) => self.view.send_modify(|view| {
                 view.tail = append.end();
                 view.messages += append.message_count();

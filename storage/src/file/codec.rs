@@ -6,8 +6,14 @@
 use bytes::Bytes;
 use tailwater_stream::{
     ContentType, CreateRequest, Created, Epoch, ForkRequest, ForkSource, Lifetime, Lineage, MessageEnds,
-    NameLimits, OffsetToken, Position, ProducerId, ProducerMark, Seq, Span, StreamId, StreamName, Timestamp,
+    NameLimits, OffsetToken, Position, ProducerId, ProducerMark, Producers, Seq, Span, StreamId, StreamName,
+    StreamState, Timestamp,
 };
+
+const CLOSED: u8 = 1;
+const DELETED: u8 = 2;
+/// The flags of a stream's state that are its own.
+const STATE_FLAGS: u8 = CLOSED | DELETED;
 
 /// Bytes that are not what their place says they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -112,6 +118,40 @@ pub(super) trait Encode {
         self.put_position(created.oldest);
         self.put_varint(created.messages);
         self.put_time(created.at);
+    }
+
+    /// All that is known of a stream but its id and its producers. `flags` are the caller's own, above
+    /// [`STATE_FLAGS`].
+    fn put_state(&mut self, state: &StreamState, flags: u8) {
+        debug_assert_eq!(flags & STATE_FLAGS, 0, "flags of the state itself");
+        self.put_u8(flags | (u8::from(state.closed) * CLOSED) | (u8::from(state.deleted) * DELETED));
+        self.put_str(state.name.as_str());
+        self.put_str(state.content_type.as_str());
+        self.put_lifetime(state.lifetime);
+        self.put_create_request(&state.requested);
+        self.put_lineage(&state.lineage);
+        self.put_option(state.source.as_ref(), Self::put_fork_source);
+        self.put_position(state.oldest);
+        self.put_position(state.tail);
+        self.put_varint(state.messages);
+        self.put_option(state.stream_seq.as_deref(), Self::put_str);
+        self.put_time(state.created_at);
+        self.put_option(state.last_append_at, Self::put_time);
+        self.put_time(state.touched_at);
+    }
+
+    /// Producers with what is remembered of them, in the order of their ids.
+    fn put_producers(&mut self, producers: &Producers) {
+        let mut sorted: Vec<_> = producers.iter().collect();
+        sorted.sort_unstable_by_key(|(id, _)| id.as_str());
+        self.put_varint(sorted.len() as u64);
+        for (id, state) in sorted {
+            self.put_str(id.as_str());
+            self.put_varint(state.epoch.get());
+            self.put_varint(state.seq.get());
+            self.put_position(state.end);
+            self.put_time(state.at);
+        }
     }
 
     fn put_producer_mark(&mut self, mark: &ProducerMark) {
@@ -354,6 +394,47 @@ impl<'a> Decoder<'a> {
             messages: self.varint(what)?,
             at: self.time()?,
         })
+    }
+
+    /// The state of a stream without its producers, and the caller's flags, which are among `known`.
+    pub(super) fn state(&mut self, id: StreamId, known: u8) -> Result<(StreamState, u8), Malformed> {
+        let what = "the state of a stream";
+        let flags = self.u8(what)?;
+        if flags & !(STATE_FLAGS | known) != 0 {
+            return malformed(what);
+        }
+        let state = StreamState {
+            id,
+            name: self.name()?,
+            content_type: self.content_type()?,
+            lifetime: self.lifetime()?,
+            requested: self.create_request()?,
+            lineage: self.lineage()?,
+            source: self.option(what, Self::fork_source)?,
+            oldest: self.position()?,
+            tail: self.position()?,
+            messages: self.varint(what)?,
+            closed: flags & CLOSED != 0,
+            stream_seq: self.option(what, |from| from.str(what).map(Into::into))?,
+            producers: Producers::default(),
+            created_at: self.time()?,
+            last_append_at: self.option(what, Self::time)?,
+            touched_at: self.time()?,
+            deleted: flags & DELETED != 0,
+        };
+        if state.oldest > state.tail {
+            return malformed(what);
+        }
+        Ok((state, flags & !STATE_FLAGS))
+    }
+
+    pub(super) fn producers(&mut self) -> Result<Producers, Malformed> {
+        let mut producers = Producers::default();
+        for _ in 0..self.varint("producers")? {
+            let mark = self.producer_mark()?;
+            producers.record(&mark, self.position()?, self.time()?);
+        }
+        Ok(producers)
     }
 
     pub(super) fn producer_id(&mut self) -> Result<ProducerId, Malformed> {

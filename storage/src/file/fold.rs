@@ -226,27 +226,29 @@ fn fold_delta(
     losses: &mut Losses,
 ) -> Result<(), BackendError> {
     if delta.released {
-        if let Some(created) = delta.created() {
+        if let Some((name, _)) = delta.named() {
             // An older stream that had the name before it does not get it back.
-            change.remove_name(&created.name, id)?;
+            change.remove_name(name, id)?;
         }
         change.remove_stream(id)?;
         return lose(losses, change.remove_runs(id, Position::LAST)?);
     }
     let mut row = change.head(id)?;
-    let was_there = row.is_some();
+    let needs_name = row.as_ref().is_none_or(|row| row.staged);
     delta.apply_to(&mut row, era);
     let Some(row) = row else { return Ok(()) };
-    if let (false, Some(created)) = (was_there, delta.created()) {
-        change.put_name(&created.name, id)?;
-        if let Some(source) = &created.source {
+    if let (true, Some((name, source))) = (needs_name, delta.named()) {
+        change.put_name(name, id)?;
+        if let Some(source) = source {
             change.put_fork(source.id, id)?;
         }
     }
     change.put_row(&row, deadline(&row.state))?;
     change.put_producers(id, delta.producers())?;
-    if delta.is_deleted() {
+    if row.state.deleted {
         change.mark_deleted(id)?;
+    } else if delta.is_imported() {
+        change.unmark_deleted(id)?;
     }
     for (key, value) in &delta.controls {
         change.put_control(id, key, value.as_deref())?;

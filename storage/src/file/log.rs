@@ -116,7 +116,7 @@ impl Log {
         let parts = records.iter().flat_map(|record| &record.parts);
         for (part, place) in parts.zip(encoded.places) {
             if let Part::Stream {
-                transition: Transition::Create(created),
+                transition: Transition::Create(created) | Transition::Stage(created),
                 ..
             } = part
             {
@@ -136,7 +136,7 @@ impl Log {
 fn needs_space(record: &Record) -> bool {
     record.parts.iter().any(|part| match part {
         Part::Stream { transition, .. } => match transition {
-            Transition::Create(_) => true,
+            Transition::Create(_) | Transition::Stage(_) | Transition::Import(_) => true,
             Transition::Append(append) => !append.payload.is_empty(),
             Transition::Delete { .. } | Transition::Trim { .. } | Transition::Touch { .. } => false,
         },

@@ -136,8 +136,13 @@ impl Store {
         }
         deleted.sort_unstable();
         deleted.dedup();
-        deleted.retain(|id| !sight.is_released(*id));
-        Ok(deleted)
+        // It may have been released since, or completely imported.
+        let mut left = Vec::new();
+        for id in deleted {
+            let row = sight.head(id, self.era)?;
+            left.extend(row.filter(|row| row.state.deleted).map(|_| id));
+        }
+        Ok(left)
     }
 
     pub(super) fn reclaim(&self, id: StreamId) -> Result<(), BackendError> {

@@ -11,12 +11,13 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, MutexGuard};
 use tailwater_stream::{
-    Append, Created, Lifetime, Part, Position, ProducerId, ProducerMark, ProducerState, StreamId, StreamName,
-    StreamState, Timestamp, Transition,
+    Append, Created, ForkSource, Part, Position, ProducerId, ProducerMark, ProducerState, Producers,
+    StreamId, StreamName, StreamState, Timestamp, Transition,
 };
 
 use super::catalog::StreamRow;
 use super::journal::PartPlace;
+use super::lookup::deadline;
 
 const SHARDS: usize = 64;
 /// What a changed stream takes of memory beside its texts: estimated, and counted to know when to fold.
@@ -71,6 +72,10 @@ struct Moved {
 #[derive(Debug, Default)]
 pub(super) struct Delta {
     created: Option<Box<Created>>,
+    /// Whether what was created is being imported, and not completely there.
+    staged: bool,
+    /// What a completed import says of it, but for its producers.
+    imported: Option<Box<StreamState>>,
     moved: Option<Moved>,
     stream_seq: Option<Box<str>>,
     producers: Map<ProducerId, ProducerState>,
@@ -91,8 +96,18 @@ impl Delta {
         self.created.as_deref()
     }
 
-    pub(super) fn is_deleted(&self) -> bool {
-        self.deleted
+    /// The name that the stream was given in this generation, and its source; none if it was given none.
+    pub(super) fn named(&self) -> Option<(&StreamName, Option<&ForkSource>)> {
+        let created = self.created().filter(|_| !self.staged);
+        match &self.imported {
+            Some(state) => Some((&state.name, state.source.as_ref())),
+            None => created.map(|created| (&created.name, created.source.as_ref())),
+        }
+    }
+
+    /// Whether an import was completed in this generation.
+    pub(super) fn is_imported(&self) -> bool {
+        self.imported.is_some()
     }
 
     pub(super) fn producers(&self) -> impl Iterator<Item = (&ProducerId, &ProducerState)> {
@@ -111,9 +126,15 @@ impl Delta {
                 era,
                 stored_from: state.tail,
                 state,
+                staged: self.staged,
             });
         }
         let Some(row) = row else { return };
+        if let Some(imported) = &self.imported {
+            row.state.clone_from(imported);
+            row.staged = false;
+            row.era = era;
+        }
         let state = &mut row.state;
         if let Some(moved) = &self.moved {
             if let Some(from) = moved.first_bytes_at.filter(|_| row.era != era) {
@@ -144,6 +165,28 @@ impl Delta {
         row.stored_from = self
             .stored_from
             .map_or(row.stored_from, |from| row.stored_from.max(from));
+    }
+
+    /// Says all of it anew but where its bytes are.
+    fn import(&mut self, state: &StreamState) -> u64 {
+        self.moved = None;
+        self.stream_seq = None;
+        self.oldest = None;
+        self.touched_at = state.touched_at;
+        self.deleted = state.deleted;
+        self.producers = state
+            .producers
+            .iter()
+            .map(|(id, state)| (id.clone(), *state))
+            .collect();
+        self.imported = Some(Box::new(StreamState {
+            producers: Producers::default(),
+            ..state.clone()
+        }));
+        let producer_bytes = |id: &ProducerId| ENTRY_BYTES + id.as_str().len() as u64;
+        DELTA_BYTES
+            + 2 * state.name.as_str().len() as u64
+            + self.producers.keys().map(producer_bytes).sum::<u64>()
     }
 
     fn append(&mut self, append: &Append, journal: u64, place: PartPlace) -> u64 {
@@ -293,6 +336,8 @@ impl Overlay {
         match part {
             Part::Stream { id, transition } => match transition {
                 Transition::Create(created) => self.create(created),
+                Transition::Stage(created) => self.stage(created),
+                Transition::Import(state) => self.import(state),
                 Transition::Append(append) => {
                     self.change(*id, |delta| delta.append(append, journal, place));
                     self.stored_bytes
@@ -326,31 +371,56 @@ impl Overlay {
     }
 
     fn create(&self, created: &Created) {
+        self.begin(created, false);
+        self.show(&StreamState::created(created));
+    }
+
+    fn stage(&self, created: &Created) {
+        self.begin(created, true);
+        self.indexes.lock().deleted.insert(created.id);
+    }
+
+    fn begin(&self, created: &Created, staged: bool) {
         let name_bytes = 2 * created.name.as_str().len() as u64;
         self.change(created.id, |delta| {
             delta.created = Some(Box::new(created.clone()));
+            delta.staged = staged;
+            delta.deleted = staged;
             delta.touched_at = created.at;
             DELTA_BYTES + name_bytes
         });
         self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn import(&self, state: &StreamState) {
+        self.change(state.id, |delta| delta.import(state));
+        self.show(state);
+    }
+
+    /// Lets a stream be found by its name, its source and its deadline.
+    fn show(&self, state: &StreamState) {
         let mut indexes = self.indexes.lock();
-        indexes.names.insert(created.name.clone(), created.id);
-        if let Some(source) = &created.source {
-            indexes.forks.entry(source.id).or_default().push(created.id);
+        indexes.names.insert(state.name.clone(), state.id);
+        if let Some(source) = &state.source {
+            indexes.forks.entry(source.id).or_default().push(state.id);
         }
-        if created.lifetime != Lifetime::Forever {
-            let used_at = created.lifetime.touched_at_load(created.at);
-            let at = created.lifetime.deadline(used_at).expect("it ends");
-            indexes.deadlines.insert((at, created.id));
+        if state.deleted {
+            indexes.deleted.insert(state.id);
+        } else {
+            indexes.deleted.remove(&state.id);
         }
+        let deadline = deadline(state).map(|at| (at, state.id));
+        indexes.deadlines.extend(deadline);
     }
 
     /// Notes that everything of a deleted stream can go, which stores `bytes`.
     pub(super) fn release(&self, id: StreamId, bytes: u64) {
         self.change(id, |delta| {
-            let created = delta.created.take();
+            let (created, imported) = (delta.created.take(), delta.imported.take());
             *delta = Delta {
                 created,
+                staged: delta.staged,
+                imported,
                 deleted: true,
                 released: true,
                 ..Delta::default()
@@ -420,6 +490,12 @@ impl Overlay {
         let mut indexes = self.indexes.lock();
         indexes.deadlines.remove(&old);
         indexes.deadlines.extend(at.map(|at| (at, old.1)));
+    }
+
+    /// Whether an import of this generation made it a stream that is not deleted.
+    pub(super) fn is_alive_by_import(&self, id: StreamId) -> bool {
+        self.with(id, |delta| delta.is_imported() && !delta.deleted)
+            .unwrap_or(false)
     }
 
     pub(super) fn is_released(&self, id: StreamId) -> bool {

@@ -341,7 +341,8 @@ fn replay_one(
         proven,
         &mut |part, place| {
             if let tailwater_stream::Part::Stream {
-                transition: tailwater_stream::Transition::Create(created),
+                transition:
+                    tailwater_stream::Transition::Create(created) | tailwater_stream::Transition::Stage(created),
                 ..
             } = &part
             {

@@ -149,6 +149,7 @@ pub fn stats_of(disk: &dyn Disk, data_dir: &Path) -> Result<StoreStats, OpenErro
     deleted.extend(unfolded.overlay.deleted());
     deleted.sort_unstable();
     deleted.dedup();
+    deleted.retain(|id| !unfolded.overlay.is_alive_by_import(*id));
     let stats = StoreStats {
         streams: streams.saturating_add_signed(unfolded.overlay.streams()),
         deleted_streams: deleted.len() as u64,

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use tailwater_stream::fork::AppendExtent;
 use tailwater_stream::{
-    Append, ControlChange, Created, MessageEnds, Position, ProducerId, StreamState, Timestamp, Transition,
+    Append, ControlChange, Created, MessageEnds, Position, ProducerId, StreamName, StreamState, Timestamp,
+    Transition,
 };
 
 use super::chunks::Chunks;
@@ -23,7 +24,17 @@ const PRODUCER_BYTES: u64 = 192;
 const CONTROL_BYTES: u64 = 64;
 
 pub(super) fn cost_of_stream(created: &Created) -> u64 {
-    STREAM_BYTES + created.name.as_str().len() as u64
+    cost_of_name(&created.name)
+}
+
+fn cost_of_name(name: &StreamName) -> u64 {
+    STREAM_BYTES + name.as_str().len() as u64
+}
+
+/// What a completed import costs beside the bytes that were staged.
+pub(super) fn cost_of_import(state: &StreamState) -> u64 {
+    let ids = state.producers.iter().map(|(id, _)| id.as_str().len() as u64);
+    ids.map(|bytes| PRODUCER_BYTES + bytes).sum()
 }
 
 pub(super) fn cost_of_append(append: &Append, producer_is_known: bool) -> u64 {
@@ -80,18 +91,27 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) fn new(created: &Created) -> Self {
-        let state = StreamState::created(created);
+    /// A stream that has no bytes yet.
+    pub(super) fn new(state: StreamState) -> Self {
         let start = state.tail.get();
         Self {
             look_at: deadline(&state),
-            state,
             chunks: Chunks::starting_at(start),
             index_start: start,
             index: VecDeque::new(),
             controls: BTreeMap::new(),
-            cost: cost_of_stream(created),
+            cost: cost_of_name(&state.name),
+            state,
         }
+    }
+
+    /// Completes an import whose cost has been taken from the budget; answers that cost.
+    pub(super) fn import(&mut self, state: &StreamState) -> u64 {
+        let cost = cost_of_import(state);
+        self.state.apply(&Transition::Import(Box::new(state.clone())));
+        self.look_at = deadline(&self.state);
+        self.cost += cost;
+        cost
     }
 
     pub(super) fn state(&self) -> &StreamState {
@@ -274,6 +294,9 @@ impl Stored {
 
 /// A use may have gone unrecorded, so the end is the one that a load assumes.
 fn deadline(state: &StreamState) -> Option<Timestamp> {
+    if state.deleted {
+        return None;
+    }
     let used_at = state.lifetime.touched_at_load(state.touched_at);
     state.lifetime.deadline(used_at)
 }

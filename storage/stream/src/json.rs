@@ -63,6 +63,15 @@ pub fn split(body: &[u8]) -> Result<JsonMessages, JsonRefusal> {
     })
 }
 
+/// Whether bytes are one message in the form in which it is stored.
+pub fn is_stored_message(bytes: &[u8]) -> bool {
+    let Some(value) = bytes.strip_suffix(b",") else {
+        return false;
+    };
+    let is_json = serde_json::from_slice::<&RawValue>(value).is_ok();
+    is_json && memchr::memchr2(b'\r', b'\n', value).is_none()
+}
+
 /// Line breaks cannot stand inside JSON strings, so every one of them is white space.
 fn push_message(payload: &mut Vec<u8>, value: &RawValue) {
     let mut rest = value.get().as_bytes();

@@ -80,7 +80,7 @@ impl StreamState {
         let start = created
             .source
             .as_ref()
-            .map_or(Position::ZERO, |source| source.point);
+            .map_or(created.oldest, |source| source.point);
         Self {
             id: created.id,
             name: created.name.clone(),
@@ -102,14 +102,33 @@ impl StreamState {
         }
     }
 
+    /// The state of a stream that was just staged.
+    pub fn staged(created: &Created) -> Self {
+        Self {
+            deleted: true,
+            ..Self::created(created)
+        }
+    }
+
     /// Applies a transition that was decided on this state, or is replayed onto it.
     ///
     /// # Panics
-    /// If the transition does not follow from this state: another stream's beginning, or bytes that do not
-    /// begin at the tail. That is a bug, never a client's doing.
+    /// If the transition does not follow from this state: another stream's beginning, bytes that do not begin at
+    /// the tail, or an import that has another one. That is a bug, never a client's doing.
     pub fn apply(&mut self, transition: &Transition) {
         match transition {
-            Transition::Create(created) => panic!("stream {} is created twice", created.id),
+            Transition::Create(created) | Transition::Stage(created) => {
+                panic!("stream {} is created twice", created.id)
+            }
+            Transition::Import(state) => {
+                assert_eq!(
+                    (state.id, state.tail),
+                    (self.id, self.tail),
+                    "stream {} is imported as another one",
+                    self.id
+                );
+                self.clone_from(state);
+            }
             Transition::Append(append) => self.apply_append(append),
             Transition::Delete { .. } => self.deleted = true,
             Transition::Trim { before, at } => {

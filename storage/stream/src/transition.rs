@@ -15,7 +15,7 @@ use crate::lineage::Lineage;
 use crate::name::StreamName;
 use crate::offset::{Position, StreamId};
 use crate::producer::ProducerMark;
-use crate::stream::CreateRequest;
+use crate::stream::{CreateRequest, StreamState};
 
 /// An atomic list of parts within one partition: all of it is committed, or nothing.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -82,6 +82,13 @@ pub struct ControlChange {
 pub enum Transition {
     /// The stream begins.
     Create(Box<Created>),
+    /// The stream begins unseen, to be filled by an import: under no name, and deleted from the beginning, so that
+    /// it is released like any deleted stream unless the import is completed. It has no source, and its own bytes
+    /// begin at `oldest`.
+    Stage(Box<Created>),
+    /// The import of a staged stream is complete: from now on it is what this state says, under its name. The tail
+    /// is the staged one.
+    Import(Box<StreamState>),
     /// Bytes are added, or the stream is closed, or both.
     Append(Append),
     /// The stream ends. Its bytes stay as long as forks refer to them.
@@ -120,7 +127,7 @@ pub struct Created {
     pub lineage: Lineage,
     /// What it was forked from.
     pub source: Option<ForkSource>,
-    /// The oldest readable position: 0, or a fork's source's.
+    /// The oldest readable position: 0, a fork's source's, or where the own bytes of a staged stream begin.
     pub oldest: Position,
     /// Messages before the first own one: 0, or those inherited.
     pub messages: u64,

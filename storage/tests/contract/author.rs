@@ -1,13 +1,13 @@
 //! Writes records as an engine would: knows the accepted state of each stream, so that what it writes follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tailwater_storage::Backend;
 use tailwater_storage::backend::{Outcome, ReadError, ReadRequest, Slices};
 use tailwater_storage::stream::{
     Append, ContentType, ControlChange, CreateRequest, Created, ForkSource, Lifetime, Lineage, MessageEnds,
-    NameLimits, Part, Position, ProducerMark, Record, StreamId, StreamName, StreamState, Timestamp,
+    NameLimits, Part, Position, ProducerMark, Record, Span, StreamId, StreamName, StreamState, Timestamp,
     Transition,
 };
 
@@ -63,6 +63,8 @@ pub(super) struct Marks {
 #[derive(Clone, Default)]
 pub(super) struct Author {
     pub(super) states: BTreeMap<StreamId, StreamState>,
+    /// Streams that are staged for an import, and not imported.
+    pub(super) staged: BTreeSet<StreamId>,
     records: u64,
     /// The next stream gets a greater id, even if no stream has this one.
     ids_given: u64,
@@ -110,9 +112,19 @@ impl Author {
                 } => {
                     self.states.insert(*id, StreamState::created(created));
                 }
+                Part::Stream {
+                    id,
+                    transition: Transition::Stage(created),
+                } => {
+                    self.states.insert(*id, StreamState::staged(created));
+                    self.staged.insert(*id);
+                }
                 Part::Stream { id, transition } => {
                     let state = self.states.get_mut(id).expect("created before");
                     state.apply(transition);
+                    if matches!(transition, Transition::Import(_)) {
+                        self.staged.remove(id);
+                    }
                 }
                 Part::Control(_) => {}
             }
@@ -168,6 +180,45 @@ impl Author {
             at: self.now(),
         };
         (id, self.accept(id, Transition::Create(Box::new(created))))
+    }
+
+    /// Stages a stream whose own bytes begin at `from`.
+    pub(super) fn stage(&mut self, stream: &str, from: u64) -> (StreamId, Record) {
+        let last = self.last_id().map_or(0, StreamId::get);
+        let id = StreamId::new(last + 1).expect("an id");
+        let created = Created {
+            id,
+            name: name(stream),
+            content_type: ContentType::default(),
+            lifetime: Lifetime::Forever,
+            requested: CreateRequest::default(),
+            lineage: Lineage::root(id),
+            source: None,
+            oldest: at(from),
+            messages: 0,
+            at: self.now(),
+        };
+        (id, self.accept(id, Transition::Stage(Box::new(created))))
+    }
+
+    /// Completes the import of a staged stream that was exported under another id, and is now what `change` makes
+    /// of it.
+    pub(super) fn import(&mut self, id: StreamId, change: impl FnOnce(&mut StreamState)) -> Record {
+        let elsewhere = StreamId::new(id.get() + 1_000_000).expect("an id");
+        let own = Span {
+            from: Position::ZERO,
+            owner: elsewhere,
+            stored_in: id,
+        };
+        let now = self.now();
+        let mut state = StreamState {
+            deleted: false,
+            lineage: Lineage::from_spans(vec![own]).expect("it begins at 0"),
+            touched_at: now,
+            ..self.state(id).clone()
+        };
+        change(&mut state);
+        self.accept(id, Transition::Import(Box::new(state)))
     }
 
     pub(super) fn append(&mut self, id: StreamId, body: Body) -> Record {

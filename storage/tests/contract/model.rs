@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tailwater_storage::Backend;
 use tailwater_storage::backend::{ListRequest, Outcome};
-use tailwater_storage::stream::{Epoch, Lifetime, ProducerId, ProducerMark, Record, Seq};
+use tailwater_storage::stream::{Epoch, Lifetime, ProducerId, ProducerMark, Record, Seq, StreamState};
 
 use super::author::{Body, control, release_all, together};
 use super::naive::{Naive, View};
@@ -39,6 +39,19 @@ enum Op {
     Delete {
         stream: Index,
     },
+    Stage {
+        name: usize,
+        /// Where its bytes begin: a place where it could branch off this stream.
+        source: Option<(Index, Index)>,
+    },
+    Fill {
+        stream: Index,
+        messages: Vec<usize>,
+    },
+    Import {
+        stream: Index,
+        seconds: Option<u64>,
+    },
     Control {
         stream: Index,
         key: usize,
@@ -55,7 +68,13 @@ fn op() -> impl Strategy<Value = Op> {
         9 => prop::collection::vec(1_usize..20, 1..5),
         1 => prop::collection::vec(1_000_usize..9_000, 1..3),
     ];
+    let staged_messages = prop::collection::vec(1_usize..20, 1..5);
     prop_oneof![
+        2 => (0..NAMES.len(), prop::option::of((index(), index())))
+            .prop_map(|(name, source)| Op::Stage { name, source }),
+        2 => (index(), staged_messages).prop_map(|(stream, messages)| Op::Fill { stream, messages }),
+        2 => (index(), prop::option::of(1_u64..100))
+            .prop_map(|(stream, seconds)| Op::Import { stream, seconds }),
         3 => (0..NAMES.len(), prop::option::of(1_u64..100))
             .prop_map(|(name, seconds)| Op::Create { name, seconds }),
         8 => (index(), messages, prop::option::of(0_usize..2), prop::bool::weighted(0.05)).prop_map(
@@ -151,6 +170,25 @@ impl Naive {
                 self.author.touch(state.id, state.touched_at.plus_millis(5_000))
             }
             Op::Delete { stream } => self.author.delete(pick(stream)?.id),
+            Op::Stage { name, source } => {
+                let start = source.as_ref().map_or(Some(0), |(source, message)| {
+                    let source = committed.author.states.get(&pick(source)?.id)?.clone();
+                    Some(*message.get(&committed.places(&source)))
+                })?;
+                self.author.stage(NAMES[*name], start).1
+            }
+            Op::Fill { stream, messages } => {
+                let staged: Vec<_> = self.staged().into_iter().map(|state| state.id).collect();
+                let id = (!staged.is_empty()).then(|| *stream.get(&staged))?;
+                let messages: Vec<_> = messages.iter().map(|length| "i".repeat(*length)).collect();
+                let messages: Vec<_> = messages.iter().map(String::as_str).collect();
+                self.author.append(id, Body::many(&messages))
+            }
+            Op::Import { stream, seconds } => {
+                let staged: Vec<_> = self.staged().into_iter().map(|state| state.id).collect();
+                let id = (!staged.is_empty()).then(|| *stream.get(&staged))?;
+                self.import(id, *seconds, committed)?
+            }
             Op::Control { stream, key, value } => {
                 let value = value.map(|length| "v".repeat(length));
                 control(pick(stream)?.id, KEYS[*key], value.as_deref())
@@ -237,7 +275,9 @@ proptest! {
                         model.release_all();
                     }
                     Step::ReclaimAll => {
-                        for state in model.stored() {
+                        // An engine pins what is staged.
+                        let is_staged = |state: &&StreamState| model.author.staged.contains(&state.id);
+                        for state in model.stored().filter(|state| !is_staged(state)) {
                             backend.reclaim(state.id).expect("the backend works");
                         }
                     }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tailwater_storage::Backend;
 use tailwater_storage::backend::{BackendError, ListRequest};
 use tailwater_storage::stream::{
-    AppendExtent, ControlChange, Part, Position, Record, StreamId, StreamState, Transition,
+    AppendExtent, ControlChange, Epoch, ForkSource, Lifetime, Part, Position, ProducerId, ProducerMark,
+    Record, Seq, StreamId, StreamState, Transition,
 };
 
 use super::author::{Author, at, millis, name, read, request};
@@ -148,6 +149,7 @@ impl Naive {
             .author
             .states
             .values()
+            .filter(|state| !self.author.staged.contains(&state.id))
             .rfind(|state| state.name.as_str() == name);
         newest.filter(|state| !self.released.contains(&state.id))
     }
@@ -155,6 +157,61 @@ impl Naive {
     pub(super) fn forks_of(&self, id: StreamId) -> impl Iterator<Item = &StreamState> {
         self.stored()
             .filter(move |state| state.source.as_ref().is_some_and(|source| source.id == id))
+    }
+
+    /// Streams that are being imported.
+    pub(super) fn staged(&self) -> Vec<&StreamState> {
+        let is_staged = |state: &&StreamState| self.author.staged.contains(&state.id);
+        self.stored().filter(is_staged).collect()
+    }
+
+    /// Completes the import of a staged stream, as it stands now: as a fork if its bytes begin where one of
+    /// another stream can branch off, and in place of the stream that has its name, if one has. None if that has to
+    /// wait for what is not committed yet, or a newer stream has had the name.
+    pub(super) fn import(&mut self, id: StreamId, seconds: Option<u64>, committed: &Self) -> Option<Record> {
+        let staged = committed.author.states.get(&id)?;
+        let (name, start) = (staged.name.clone(), staged.oldest);
+        let with_name = |naive: &Self| {
+            let states = naive.author.states.values().filter(|state| state.name == name);
+            let mut others = states.filter(|state| !naive.author.staged.contains(&state.id));
+            others.next_back().map(|state| (state.id, state.deleted))
+        };
+        let known = with_name(committed);
+        if known != with_name(self) || known.is_some_and(|(newest, _)| newest > id) {
+            return None;
+        }
+        let can_fork = |state: &&StreamState| {
+            let now = self.author.states.get(&state.id);
+            let replaced = known.is_some_and(|(old, _)| old == state.id);
+            let is_alive = now.is_some_and(|now| !now.deleted) && !replaced;
+            is_alive && start > Position::ZERO && committed.places(state).contains(&start.get())
+        };
+        let source = committed.alive().into_iter().find(can_fork).cloned();
+        let mut record = Record::default();
+        if let Some((old, false)) = known {
+            record.parts.extend(self.author.delete(old).parts);
+        }
+        let imported = self.author.import(id, |state| {
+            if let Some(source) = source {
+                state.lineage = source.lineage.fork(id, start);
+                state.oldest = source.oldest;
+                state.source = Some(ForkSource {
+                    id: source.id,
+                    name: source.name,
+                    point: start,
+                });
+            }
+            state.lifetime = seconds.map_or(Lifetime::Forever, |seconds| Lifetime::Ttl { seconds });
+            state.closed = state.tail.get() % 5 == 1;
+            let mark = ProducerMark {
+                id: ProducerId::parse("imported").expect("an id"),
+                epoch: Epoch::new(3).expect("an epoch"),
+                seq: Seq::new(7).expect("a number"),
+            };
+            state.producers.record(&mark, state.tail, state.touched_at);
+        });
+        record.parts.extend(imported.parts);
+        Some(record)
     }
 
     /// What a backend has to say of it.

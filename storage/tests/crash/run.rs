@@ -297,7 +297,12 @@ impl Run {
 
     pub(super) fn reclaim_all(&mut self) {
         self.note("reclaim all");
-        for state in self.current().stored() {
+        let naive = self.current();
+        // An engine pins what is staged.
+        for state in naive
+            .stored()
+            .filter(|state| !naive.author.staged.contains(&state.id))
+        {
             self.store().reclaim(state.id).expect("works");
         }
     }

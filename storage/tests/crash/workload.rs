@@ -62,7 +62,8 @@ impl Workload {
         let name = NAMES[self.rng.usize(..NAMES.len())];
         let is_free = taken.iter().all(|taken| taken.as_str() != name);
         let some = self.rng.choice(&alive).cloned();
-        let record = match self.rng.u8(..20) {
+        let staged: Vec<_> = draft.staged().into_iter().map(|state| state.id).collect();
+        let record = match self.rng.u8(..24) {
             0..=2 if is_free => {
                 let lifetime = match self.rng.u8(..4) {
                     0 => Lifetime::Ttl {
@@ -95,6 +96,23 @@ impl Workload {
                 let key = KEYS[self.rng.usize(..KEYS.len())];
                 let value = "v".repeat(self.rng.usize(..40));
                 control(some?.id, key, (self.rng.u8(..3) > 0).then_some(value.as_str()))
+            }
+            20 => {
+                let source = some.and_then(|some| committed.author.states.get(&some.id).cloned());
+                let places = source.map(|source| committed.places(&source)).unwrap_or_default();
+                let start = self.rng.choice(&places).copied().unwrap_or_default();
+                draft.author.stage(name, start).1
+            }
+            21..=22 => {
+                let (id, body) = (*self.rng.choice(&staged)?, self.body());
+                let append = draft.author.append(id, body);
+                // Nobody sees how long it is by now, so that says it.
+                let tail = draft.author.state(id).tail.to_string();
+                together([append, control(id, "tail", Some(&tail))])
+            }
+            23 => {
+                let seconds = self.rng.bool().then(|| self.rng.u64(1..100));
+                draft.import(*self.rng.choice(&staged)?, seconds, committed)?
             }
             _ => self.append(draft, &some.filter(|state| !state.closed)?),
         };
@@ -169,6 +187,23 @@ pub(super) fn describe(record: &Record) -> String {
                     id.get(),
                     created.name.as_str(),
                     source.id.get(),
+                    source.point
+                ),
+            },
+            Transition::Stage(created) => {
+                format!(
+                    "stage {} {:?} from {}",
+                    id.get(),
+                    created.name.as_str(),
+                    created.oldest
+                )
+            }
+            Transition::Import(state) => match &state.source {
+                None => format!("import {}", id.get()),
+                Some(source) => format!(
+                    "import {} as a fork of {} at {}",
+                    id.get(),
+                    source.id,
                     source.point
                 ),
             },

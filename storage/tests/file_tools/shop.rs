@@ -76,7 +76,9 @@ impl Shop {
                 self.model.release_all();
             }
             2 => {
-                for state in self.model.stored() {
+                // An engine pins what is staged.
+                let staged = &self.model.author.staged;
+                for state in self.model.stored().filter(|state| !staged.contains(&state.id)) {
                     self.store.reclaim(state.id).expect("the disk works");
                 }
             }

@@ -169,7 +169,7 @@ impl Auditor<'_> {
         Ok(self.transaction.open_table(table)?.get(key)?.is_none())
     }
 
-    /// A name leads to the newest stream that has it, unless that was deleted and is gone.
+    /// A name leads to the newest stream that has it, unless that was deleted and is gone, or is staged.
     fn check_name(&mut self, row: &StreamRow) -> Result<(), Failure> {
         let (id, name) = (row.state.id, &row.state.name);
         let owner = match queries::id_of(self.transaction, name) {
@@ -178,6 +178,7 @@ impl Auditor<'_> {
             owner => owner?,
         };
         let fits = match owner {
+            Some(owner) if row.staged => owner != id,
             Some(owner) => owner == id || (row.state.deleted && owner > id),
             None => row.state.deleted,
         };

@@ -158,6 +158,16 @@ impl CatalogChange {
         })
     }
 
+    /// Remembers that a stream which was staged is there.
+    pub(in crate::file) fn unmark_deleted(&mut self, id: StreamId) -> Result<(), BackendError> {
+        self.ask(|transaction| {
+            transaction
+                .open_table(tables::DELETED)?
+                .remove(&tables::id_key(id))?;
+            Ok(())
+        })
+    }
+
     /// Forgets all that is known of a stream but its runs, and its name if no other stream has it by now. Answers
     /// what was known of it, without its producers.
     pub(in crate::file) fn remove_stream(&mut self, id: StreamId) -> Result<Option<StreamRow>, BackendError> {

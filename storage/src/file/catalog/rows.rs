@@ -13,8 +13,8 @@ use crate::file::segment::Run;
 
 const VERSION: u8 = 1;
 
-const CLOSED: u8 = 1;
-const DELETED: u8 = 2;
+/// The stream is staged: see [`StreamRow::staged`].
+const STAGED: u8 = 4;
 
 /// What is known of one stream beside its bytes.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub(in crate::file) struct StreamRow {
     pub(in crate::file) era: u64,
     /// The first own position whose bytes are still kept.
     pub(in crate::file) stored_from: Position,
+    /// Whether it is being imported, and not completely there: then it is deleted, and has no name.
+    pub(in crate::file) staged: bool,
 }
 
 /// What is known of the store as a whole.
@@ -107,20 +109,7 @@ impl StreamRow {
         let state = &self.state;
         out.put_varint(self.era);
         out.put_position(self.stored_from);
-        out.put_u8((u8::from(state.closed) * CLOSED) | (u8::from(state.deleted) * DELETED));
-        out.put_str(state.name.as_str());
-        out.put_str(state.content_type.as_str());
-        out.put_lifetime(state.lifetime);
-        out.put_create_request(&state.requested);
-        out.put_lineage(&state.lineage);
-        out.put_option(state.source.as_ref(), Encode::put_fork_source);
-        out.put_position(state.oldest);
-        out.put_position(state.tail);
-        out.put_varint(state.messages);
-        out.put_option(state.stream_seq.as_deref(), Encode::put_str);
-        out.put_time(state.created_at);
-        out.put_option(state.last_append_at, Encode::put_time);
-        out.put_time(state.touched_at);
+        out.put_state(state, u8::from(self.staged) * STAGED);
     }
 
     /// The row, without producers, and the deadline that it remembers.
@@ -134,37 +123,18 @@ impl StreamRow {
     fn take(id: StreamId, from: &mut Decoder<'_>) -> Result<Self, Malformed> {
         let era = from.varint("an era")?;
         let stored_from = from.position()?;
-        let what = "the state of a stream";
-        let flags = from.u8(what)?;
-        if flags & !(CLOSED | DELETED) != 0 {
-            return Err(Malformed { what });
-        }
-        let state = StreamState {
-            id,
-            name: from.name()?,
-            content_type: from.content_type()?,
-            lifetime: from.lifetime()?,
-            requested: from.create_request()?,
-            lineage: from.lineage()?,
-            source: from.option(what, Decoder::fork_source)?,
-            oldest: from.position()?,
-            tail: from.position()?,
-            messages: from.varint(what)?,
-            closed: flags & CLOSED != 0,
-            stream_seq: from.option(what, |from| from.str(what).map(Into::into))?,
-            producers: Producers::default(),
-            created_at: from.time()?,
-            last_append_at: from.option(what, Decoder::time)?,
-            touched_at: from.time()?,
-            deleted: flags & DELETED != 0,
-        };
-        if state.oldest > state.tail || stored_from > state.tail {
-            return Err(Malformed { what });
+        let (state, flags) = from.state(id, STAGED)?;
+        let staged = flags & STAGED != 0;
+        if stored_from > state.tail || (staged && !state.deleted) {
+            return Err(Malformed {
+                what: "the state of a stream",
+            });
         }
         Ok(Self {
             state,
             era,
             stored_from,
+            staged,
         })
     }
 }

@@ -77,6 +77,7 @@ fn plain(number: u64, text: &str) -> StreamRow {
         at: ms(1000),
     };
     StreamRow {
+        staged: false,
         state: StreamState::created(&created),
         era: 0,
         stored_from: at(0),

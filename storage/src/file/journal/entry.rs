@@ -27,6 +27,10 @@ const DELETE: u8 = 3;
 const TRIM: u8 = 4;
 const TOUCH: u8 = 5;
 const CONTROL: u8 = 6;
+const STAGE: u8 = 7;
+const IMPORT: u8 = 8;
+/// The greatest kind.
+const LAST_KIND: u8 = IMPORT;
 
 /// The next entry belongs to the same record.
 const GOES_ON: u16 = 1;
@@ -46,6 +50,17 @@ pub(super) fn put_entry(out: &mut impl Encode, part: &Part, goes_on: bool) {
                 assert_eq!(*id, created.id, "a stream begins with its own id");
                 put_head(out, CREATE, goes_on, *id);
                 out.put_created(created);
+            }
+            Transition::Stage(created) => {
+                assert_eq!(*id, created.id, "a stream begins with its own id");
+                put_head(out, STAGE, goes_on, *id);
+                out.put_created(created);
+            }
+            Transition::Import(state) => {
+                assert_eq!(*id, state.id, "a stream is imported under its own id");
+                put_head(out, IMPORT, goes_on, *id);
+                out.put_state(state, 0);
+                out.put_producers(&state.producers);
             }
             Transition::Append(append) => {
                 put_head(out, APPEND, goes_on | flags_of(append), *id);
@@ -228,11 +243,11 @@ impl<'a> Entry<'a> {
         let known = match kind {
             0 => return Err(Malformed { what: WHAT }.into()),
             APPEND => GOES_ON | HAS_PRODUCER | HAS_STREAM_SEQ | CLOSES,
-            CREATE | DELETE | TRIM | TOUCH | CONTROL => GOES_ON,
+            CREATE..=LAST_KIND => GOES_ON,
             found => {
                 return Err(Newer::Kind {
                     found,
-                    known: CONTROL,
+                    known: LAST_KIND,
                 }
                 .into());
             }
@@ -277,6 +292,12 @@ impl<'a> Entry<'a> {
         let mut from = self.body();
         let part = match self.kind {
             CREATE => self.transition(Transition::Create(Box::new(from.created()?))),
+            STAGE => self.transition(Transition::Stage(Box::new(from.created()?))),
+            IMPORT => {
+                let (mut state, _) = from.state(self.stream, 0)?;
+                state.producers = from.producers()?;
+                self.transition(Transition::Import(Box::new(state)))
+            }
             APPEND => self.transition(Transition::Append(self.append(&mut from, payload)?)),
             DELETE => self.transition(Transition::Delete { at: from.time()? }),
             TRIM => self.transition(Transition::Trim {
@@ -295,7 +316,7 @@ impl<'a> Entry<'a> {
         from.end("an entry's end")?;
         match &part {
             Part::Stream {
-                transition: Transition::Create(created),
+                transition: Transition::Create(created) | Transition::Stage(created),
                 ..
             } if created.id != self.stream => Err(Malformed {
                 what: "a stream's beginning",

@@ -8,7 +8,7 @@ use tailwater_stream::offset::LIMIT;
 use tailwater_stream::{
     Append, ContentType, ControlChange, CreateRequest, Created, Epoch, ForkRequest, ForkSource, Lifetime,
     Lineage, MessageEnds, NameLimits, OffsetToken, Part, Position, ProducerId, ProducerMark, Record, Seq,
-    Span, StreamId, StreamName, Timestamp, Transition,
+    Span, StreamId, StreamName, StreamState, Timestamp, Transition,
 };
 
 pub(super) fn id(number: u64) -> StreamId {
@@ -219,10 +219,33 @@ fn part_of(id: StreamId, transition: Transition) -> Part {
     Part::Stream { id, transition }
 }
 
+/// States with all that appends can make of them.
+fn imports() -> impl Strategy<Value = StreamState> {
+    let producers = vec((marks(), positions(), times()), 0..4);
+    (creations(), vec(appends(), 0..3), producers, any::<bool>()).prop_map(
+        |(created, appends, producers, deleted)| {
+            let mut state = StreamState::created(&created);
+            state.oldest = state.oldest.min(state.tail);
+            state.deleted = deleted;
+            for append in appends {
+                state.closed = append.closes;
+                state.stream_seq = append.stream_seq;
+                state.last_append_at = Some(append.at);
+            }
+            for (mark, end, at) in producers {
+                state.producers.record(&mark, end, at);
+            }
+            state
+        },
+    )
+}
+
 fn arbitrary_parts() -> BoxedStrategy<Part> {
     let values = || vec(any::<u8>(), 0..50).prop_map(Bytes::from);
     prop_oneof![
         2 => creations().prop_map(|created| part_of(created.id, Transition::Create(Box::new(created)))),
+        1 => creations().prop_map(|created| part_of(created.id, Transition::Stage(Box::new(created)))),
+        1 => imports().prop_map(|state| part_of(state.id, Transition::Import(Box::new(state)))),
         8 => (ids(), appends()).prop_map(|(id, append)| part_of(id, Transition::Append(append))),
         1 => (ids(), times()).prop_map(|(id, at)| part_of(id, Transition::Delete { at })),
         1 => (ids(), positions(), times())

@@ -74,8 +74,8 @@ fn what_a_later_version_has_written_is_refused_and_not_called_damage() {
         ),
         (
             ENTRY + 9,
-            7,
-            "an entry is of the kind 7, and this Tailwater knows none above 6",
+            9,
+            "an entry is of the kind 9, and this Tailwater knows none above 8",
         ),
         (
             ENTRY + 10,
