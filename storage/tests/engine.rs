@@ -9,6 +9,7 @@ mod engine {
     mod failures;
     mod feed;
     mod forks;
+    mod imports;
     mod incarnations;
     mod lifetimes;
     mod residency;
