@@ -11,6 +11,7 @@
 //! | [`http`] | translates between HTTP and the engine |
 //! | `metrics` | every metric's name and meaning |
 //! | `shutdown` | stops the server without losing what is in flight |
+//! | `transfer` | exports and imports: streams as lines, and lines as streams |
 
 pub mod cli;
 pub mod client;
@@ -21,3 +22,4 @@ pub mod logging;
 mod metrics;
 pub mod server;
 mod shutdown;
+mod transfer;

@@ -118,6 +118,26 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  tailwater backup --data-dir data --to /backup/monday")]
     Backup(BackupOptions),
 
+    /// Write streams with all that is known of them as lines of JSON, for `tailwater import`
+    ///
+    /// Asks the server at --url, whatever its storage mode, or reads a data directory that no server uses. Streams
+    /// keep their offsets, producers, lifetimes, times and forks. docs/export-format.md describes the lines.
+    #[command(
+        after_help = "Examples:\n  tailwater export --output all.ndjson\n  tailwater export runs/ | tailwater import \
+                      --url http://other:4437/v1/stream"
+    )]
+    Export(ExportOptions),
+
+    /// Make streams of what `tailwater export` wrote
+    ///
+    /// A stream is there as a whole or not at all. One that is there already, just as it was exported, is passed
+    /// over, so that an import which was interrupted can be repeated. Exits with 1 if a stream was not imported.
+    #[command(
+        after_help = "Examples:\n  tailwater import all.ndjson\n  tailwater import all.ndjson --data-dir new \
+                      --storage-mode file-durable"
+    )]
+    Import(ImportOptions),
+
     /// Print a script that completes commands in a shell
     #[command(after_help = "Example:\n  tailwater completions bash > /etc/bash_completion.d/tailwater")]
     Completions {
@@ -363,4 +383,39 @@ pub(super) struct BackupOptions {
     /// Copy it into this directory, which is new or empty
     #[arg(long, value_name = "DIR")]
     pub(super) to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportOptions {
+    /// Only streams whose names begin with this
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(super) prefix: String,
+    /// Write to this file, which appears once all of it is there, and not to stdout
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Read this data directory, which no server uses, and ask no server
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["url", "token"])]
+    pub(super) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportOptions {
+    /// What was exported; stdin if absent
+    pub(super) file: Option<PathBuf>,
+    /// Replace streams that have the same names: each is deleted in the moment in which the new one is there
+    #[arg(long)]
+    pub(super) replace: bool,
+    /// Write to this data directory, which no server uses, and ask no server
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["url", "token"])]
+    pub(super) data_dir: Option<PathBuf>,
+    /// What a new data directory is for: file-durable or file-fast
+    #[arg(long, value_name = "MODE", requires = "data_dir")]
+    pub(super) storage_mode: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) connection: Connection,
 }

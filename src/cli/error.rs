@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use tailwater_storage::BackendError;
+use tailwater_storage::engine::EngineError;
 use tailwater_storage::file::{BackupError, OpenError};
 
 use crate::client::ClientError;
@@ -11,6 +12,7 @@ use crate::config::ConfigErrors;
 use crate::control;
 use crate::logging::LoggingError;
 use crate::server::ServeError;
+use crate::transfer::IntakeError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +90,36 @@ pub(super) enum CommandError {
     /// That server refuses.
     #[error("{reason}")]
     ControlRefused { reason: String, is_wrong: bool },
+    /// A data directory that streams are to be moved from or to is in use.
+    #[error(
+        "{} is in use by {}; give --url instead of --data-dir to go through that server, or stop it first",
+        dir.display(),
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process {pid}"))
+    )]
+    TransferInUse { dir: PathBuf, pid: Option<u32> },
+    /// A new data directory, and no mode for it.
+    #[error(
+        "--storage-mode is {}; there is no store in the directory yet, so give `file-durable` or `file-fast`",
+        given.as_deref().map_or_else(|| "missing".to_owned(), |given| format!("`{given}`"))
+    )]
+    NoMode { given: Option<String> },
+    /// A file that cannot be read or written.
+    #[error("cannot use {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// An export without its last line.
+    #[error(
+        "the export was cut off, because the server failed or was stopped; its log says why, export again"
+    )]
+    ExportCutOff,
+    /// An import that could not be made to its end.
+    #[error("{error}; {imported} streams were imported before")]
+    Import { imported: u64, error: IntakeError },
+    /// The server's report of an import cannot be read.
+    #[error("the server's report cannot be read: {source}")]
+    BadReport { source: serde_json::Error },
+    /// The storage failed.
+    #[error("{0}")]
+    Engine(EngineError),
     /// The server could not run, or not go on.
     #[error("{0}")]
     Serve(#[from] ServeError),
@@ -102,6 +134,8 @@ impl CommandError {
             | Self::Config(_)
             | Self::Logging(_)
             | Self::InUse { .. }
+            | Self::TransferInUse { .. }
+            | Self::NoMode { .. }
             | Self::Open(_)
             | Self::UnknownMode { .. } => 2,
             Self::Backup(error) if control::is_wrong(error) => 2,

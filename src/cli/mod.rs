@@ -4,6 +4,7 @@
 //! - `arguments`: everything that can be typed, with its help.
 //! - `serve`: `serve` and `check`.
 //! - `store`: `verify`, `stats` and `backup`, on a data directory or through the server that uses it.
+//! - `transfer`: `export` and `import`, through a server or on a data directory.
 //! - `append`, `read`, `manage`: the client's commands.
 //! - `output`: stdout as the end of a pipe.
 //! - `error`: why a command failed, and its exit code.
@@ -16,6 +17,7 @@ mod output;
 mod read;
 mod serve;
 mod store;
+mod transfer;
 
 use std::future::Future;
 use std::io;
@@ -56,6 +58,8 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Verify(options) => return store::verify(&options, &mut output),
         Command::Stats(options) => store::stats(&options, &mut output)?,
         Command::Backup(options) => store::backup(&options, &mut output)?,
+        Command::Export(options) => wait(transfer::export(&options, output))?,
+        Command::Import(options) => return wait(transfer::import(&options, &mut output)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "tailwater", &mut script);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -31,10 +32,13 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// The body of a request: there as a whole, or coming in pieces.
+pub(super) type RequestBody = UnsyncBoxBody<Bytes, std::io::Error>;
+
 /// Talks to the streams below one URL. Cloning is cheap and shares the connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: HyperClient<HttpsConnector<HttpConnector>, RequestBody>,
     /// `scheme://host:port/path`, without a slash at its end.
     base: String,
     authorization: Option<HeaderValue>,
@@ -124,7 +128,8 @@ impl Client {
             method,
             url,
             headers,
-            body: Bytes::new(),
+            body: whole(Bytes::new()),
+            answer_timeout: Some(ANSWER_TIMEOUT),
             action,
         }
     }
@@ -158,6 +163,22 @@ impl Client {
         ClientError::TimedOut {
             url: self.base.clone(),
             waited,
+        }
+    }
+
+    /// The next piece of an answer's body; none at its end.
+    pub(super) async fn next_piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            match tokio::time::timeout(ANSWER_TIMEOUT, body.frame()).await {
+                Err(_) => return Err(self.timed_out(ANSWER_TIMEOUT)),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(error))) => return Err(self.broken(error)),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
         }
     }
 
@@ -211,7 +232,9 @@ pub(super) struct ClientRequest<'c> {
     method: Method,
     url: String,
     headers: HeaderMap,
-    body: Bytes,
+    body: RequestBody,
+    /// How long to wait for the answer's headers; none means for as long as it takes.
+    answer_timeout: Option<Duration>,
     /// For messages, such as ``read `orders` ``.
     action: String,
 }
@@ -237,15 +260,22 @@ impl ClientRequest<'_> {
         Ok(self)
     }
 
-    pub(super) fn body(mut self, body: Bytes) -> Self {
+    pub(super) fn body(mut self, bytes: Bytes) -> Self {
+        self.body = whole(bytes);
+        self
+    }
+
+    /// A body that comes in pieces, which the server answers when it has dealt with all of it.
+    pub(super) fn long_body(mut self, body: RequestBody) -> Self {
         self.body = body;
+        self.answer_timeout = None;
         self
     }
 
     /// Sends it. Every answer that is not a 2xx is an error.
     pub(super) async fn send(self) -> Result<Response<Incoming>, ClientError> {
         let client = self.client;
-        let mut request = Request::new(Full::new(self.body));
+        let mut request = Request::new(self.body);
         *request.method_mut() = self.method;
         // The base URL was good, so what is wrong comes from the name and the parameters: their length.
         let bad = |error: http::uri::InvalidUri| ClientError::BadUrl {
@@ -257,8 +287,12 @@ impl ClientRequest<'_> {
         if let Some(authorization) = &client.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, client.http.request(request));
-        let response = match answer.await {
+        let answer = client.http.request(request);
+        let answer = match self.answer_timeout {
+            Some(timeout) => tokio::time::timeout(timeout, answer).await,
+            None => Ok(answer.await),
+        };
+        let response = match answer {
             Err(_) => return Err(client.timed_out(ANSWER_TIMEOUT)),
             Ok(Err(source)) if source.is_connect() => {
                 return Err(ClientError::of_connect(&client.base, source));
@@ -272,6 +306,10 @@ impl ClientRequest<'_> {
             Err(client.problem(self.action, response).await)
         }
     }
+}
+
+fn whole(bytes: Bytes) -> RequestBody {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A header's text, if it is there and is text.

@@ -3,6 +3,7 @@
 //! - `connection`: the base URL, TLS, one request and its answer.
 //! - `operations`: create, append, close, delete, head, list.
 //! - `catch_up`: reads what a stream has, page by page.
+//! - `transfer`: exports and imports streams as a whole.
 //! - `tail`: follows a stream over SSE, across reconnects.
 //! - `sse`: splits an SSE body into events.
 //! - `backoff`: how long to wait before trying again.
@@ -17,6 +18,7 @@ mod sse;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use backoff::Backoff;
 pub use catch_up::{CatchUp, Page};
@@ -25,6 +27,7 @@ pub use error::{ClientError, Problem};
 pub use operations::{Append, Appended, Create, Created, Fork, ListPage, ListedStream, Producer, StreamHead};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use tail::{Tail, TailEvent};
+pub use transfer::Export;
 
 /// How messages are to be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

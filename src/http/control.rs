@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 
 use super::error::Problem;
-use super::{App, Response, changes, health, list, trim};
+use super::{App, Response, changes, export, health, import, list, trim};
 
 /// The routes beside the streams.
 pub(crate) fn router(app: &Arc<App>) -> Router {
@@ -22,6 +22,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route(&format!("{base}/__ds/streams"), get(list::list))
         .route(&format!("{base}/__ds/changes"), get(changes::changes))
         .route(&format!("{base}/__ds/trim"), post(trim::trim))
+        .route(&format!("{base}/__ds/export"), get(export::export))
+        .route(&format!("{base}/__ds/import"), post(import::import))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .with_state(Arc::clone(app))
@@ -32,7 +34,8 @@ async fn not_found(State(app): State<Arc<App>>, request: Request) -> Problem {
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
-    let allowed = if request.uri().path().ends_with("/__ds/trim") {
+    let posted = ["/__ds/trim", "/__ds/import"];
+    let allowed = if posted.iter().any(|path| request.uri().path().ends_with(path)) {
         "POST"
     } else {
         "GET, HEAD"

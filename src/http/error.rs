@@ -15,6 +15,7 @@ use tailwater_storage::stream::{
 };
 
 use super::{Response, ResponseBody, headers};
+use crate::transfer::IntakeError;
 
 /// A refusal, ready to be sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,7 +192,7 @@ impl Problem {
             .with(&http::header::CONNECTION, HeaderValue::from_static("close"))
     }
 
-    pub(crate) fn body_broken(error: &hyper::Error) -> Self {
+    pub(crate) fn body_broken(error: &impl std::fmt::Display) -> Self {
         Self::bad_request(
             "invalid_body",
             format!("The body could not be received: {error}."),
@@ -230,6 +231,11 @@ impl Problem {
         let detail =
             "The storage has failed and takes no more writes; restart the server once its log tells why.";
         Self::busy("storage_failed", detail)
+    }
+
+    /// Says how many streams were imported before the refusal.
+    pub(crate) fn imported(self, streams: u64) -> Self {
+        self.fact("imported", streams)
     }
 
     fn stream_not_found() -> Self {
@@ -282,6 +288,18 @@ impl From<EngineError> for Problem {
                  make room on the disk in file modes.",
             ),
             EngineError::Backend(_) => Self::storage_failed(),
+        }
+    }
+}
+
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        let detail = sentence(&error);
+        match error {
+            IntakeError::Storage { error, .. } => error.into(),
+            IntakeError::Format(_) | IntakeError::LongLine { .. } | IntakeError::CutOff { .. } => {
+                Self::bad_request("invalid_export", detail)
+            }
         }
     }
 }

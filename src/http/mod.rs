@@ -6,7 +6,7 @@
 //! | `dispatch.rs` | which operation a request means |
 //! | `create.rs append.rs delete.rs head.rs` | one operation on a stream each |
 //! | `read.rs long_poll.rs sse.rs` | the three ways to read; `place.rs` where they begin, `answer.rs` what they share |
-//! | `control.rs list.rs changes.rs trim.rs` | the operations below `__ds` |
+//! | `control.rs list.rs changes.rs trim.rs export.rs import.rs` | the operations below `__ds` |
 //! | `health.rs` | `/healthz`, `/readyz`, `/metrics` |
 //! | `headers.rs query.rs cursor.rs records.rs sse_encoding.rs time.rs` | how things are written in HTTP |
 //! | `caching.rs compression.rs cors.rs` | what answers carry beside the data |
@@ -27,11 +27,13 @@ mod cursor;
 mod delete;
 mod dispatch;
 mod error;
+mod export;
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
 mod headers;
 mod health;
+mod import;
 mod list;
 mod long_poll;
 mod place;

@@ -33,13 +33,30 @@ impl InFlight {
     }
 }
 
-struct Share<'a> {
+/// A part of the bytes in flight, until it is dropped.
+pub(super) struct Share<'a> {
     in_flight: &'a InFlight,
     taken: usize,
     bytes_max: usize,
 }
 
-impl Share<'_> {
+impl<'a> Share<'a> {
+    pub(super) fn of(app: &'a App) -> Self {
+        Self {
+            in_flight: &app.in_flight,
+            taken: 0,
+            bytes_max: app.config.limits.max_in_flight_bytes,
+        }
+    }
+
+    /// Grows or shrinks to so many bytes.
+    pub(super) fn set(&mut self, bytes: usize) -> Result<(), Problem> {
+        let less = self.taken.saturating_sub(bytes);
+        self.in_flight.0.fetch_sub(less, Ordering::Relaxed);
+        self.taken -= less;
+        self.grow_to(bytes)
+    }
+
     fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
         let more = bytes.saturating_sub(self.taken);
         let before = self.in_flight.0.fetch_add(more, Ordering::Relaxed);
@@ -61,11 +78,7 @@ impl Drop for Share<'_> {
 /// Receives a whole body.
 pub(crate) async fn receive(app: &App, body: Incoming) -> Result<Received<'_>, Problem> {
     let bytes_max = app.config.limits.max_body_bytes;
-    let mut share = Share {
-        in_flight: &app.in_flight,
-        taken: 0,
-        bytes_max: app.config.limits.max_in_flight_bytes,
-    };
+    let mut share = Share::of(app);
     // What is announced is refused early if it is too much, but counts only as it comes: whoever announces much
     // and sends little keeps nobody else out.
     if body.size_hint().lower() > bytes_max as u64 {

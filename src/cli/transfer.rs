@@ -1,0 +1,261 @@
+//! `export` and `import`: through a server, or on a data directory that no server uses.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use serde_json::json;
+use tailwater_storage::clock::SystemClock;
+use tailwater_storage::engine::Existing;
+use tailwater_storage::file::{self, Durability, FileOptions, OpenError};
+use tailwater_storage::stream::NameLimits;
+use tailwater_storage::{Backend, Engine, EngineLimits};
+use tokio::sync::mpsc;
+
+use super::arguments::{ExportOptions, ImportOptions};
+use super::error::CommandError;
+use super::output::Output;
+use crate::transfer::{Intake, Outlet, Report};
+
+/// Memory to open a store with.
+const MEMORY_BYTES: u64 = 256 << 20;
+/// The body of the largest append that is imported into a data directory.
+const BODY_BYTES_MAX: usize = 1 << 30;
+/// Input is read in pieces of so many bytes, and so many of them are read ahead.
+const PIECE_BYTES: usize = 256 << 10;
+const PIECES_MAX: usize = 4;
+/// What the last line of an export begins with.
+const COMPLETE: &[u8] = b"{\"complete\"";
+
+pub(super) async fn export(options: &ExportOptions, output: Output) -> Result<(), CommandError> {
+    let mut target = Target::open(options.output.as_deref(), output)?;
+    if let Some(dir) = &options.data_dir {
+        let engine = open_engine(dir, None)?;
+        let mut outlet = Outlet::new(&engine, &options.prefix);
+        while let Some(piece) = outlet.next().await.map_err(CommandError::Engine)? {
+            target.write(&piece)?;
+        }
+        drop(outlet);
+        engine.stop();
+    } else {
+        let client = options.connection.client()?;
+        let mut export = client.export(&options.prefix).await?;
+        while let Some(piece) = export.next().await? {
+            target.write(&piece)?;
+        }
+    }
+    target.finish()
+}
+
+/// Where an export goes.
+struct Target {
+    to: Sink,
+    /// The beginning of the last line.
+    line: Vec<u8>,
+}
+
+enum Sink {
+    Stdout(Output),
+    /// A file of another name, until all of it is there.
+    File {
+        file: File,
+        path: PathBuf,
+        partial: PathBuf,
+    },
+}
+
+impl Target {
+    fn open(path: Option<&Path>, stdout: Output) -> Result<Self, CommandError> {
+        let to = match path {
+            None => Sink::Stdout(stdout),
+            Some(path) => {
+                let mut name = path.as_os_str().to_owned();
+                name.push(".partial");
+                let partial = PathBuf::from(name);
+                let file = File::create(&partial).map_err(|source| CommandError::File {
+                    path: partial.clone(),
+                    source,
+                })?;
+                Sink::File {
+                    file,
+                    path: path.to_owned(),
+                    partial,
+                }
+            }
+        };
+        Ok(Self { to, line: Vec::new() })
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<(), CommandError> {
+        self.note_line(piece);
+        match &mut self.to {
+            Sink::Stdout(output) => output.write(piece),
+            Sink::File { file, partial, .. } => file.write_all(piece).map_err(|source| CommandError::File {
+                path: partial.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// Keeps the beginning of the last line that has begun.
+    fn note_line(&mut self, piece: &[u8]) {
+        // The last line's own end is no beginning of another one.
+        let body = piece.strip_suffix(b"\n").unwrap_or(piece);
+        let begins = memchr::memrchr(b'\n', body).map(|end| end + 1);
+        if let Some(begins) = begins {
+            self.line.clear();
+            self.line
+                .extend_from_slice(&body[begins..][..COMPLETE.len().min(body.len() - begins)]);
+            return;
+        }
+        let missing = COMPLETE.len().saturating_sub(self.line.len()).min(body.len());
+        self.line.extend_from_slice(&body[..missing]);
+    }
+
+    fn finish(self) -> Result<(), CommandError> {
+        if self.line != COMPLETE {
+            return Err(CommandError::ExportCutOff);
+        }
+        match self.to {
+            Sink::Stdout(mut output) => output.flush(),
+            Sink::File { file, path, partial } => {
+                let renamed = file.sync_all().and_then(|()| std::fs::rename(&partial, &path));
+                renamed.map_err(|source| CommandError::File { path, source })
+            }
+        }
+    }
+}
+
+pub(super) async fn import(options: &ImportOptions, output: &mut Output) -> Result<ExitCode, CommandError> {
+    let pieces = read_input(options.file.as_deref())?;
+    let report = match &options.data_dir {
+        Some(dir) => import_into(dir, options, pieces).await?,
+        None => {
+            let client = options.connection.client()?;
+            let pieces = unfold(pieces, |mut pieces| async {
+                Some((pieces.recv().await?, pieces))
+            });
+            let answer = client.import(pieces, options.replace).await?;
+            serde_json::from_slice(&answer).map_err(|source| CommandError::BadReport { source })?
+        }
+    };
+    tell(&report, options.json, output)?;
+    let all_imported = report.refused.is_empty();
+    Ok(ExitCode::from(u8::from(!all_imported)))
+}
+
+fn tell(report: &Report, as_json: bool, output: &mut Output) -> Result<(), CommandError> {
+    if as_json {
+        output.line(&json!(report).to_string())?;
+        return output.flush();
+    }
+    for refused in &report.refused {
+        eprintln!("`{}` was not imported: {}", refused.stream, refused.reason);
+    }
+    let refused = report.refused.len() as u64 + report.more_refused;
+    output.line(&format!(
+        "imported {} streams; {} were there already, {refused} were refused, {} had gone away while they were exported",
+        report.imported, report.present, report.abandoned
+    ))?;
+    output.flush()
+}
+
+async fn import_into(
+    dir: &Path,
+    options: &ImportOptions,
+    mut pieces: mpsc::Receiver<io::Result<Bytes>>,
+) -> Result<Report, CommandError> {
+    let engine = open_engine(dir, Some(options.storage_mode.as_deref()))?;
+    let existing = if options.replace {
+        Existing::Replace
+    } else {
+        Existing::Refuse
+    };
+    // What another server has taken for a name is one.
+    let names = NameLimits {
+        bytes_max: usize::MAX,
+        segments_max: usize::MAX,
+    };
+    let mut intake = Intake::new(&engine, existing, names, BODY_BYTES_MAX);
+    let imported = async {
+        while let Some(piece) = pieces.recv().await {
+            let piece = piece.map_err(|source| CommandError::Input { source })?;
+            let fed = intake.feed(&piece).await;
+            fed.map_err(|error| CommandError::Import {
+                imported: intake.report().imported,
+                error,
+            })?;
+        }
+        let finished = intake.finish().await;
+        finished.map_err(|(error, report)| CommandError::Import {
+            imported: report.imported,
+            error,
+        })
+    };
+    let imported = imported.await;
+    engine.sweep().await.map_err(CommandError::Engine)?;
+    engine.stop();
+    imported
+}
+
+/// Reads a file or stdin ahead, in a thread of its own: there is nothing else to wait for it with.
+fn read_input(path: Option<&Path>) -> Result<mpsc::Receiver<io::Result<Bytes>>, CommandError> {
+    let mut input: Box<dyn io::Read + Send> = match path {
+        None => Box::new(io::stdin()),
+        Some(path) => Box::new(File::open(path).map_err(|source| CommandError::File {
+            path: path.to_owned(),
+            source,
+        })?),
+    };
+    let (sender, pieces) = mpsc::channel(PIECES_MAX);
+    std::thread::spawn(move || {
+        loop {
+            let mut piece = Vec::with_capacity(PIECE_BYTES);
+            let read = input.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut piece);
+            let is_end = read.as_ref().is_ok_and(|count| *count == 0);
+            // Whoever imports may have given up.
+            if is_end || sender.blocking_send(read.map(|_| Bytes::from(piece))).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(pieces)
+}
+
+/// The engine over a data directory. A new one is made only for an import, which says of which mode.
+fn open_engine(dir: &Path, import_as: Option<Option<&str>>) -> Result<Engine, CommandError> {
+    let durability = match (file::durability_of(dir), import_as) {
+        (Ok(Some(durability)), _) => durability,
+        (Ok(None), _) => return Err(CommandError::UnknownMode { dir: dir.to_owned() }),
+        (Err(OpenError::NoStore { .. }), Some(mode)) => mode_of(mode)?,
+        (Err(error), _) => return Err(error.into()),
+    };
+    let store = file::open(FileOptions::new(dir.to_owned(), durability, MEMORY_BYTES));
+    let store: Arc<dyn Backend> = Arc::new(store.map_err(|error| match error {
+        OpenError::Locked { dir, pid } => CommandError::TransferInUse { dir, pid },
+        error => error.into(),
+    })?);
+    let limits = EngineLimits {
+        stream_bytes_max: u64::MAX,
+        producers_max: usize::MAX,
+        ..EngineLimits::default()
+    };
+    Ok(Engine::start(store, Arc::new(SystemClock), limits)?)
+}
+
+fn mode_of(name: Option<&str>) -> Result<Durability, CommandError> {
+    let fast = Durability::Fast {
+        sync_interval_ms: 100,
+    };
+    let known = [Durability::Durable, fast];
+    let named = known
+        .into_iter()
+        .find(|durability| Some(durability.mode()) == name);
+    named.ok_or_else(|| CommandError::NoMode {
+        given: name.map(str::to_owned),
+    })
+}

@@ -1,0 +1,83 @@
+//! POST `__ds/import`: makes streams of what `__ds/export` gave, here or elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use tailwater_storage::engine::Existing;
+
+use super::control::{self, to_side};
+use super::error::Problem;
+use super::request_body::Share;
+use super::{App, query};
+use crate::transfer::Intake;
+
+pub(super) async fn import(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<axum::response::Response, Problem> {
+    let existing = existing(request.uri().query().unwrap_or_default())?;
+    let mut intake = Intake::new(
+        &app.engine,
+        existing,
+        app.name_limits,
+        app.config.limits.max_body_bytes,
+    );
+    let mut body = request.into_body();
+    let pause_max = app.config.server.body_timeout;
+    if let Err(problem) = take_all(&app, &mut intake, &mut body, pause_max).await {
+        // The answer would get lost if the connection were reset while the client still sends.
+        while let Ok(Some(_)) = next_piece(&mut body, pause_max).await {}
+        return Err(problem.imported(intake.report().imported));
+    }
+    match intake.finish().await {
+        Ok(report) => Ok(to_side(control::json(&json!(report)))),
+        Err((error, report)) => Err(Problem::from(error).imported(report.imported)),
+    }
+}
+
+fn existing(query: &str) -> Result<Existing, Problem> {
+    let allowed = [("refuse", Existing::Refuse), ("replace", Existing::Replace)];
+    let mut existing = Existing::Refuse;
+    for (name, value) in query::pairs(query) {
+        if name == "existing" {
+            existing = query::choice("existing", &value, &allowed)?;
+        }
+    }
+    Ok(existing)
+}
+
+async fn take_all(
+    app: &App,
+    intake: &mut Intake,
+    body: &mut Body,
+    pause_max: Duration,
+) -> Result<(), Problem> {
+    let mut share = Share::of(app);
+    while let Some(piece) = next_piece(body, pause_max).await? {
+        share.set(intake.held_bytes() + piece.len())?;
+        intake.feed(&piece).await?;
+        share.set(intake.held_bytes())?;
+    }
+    Ok(())
+}
+
+/// The next data of a body; none at its end.
+async fn next_piece(body: &mut Body, pause_max: Duration) -> Result<Option<Bytes>, Problem> {
+    loop {
+        let frame = tokio::time::timeout(pause_max, body.frame()).await;
+        match frame.map_err(|_elapsed| Problem::body_timeout(pause_max))? {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(Problem::body_broken(&error)),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
