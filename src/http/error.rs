@@ -234,7 +234,9 @@ impl Problem {
     }
 
     /// Says how many streams were imported before the refusal.
-    pub(crate) fn imported(self, streams: u64) -> Self {
+    pub(crate) fn imported(mut self, streams: u64) -> Self {
+        let before = format!(" Streams that were imported before: {streams}.");
+        self.0.detail.push_str(&before);
         self.fact("imported", streams)
     }
 
