@@ -179,7 +179,8 @@ settings! {
     limits: LimitsConfig {
         /// Memory mode: stored bytes of all streams together. File modes: what queues, caches and the streams that
         /// are held ready may take of memory; what is stored is bounded by the disk.
-        max_memory_bytes: u64 = "limits.max_memory_bytes", "100MiB", Size { min: 1, max: STORED_MAX };
+        max_memory_bytes: u64 =
+            "limits.max_memory_bytes", "100MiB" and "256MiB" on disk, Size { min: 1, max: STORED_MAX };
         /// Memory mode: stored bytes of one stream. File modes: likewise if it is set; else only the disk bounds it.
         max_stream_bytes: u64 =
             "limits.max_stream_bytes", "10MiB" and "1024TiB" on disk, Size { min: 1, max: STORED_MAX };

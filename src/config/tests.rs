@@ -267,9 +267,9 @@ fn on_disk_a_stream_has_the_limit_that_was_set_and_no_other() {
     assert_eq!(limit("memory", &[]), Ok((10 << 20, 100 << 20)));
     assert!(limit("memory", &[(variable, "1GiB")]).is_err());
     for mode in ["file-fast", "file-durable"] {
-        assert_eq!(limit(mode, &[]), Ok((UNLIMITED, 100 << 20)));
-        assert_eq!(limit(mode, &[(variable, "10MiB")]), Ok((10 << 20, 100 << 20)));
-        assert_eq!(limit(mode, &[(variable, "1GiB")]), Ok((1 << 30, 100 << 20)));
+        assert_eq!(limit(mode, &[]), Ok((UNLIMITED, 256 << 20)));
+        assert_eq!(limit(mode, &[(variable, "10MiB")]), Ok((10 << 20, 256 << 20)));
+        assert_eq!(limit(mode, &[(variable, "1GiB")]), Ok((1 << 30, 256 << 20)));
     }
     for mut sources in [
         file("[limits]\nmax_stream_bytes = \"10MiB\"\n[storage]\nmode = \"file-fast\"\n"),

@@ -79,8 +79,10 @@ fn other() -> Rig {
     Rig::over(Gated::slow(1 << 30))
 }
 
+type Said = (StreamState, Vec<(Bytes, Bytes)>, Vec<ExportedAppend>);
+
 /// What an export says, without what is a server's own: ids, and where bytes are stored.
-fn said(sections: Vec<Section>) -> Vec<(StreamState, Vec<(Bytes, Bytes)>, Vec<ExportedAppend>)> {
+fn said(sections: Vec<Section>) -> Vec<Said> {
     let portable = |section: Section| {
         let mut state = section.stream.state;
         let nobody = StreamId::new(1).expect("an id");
