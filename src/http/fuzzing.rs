@@ -2,8 +2,22 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use tailwater_storage::stream::NameLimits;
+
 use super::query::ReadQuery;
 use super::{caching, compression, headers};
+use crate::transfer::ExportReader;
+
+/// Reads bytes as the lines of an export, up to the first that is refused.
+pub fn read_export(bytes: &[u8]) {
+    let mut reader = ExportReader::new(NameLimits::default());
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if let Err(refusal) = reader.line(line) {
+            assert!(!refusal.to_string().is_empty());
+            return;
+        }
+    }
+}
 
 /// Reads a query and a header block in every way that requests are read.
 pub fn read_request(query: &str, fields: &[(&str, &[u8])]) {

@@ -10,6 +10,6 @@ mod format;
 mod intake;
 mod outlet;
 
-pub(crate) use format::CONTENT_TYPE;
+pub(crate) use format::{CONTENT_TYPE, ExportReader};
 pub(crate) use intake::{Intake, IntakeError, Report};
 pub(crate) use outlet::Outlet;
