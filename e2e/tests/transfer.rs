@@ -471,6 +471,8 @@ fn an_export_that_is_cut_off_is_no_file() {
     let failed = fail(1, &["export", "--url", &through, "--output", &file]);
     assert!(failed.starts_with("tailwater: "), "{failed}");
     assert!(!Path::new(&file).exists(), "only a whole export gets the name");
+    let left = std::fs::read_dir(place.0.path()).expect("the directory");
+    assert_eq!(left.count(), 0, "and of half of one nothing is left");
 }
 
 /// A client that goes away in the midst leaves nothing, though it said nothing of it.

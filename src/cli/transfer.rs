@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
@@ -25,6 +26,10 @@ use crate::transfer::{Intake, Outlet, Report};
 const MEMORY_BYTES: u64 = 256 << 20;
 /// The body of the largest append that is imported into a data directory.
 const BODY_BYTES_MAX: usize = 1 << 30;
+/// Streams that are held ready, each of which was passed.
+const OPEN_STREAMS_MAX: u64 = 10_000;
+/// How often they are looked through.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
 /// Input is read in pieces of so many bytes, and so many of them are read ahead.
 const PIECE_BYTES: usize = 256 << 10;
 const PIECES_MAX: usize = 4;
@@ -116,16 +121,28 @@ impl Target {
         self.line.extend_from_slice(&body[..missing]);
     }
 
-    fn finish(self) -> Result<(), CommandError> {
+    fn finish(mut self) -> Result<(), CommandError> {
         if self.line != COMPLETE {
             return Err(CommandError::ExportCutOff);
         }
-        match self.to {
-            Sink::Stdout(mut output) => output.flush(),
+        match &mut self.to {
+            Sink::Stdout(output) => output.flush(),
             Sink::File { file, path, partial } => {
-                let renamed = file.sync_all().and_then(|()| std::fs::rename(&partial, &path));
-                renamed.map_err(|source| CommandError::File { path, source })
+                let renamed = file.sync_all().and_then(|()| std::fs::rename(partial, &*path));
+                renamed.map_err(|source| CommandError::File {
+                    path: path.clone(),
+                    source,
+                })
             }
+        }
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Sink::File { partial, .. } = &self.to {
+            // It has another name by now if all of it is there.
+            let _renamed = std::fs::remove_file(partial);
         }
     }
 }
@@ -242,9 +259,18 @@ fn open_engine(dir: &Path, import_as: Option<Option<&str>>) -> Result<Engine, Co
     let limits = EngineLimits {
         stream_bytes_max: u64::MAX,
         producers_max: usize::MAX,
+        open_streams_max: OPEN_STREAMS_MAX,
         ..EngineLimits::default()
     };
-    Ok(Engine::start(store, Arc::new(SystemClock), limits)?)
+    let engine = Engine::start(store, Arc::new(SystemClock), limits)?;
+    let evicted = engine.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(EVICTION_INTERVAL).await;
+            evicted.evict_idle();
+        }
+    });
+    Ok(engine)
 }
 
 fn mode_of(name: Option<&str>) -> Result<Durability, CommandError> {

@@ -69,8 +69,8 @@ impl Engine {
     }
 
     /// Evicts clean streams that nobody pins: those idle for long, and, if too many are open, all that were not
-    /// used since the sweep before.
-    fn evict_idle(&self) {
+    /// used since the sweep before. A part of [`Engine::sweep`], for who wants no lifetime to be ended.
+    pub fn evict_idle(&self) {
         let sweep = self.shared.sweep.fetch_add(1, Ordering::Relaxed);
         let registry = &self.shared.registry;
         let too_many = registry.len() > self.shared.limits.open_streams_max;
