@@ -295,7 +295,7 @@ impl CatalogChange {
     ///
     /// # Errors
     /// If there is no space, in which case nothing was changed, and another change can be tried. If it failed
-    /// otherwise, it is not known what became of it, and the catalog takes no more changes.
+    /// otherwise, it is not known what became of it.
     pub(in crate::file) fn commit(self) -> Result<(), BackendError> {
         let changes = self.opened.changes.load(Ordering::Acquire) + 1;
         self.ask(|transaction| put_changes(transaction, changes))?;
@@ -305,6 +305,7 @@ impl CatalogChange {
             shared,
             turn: _turn,
         } = self;
+        let header_writes = opened.medium.header_writes();
         let committed = opened.ask(|| Ok(transaction.commit()?));
         let Err(error) = committed else {
             opened.changes.store(changes, Ordering::Release);
@@ -313,7 +314,11 @@ impl CatalogChange {
         // What a newly opened database shows is durable, because it has synced the file to begin with.
         match shared.instead_of(&opened) {
             Ok(current) if current.changes.load(Ordering::Acquire) == changes => Ok(()),
-            _ => Err(error),
+            Ok(_) => Err(error),
+            // Nothing shows before the header says so.
+            Err(_) if opened.medium.header_writes() == header_writes => Err(error),
+            // A lack of space would say that it was not made.
+            Err(_) => Err(opened.unknown(&error)),
         }
     }
 }

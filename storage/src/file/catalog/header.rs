@@ -71,6 +71,11 @@ impl Header {
         written.put(file)
     }
 
+    /// How often it was written.
+    pub(super) fn writes(&self) -> u64 {
+        self.0.lock().count
+    }
+
     /// Writes it to the place where it stands.
     pub(super) fn write_again(&self, file: &dyn DiskFile) -> io::Result<()> {
         self.0.lock().put(file)

@@ -91,6 +91,11 @@ impl Medium {
         })
     }
 
+    /// How often redb has written its header, or tried to.
+    pub(super) fn header_writes(&self) -> u64 {
+        self.header.writes()
+    }
+
     /// Refuses everything from now on. Nothing is under way any more when this returns.
     pub(super) fn retire(&self) {
         self.standing.write().is_retired = true;

@@ -124,6 +124,17 @@ impl Opened {
         trouble.map_or(Ok(()), |trouble| Err(of_trouble(&self.place.path, trouble)))
     }
 
+    /// Says of a change that failed that it may have been made nevertheless.
+    pub(super) fn unknown(&self, error: &BackendError) -> BackendError {
+        BackendError::Io {
+            what: format!(
+                "changing the catalog {}, of which it is not known whether it was done",
+                self.place.path.display()
+            ),
+            source: Arc::new(io::Error::other(error.clone())),
+        }
+    }
+
     fn snapshot(self: &Arc<Self>) -> Result<Snapshot, BackendError> {
         let changes = self.changes.load(Ordering::Acquire);
         let transaction = self.ask(|| Ok(self.database.begin_read()?))?;
