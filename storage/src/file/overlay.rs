@@ -4,7 +4,9 @@
 //! changes nothing. That is what makes a fold atomic for those who read meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -168,7 +170,7 @@ impl Delta {
     }
 
     /// Says all of it anew but where its bytes are.
-    fn import(&mut self, state: &StreamState) -> u64 {
+    fn import(&mut self, state: &StreamState, place: PartPlace) -> u64 {
         self.moved = None;
         self.stream_seq = None;
         self.oldest = None;
@@ -184,9 +186,7 @@ impl Delta {
             ..state.clone()
         }));
         let producer_bytes = |id: &ProducerId| ENTRY_BYTES + id.as_str().len() as u64;
-        DELTA_BYTES
-            + 2 * state.name.as_str().len() as u64
-            + self.producers.keys().map(producer_bytes).sum::<u64>()
+        DELTA_BYTES + text_bytes(&state.name, place) + self.producers.keys().map(producer_bytes).sum::<u64>()
     }
 
     fn append(&mut self, append: &Append, journal: u64, place: PartPlace) -> u64 {
@@ -231,11 +231,18 @@ impl Delta {
                 self.producers.insert(mark.id.clone(), known);
             }
         }
-        if append.stream_seq.is_some() {
-            self.stream_seq.clone_from(&append.stream_seq);
+        if let Some(stream_seq) = &append.stream_seq {
+            let known = self.stream_seq.as_ref().map_or(0, |known| known.len());
+            bytes += stream_seq.len().saturating_sub(known) as u64;
+            self.stream_seq = Some(stream_seq.clone());
         }
         bytes
     }
+}
+
+/// What the texts of a new stream take: those of its entry, and its name once more to find it by.
+fn text_bytes(name: &StreamName, place: PartPlace) -> u64 {
+    u64::from(place.meta_len) + name.as_str().len() as u64
 }
 
 /// The lineage of a stream whose positions from `from` on may have been given out in an earlier era and lost:
@@ -265,6 +272,8 @@ pub(super) struct Overlay {
     indexes: Mutex<Indexes>,
     /// What it takes of memory, about.
     memory_bytes: AtomicU64,
+    /// When something was first given back in it, which is in no journal.
+    given_back_at: OnceLock<Instant>,
     /// Streams that this generation adds to the store, less those that it takes away.
     streams: AtomicI64,
     /// Likewise stored bytes.
@@ -277,6 +286,7 @@ impl Default for Overlay {
             shards: (0..SHARDS).map(|_| Mutex::new(Map::default())).collect(),
             indexes: Mutex::new(Indexes::default()),
             memory_bytes: AtomicU64::new(0),
+            given_back_at: OnceLock::new(),
             streams: AtomicI64::new(0),
             stored_bytes: AtomicI64::new(0),
         }
@@ -296,6 +306,11 @@ impl Overlay {
 
     pub(super) fn is_empty(&self) -> bool {
         self.memory_bytes.load(Ordering::Relaxed) == 0
+    }
+
+    /// When a release or a reclaim was first noted, neither of which is a batch of the journals.
+    pub(super) fn given_back_at(&self) -> Option<Instant> {
+        self.given_back_at.get().copied()
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -335,9 +350,9 @@ impl Overlay {
     pub(super) fn apply(&self, part: &Part, journal: u64, place: PartPlace) {
         match part {
             Part::Stream { id, transition } => match transition {
-                Transition::Create(created) => self.create(created),
-                Transition::Stage(created) => self.stage(created),
-                Transition::Import(state) => self.import(state),
+                Transition::Create(created) => self.create(created, place),
+                Transition::Stage(created) => self.stage(created, place),
+                Transition::Import(state) => self.import(state, place),
                 Transition::Append(append) => {
                     self.change(*id, |delta| delta.append(append, journal, place));
                     self.stored_bytes
@@ -370,30 +385,30 @@ impl Overlay {
         }
     }
 
-    fn create(&self, created: &Created) {
-        self.begin(created, false);
+    fn create(&self, created: &Created, place: PartPlace) {
+        self.begin(created, place, false);
         self.show(&StreamState::created(created));
     }
 
-    fn stage(&self, created: &Created) {
-        self.begin(created, true);
+    fn stage(&self, created: &Created, place: PartPlace) {
+        self.begin(created, place, true);
         self.indexes.lock().deleted.insert(created.id);
     }
 
-    fn begin(&self, created: &Created, staged: bool) {
-        let name_bytes = 2 * created.name.as_str().len() as u64;
+    fn begin(&self, created: &Created, place: PartPlace, staged: bool) {
+        let text_bytes = text_bytes(&created.name, place);
         self.change(created.id, |delta| {
             delta.created = Some(Box::new(created.clone()));
             delta.staged = staged;
             delta.deleted = staged;
             delta.touched_at = created.at;
-            DELTA_BYTES + name_bytes
+            DELTA_BYTES + text_bytes
         });
         self.streams.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn import(&self, state: &StreamState) {
-        self.change(state.id, |delta| delta.import(state));
+    fn import(&self, state: &StreamState, place: PartPlace) {
+        self.change(state.id, |delta| delta.import(state, place));
         self.show(state);
     }
 
@@ -428,7 +443,7 @@ impl Overlay {
             0
         });
         self.streams.fetch_sub(1, Ordering::Relaxed);
-        self.stored_bytes.fetch_sub(bytes as i64, Ordering::Relaxed);
+        self.give_back(bytes);
     }
 
     /// Notes that a stream's own bytes before `from` can go, which are `bytes`.
@@ -437,7 +452,12 @@ impl Overlay {
             delta.stored_from = delta.stored_from.max(Some(from));
             0
         });
+        self.give_back(bytes);
+    }
+
+    fn give_back(&self, bytes: u64) {
         self.stored_bytes.fetch_sub(bytes as i64, Ordering::Relaxed);
+        self.given_back_at.get_or_init(Instant::now);
     }
 
     pub(super) fn id_of(&self, name: &StreamName) -> Option<StreamId> {

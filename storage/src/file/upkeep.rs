@@ -1,11 +1,13 @@
 //! The threads of a store: one makes journals ahead, two compact, and in `file-fast` one syncs.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::options::Durability;
 use super::store::Store;
+use crate::backend::BackendError;
 
 /// How often conditions that nobody signals are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,11 +28,17 @@ pub(super) fn start(store: &Arc<Store>) -> Vec<JoinHandle<()>> {
     threads
 }
 
-fn spawn(name: &str, store: &Arc<Store>, run: fn(&Store)) -> JoinHandle<()> {
+/// Runs a thread of the store to its end. If it panics, the store has failed.
+pub(super) fn spawn(name: &str, store: &Arc<Store>, run: fn(&Store)) -> JoinHandle<()> {
     let store = Arc::clone(store);
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || run(&store))
+        .spawn(move || {
+            // Whoever waits for what it does would wait for ever.
+            if catch_unwind(AssertUnwindSafe(|| run(&store))).is_err() {
+                store.fail(&BackendError::Panicked);
+            }
+        })
         .expect("a thread can be made")
 }
 
@@ -43,11 +51,7 @@ fn fold(store: &Store) {
         if signals.stopping || store.failure().is_some() {
             return;
         }
-        let is_old = || {
-            let began_at = store.log.lock().began_at;
-            began_at.is_some_and(|began_at| began_at.elapsed() >= interval)
-        };
-        if !(signals.fold || signals.full || is_old()) {
+        if !(signals.fold || signals.full || store.has_waited(interval)) {
             continue;
         }
         let folded = {
@@ -106,6 +110,14 @@ fn sync_journals(store: &Store) {
 }
 
 impl Store {
+    /// Whether something has waited for a fold for so long: a batch, or space to be given back.
+    pub(super) fn has_waited(&self, interval: Duration) -> bool {
+        let written_at = self.log.lock().began_at;
+        let given_back_at = self.generations.read().active.given_back_at();
+        let mut began_at = written_at.into_iter().chain(given_back_at);
+        began_at.any(|began_at| began_at.elapsed() >= interval)
+    }
+
     /// Called by compaction between two writes: while there are commits, it leaves the disk to them for as long
     /// as it has used it.
     pub(super) fn yield_to_commits(&self, used_since: &mut Instant) {
