@@ -247,6 +247,11 @@ impl Page {
             "Bytes of segments made by that.",
             activity.merged_bytes,
         );
+        self.counter(
+            "tailwater_store_unreadable_segments_total",
+            "Times that a segment could not be read when it was to be merged.",
+            activity.unreadable_segments,
+        );
         self.gauge(
             "tailwater_store_index_bytes",
             "Memory that the index of what is not folded takes.",

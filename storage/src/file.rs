@@ -14,7 +14,7 @@
 //! | `overlay.rs` | what the journals say that the catalog does not know yet |
 //! | `catalog.rs`, `catalog/` | one redb database: streams, names, places |
 //! | `segment.rs`, `segment/` | the format of segments: sorted, sealed |
-//! | `fold.rs`, `merge.rs`, `segments_out.rs` | compaction: journals into segments, segments into larger ones |
+//! | `fold.rs`, `merge.rs`, `merge/`, `segments_out.rs` | compaction: journals into segments, segments into larger ones |
 //! | `lookup.rs`, `read.rs`, `run_cache.rs` | answers questions, reads bytes |
 //! | `upkeep.rs` | the threads of a store |
 //! | `backup.rs`, `stats.rs`, `verify.rs`, `verify/` | what operators ask of it |
@@ -42,6 +42,8 @@ mod segments_out;
 mod spares;
 mod stats;
 mod store;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod verify;
 

@@ -11,6 +11,7 @@
 //! | `cuts.rs` | the machine or the process ends at each operation of a short run |
 //! | `lives.rs` | a store lives, crashes, recovers and lives on, with one fault in each life |
 //! | `losses.rs`, `damage.rs`, `space.rs` | lost positions, flipped bits, full disks |
+//! | `merges.rs` | what merging gives back, and what it leaves as it is |
 #![cfg(not(feature = "shuttle"))]
 
 #[allow(dead_code, reason = "the contract's tests use more of it")]
@@ -27,6 +28,7 @@ mod crash {
     mod judge;
     mod lives;
     mod losses;
+    mod merges;
     mod run;
     mod space;
     mod workload;

@@ -3,26 +3,31 @@
 //! One transaction of the catalog switches over, so that a crash leaves either the journals or the segments to be
 //! read from, and both say the same.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tailwater_stream::{Position, StreamId};
 
-use super::catalog::{CatalogChange, Meta};
+use super::catalog::{CatalogChange, Meta, StreamRow};
 use super::disk::Map;
 use super::journal;
 use super::lookup::deadline;
 use super::overlay::{Delta, JournalExtent, Overlay};
-use super::segment::{AppendHead, Run};
+use super::place::Layout;
+use super::segment::AppendHead;
 use super::segments_out::{Segments, SegmentsOut};
-use super::store::{Counters, Frozen, Store, is_full};
+use super::store::{Counters, Frozen, Store, io_error, is_full};
 use crate::backend::BackendError;
 
 /// Live bytes that segments have lost, by their numbers.
 type Losses = HashMap<u64, u64, RandomState>;
+
+/// Journals are fetched in pieces of so many bytes.
+const FETCH_BYTES: u64 = 1 << 20;
 
 impl Store {
     /// Begins a new generation; the old one waits to be folded. None if it is empty or one waits already.
@@ -85,7 +90,8 @@ impl Store {
         let written = self
             .write_extents(&frozen.overlay, &ids, &mut out)
             .and_then(|()| out.finish());
-        let segments = written?;
+        let mut segments = written?;
+        segments.show(self);
         let meta = self
             .change_catalog(&frozen, &ids, &segments)
             .inspect_err(|error| segments.discard_unless_known(self, error))?;
@@ -97,10 +103,6 @@ impl Store {
             generations.meta = meta;
             generations.version += 1;
             ids.iter().for_each(|id| self.runs.forget(*id));
-            let opened = segments.opened.into_iter();
-            files
-                .segments
-                .extend(opened.map(|segment| (segment.number(), Arc::new(segment))));
             let kept = files.journals.split_off(&frozen.folded.journal);
             std::mem::replace(&mut files.journals, kept)
         };
@@ -119,16 +121,16 @@ impl Store {
         ids: &[StreamId],
         out: &mut SegmentsOut<'_>,
     ) -> Result<(), BackendError> {
-        let journals = self.files.read().journals.clone();
+        let mut journals = Journals {
+            maps: self.files.read().journals.clone(),
+            fetched: HashSet::default(),
+            layout: &self.layout,
+        };
         for id in ids {
             let extents = overlay.with(*id, kept_extents).unwrap_or_default();
             for extent in &extents {
-                let map = journals
-                    .get(&extent.journal)
-                    .ok_or_else(|| BackendError::Damaged {
-                        what: format!("journal {} is not open though it is not folded", extent.journal),
-                    })?;
-                copy_append(map, *id, extent, out)?;
+                journals.fetch(extent)?;
+                copy_append(journals.map(extent.journal)?, *id, extent, out)?;
             }
         }
         Ok(())
@@ -152,6 +154,11 @@ impl Store {
         }
         for (segment, run) in &segments.runs {
             change.put_run(*segment, run)?;
+            // Appends are copied whole.
+            let stored_from = frozen.overlay.with(run.stream, |delta| delta.stored_from);
+            if let Some(stored_from) = stored_from.flatten() {
+                *losses.entry(*segment).or_default() += run.dead_bytes(stored_from);
+            }
         }
         for row in &segments.rows {
             change.put_segment(row)?;
@@ -172,6 +179,38 @@ impl Store {
         change.put_meta(&meta)?;
         change.commit()?;
         Ok(meta)
+    }
+}
+
+/// The journals that a fold reads.
+struct Journals<'a> {
+    maps: BTreeMap<u64, Arc<dyn Map>>,
+    /// Pieces that were fetched, by journal and number.
+    fetched: HashSet<(u64, u64), RandomState>,
+    layout: &'a Layout,
+}
+
+impl Journals<'_> {
+    fn map(&self, number: u64) -> Result<&Arc<dyn Map>, BackendError> {
+        self.maps.get(&number).ok_or_else(|| BackendError::Damaged {
+            what: format!("journal {number} is not open though it is not folded"),
+        })
+    }
+
+    /// Reads from the disk what is to be looked at: a map would answer a disk's error with a signal.
+    fn fetch(&mut self, extent: &JournalExtent) -> Result<(), BackendError> {
+        let map = Arc::clone(self.map(extent.journal)?);
+        for range in [extent.meta(), extent.payload(extent.from, extent.until())] {
+            for piece in range.start / FETCH_BYTES..range.end.div_ceil(FETCH_BYTES) {
+                if self.fetched.insert((extent.journal, piece)) {
+                    let at = piece * FETCH_BYTES;
+                    let path = self.layout.journal(extent.journal);
+                    map.populate(at..map.len().min(at + FETCH_BYTES))
+                        .map_err(io_error("reading", &path))?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -230,10 +269,15 @@ fn fold_delta(
             // An older stream that had the name before it does not get it back.
             change.remove_name(name, id)?;
         }
-        change.remove_stream(id)?;
-        return lose(losses, change.remove_runs(id, Position::LAST)?);
+        let row = change.remove_stream(id)?;
+        lose(
+            losses,
+            change.lose_runs(id, stored_from(row.as_ref()), Position::LAST)?,
+        );
+        return Ok(());
     }
     let mut row = change.head(id)?;
+    let stored_before = stored_from(row.as_ref());
     let needs_name = row.as_ref().is_none_or(|row| row.staged);
     delta.apply_to(&mut row, era);
     let Some(row) = row else { return Ok(()) };
@@ -253,17 +297,20 @@ fn fold_delta(
     for (key, value) in &delta.controls {
         change.put_control(id, key, value.as_deref())?;
     }
-    if let Some(stored_from) = delta.stored_from {
-        lose(losses, change.remove_runs(id, stored_from)?)?;
+    if delta.stored_from.is_some() {
+        lose(losses, change.lose_runs(id, stored_before, row.stored_from)?);
     }
     Ok(())
 }
 
-fn lose(losses: &mut Losses, runs: Vec<(u64, Run)>) -> Result<(), BackendError> {
-    for (segment, run) in runs {
-        *losses.entry(segment).or_default() += run.until.since(run.from);
+fn stored_from(row: Option<&StreamRow>) -> Position {
+    row.map_or(Position::ZERO, |row| row.stored_from)
+}
+
+fn lose(losses: &mut Losses, lost: Vec<(u64, u64)>) {
+    for (segment, bytes) in lost {
+        *losses.entry(segment).or_default() += bytes;
     }
-    Ok(())
 }
 
 /// Counts bytes that segments have lost.

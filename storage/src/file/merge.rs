@@ -1,5 +1,9 @@
 //! Merges segments: small ones into larger ones, so that a stream stands in few pieces, and those with much dead
 //! space into smaller ones, so that space comes back.
+//!
+//! A segment that cannot be read stops nothing: it is left as it is, and with it all that can still be read of it.
+
+mod choice;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,42 +17,82 @@ use super::segment::{Run, Segment};
 use super::segments_out::{Segments, SegmentsOut};
 use super::store::{Counters, Store, io_error, is_full};
 use crate::backend::BackendError;
-
-/// So many segments of one size class are merged into one of the next.
-const CLASS_SEGMENTS: usize = 4;
-/// A segment is rewritten once so many percent of its bytes are dead.
-const DEAD_PERCENT: u64 = 50;
+use choice::{Candidate, DEAD_PERCENT, Limits, choose, is_sparse};
 
 /// What the catalog and a new segment's index take beside the bytes that are rewritten.
 const REWRITE_OVERHEAD_BYTES: u64 = 512 << 10;
 
-/// A run that the catalog knows, and the segment that holds it.
+/// What a run takes of memory while it is merged: in the lists of what is read and of what is written, and in the
+/// footer of the new segment.
+const RUN_MEMORY_BYTES: u64 = 256;
+
+/// What merges remember of segments as long as the store is open.
+#[derive(Default)]
+pub(super) struct Merging {
+    /// Those that could not be read, and what was wanted of the run that could not; none if it was all of them.
+    unreadable: HashMap<u64, Option<Wanted>, RandomState>,
+    /// Those that came out of a merge with few live bytes, and how many those were.
+    sparse: HashMap<u64, u64, RandomState>,
+}
+
+/// A run of which bytes are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wanted {
+    run: Run,
+    /// Bytes before this are not wanted any more. Before the run's end.
+    from: Position,
+}
+
+/// What stands in a segment that is to be merged.
 struct Live {
     segment: Arc<Segment>,
-    run: Run,
-    /// Bytes before this are not wanted any more; may be the run's end.
-    from: Position,
+    wanted: Wanted,
+}
+
+/// Why a group was not merged.
+enum Hindrance {
+    /// A segment of it cannot be read: at a run, or at all.
+    Unreadable {
+        segment: u64,
+        at: Option<Wanted>,
+        error: BackendError,
+    },
+    /// The catalog or what is written.
+    Store(BackendError),
+}
+
+impl From<BackendError> for Hindrance {
+    fn from(error: BackendError) -> Self {
+        Self::Store(error)
+    }
 }
 
 impl Store {
     /// Merges what is worth it, one group after the other. Folds go on meanwhile.
     ///
     /// # Errors
-    /// Any error is for good. Without space it only ends early.
+    /// Any error is for good. Without space it only ends early, and what cannot be read is passed over.
     pub(super) fn merge(&self) -> Result<(), BackendError> {
-        let _merging = self.merging.lock();
-        while let Some(group) = self.next_group()? {
-            let merged = self.merge_group(&group);
-            match merged {
-                Ok(()) => {}
-                Err(error) if is_full(&error) => {
-                    tracing::warn!(%error, "no space to merge segments; it is tried again later");
-                    return Ok(());
+        let mut merging = self.merging.lock();
+        match self.merge_groups(&mut merging) {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%error, "no space to merge segments; it is tried again later");
+                Ok(())
+            }
+            merged => merged.inspect_err(|error| self.fail(error)),
+        }
+    }
+
+    fn merge_groups(&self, merging: &mut Merging) -> Result<(), BackendError> {
+        while let Some(group) = self.next_group(merging)? {
+            match self.merge_group(&group) {
+                Ok(made) => merging.note(&group, &made),
+                Err(Hindrance::Unreadable { segment, at, error }) => {
+                    tracing::error!(%error, segment, "a segment cannot be read, and is left as it is");
+                    Counters::add(&self.counters.unreadable_segments, 1);
+                    merging.unreadable.insert(segment, at);
                 }
-                Err(error) => {
-                    self.fail(&error);
-                    return Err(error);
-                }
+                Err(Hindrance::Store(error)) => return Err(error),
             }
             if self.signals.now().stopping {
                 break;
@@ -58,8 +102,19 @@ impl Store {
     }
 
     /// The segments to merge next, if any are worth it and there is space for what comes out.
-    fn next_group(&self) -> Result<Option<Vec<SegmentRow>>, BackendError> {
-        let rows = self.catalog.view()?.segments()?;
+    fn next_group(&self, merging: &Merging) -> Result<Option<Vec<SegmentRow>>, BackendError> {
+        let view = self.catalog.view()?;
+        let mut candidates = Vec::new();
+        for row in view.segments()? {
+            // Nothing is read of one that is dead.
+            if row.live_bytes == 0 || merging.may_be_readable(&view, row.number)? {
+                candidates.push(Candidate {
+                    runs: self.segment(row.number)?.run_count(),
+                    live_at_first: merging.sparse.get(&row.number).copied(),
+                    row,
+                });
+            }
+        }
         let dir = self.layout.segments_dir();
         let free = self
             .disk
@@ -68,8 +123,12 @@ impl Store {
         // What is folded meanwhile is copied before its journals go, unless there is no space for that anyway.
         let is_full = self.signals.now().full;
         let folding = if is_full { 0 } else { self.journal_bytes() };
-        let room = free.saturating_sub(folding + REWRITE_OVERHEAD_BYTES);
-        Ok(choose(&rows, self.options.segment_bytes_max, room))
+        let limits = Limits {
+            segment_bytes_max: self.options.segment_bytes_max,
+            runs_max: self.options.index_bytes_max / RUN_MEMORY_BYTES,
+            room: free.saturating_sub(folding + REWRITE_OVERHEAD_BYTES),
+        };
+        Ok(choose(&candidates, limits))
     }
 
     /// What rewriting any segment of which half is dead takes, before that segment goes and gives back more. It is kept
@@ -80,16 +139,22 @@ impl Store {
         Ok(greatest * (100 - DEAD_PERCENT) / 100 + REWRITE_OVERHEAD_BYTES)
     }
 
-    fn merge_group(&self, group: &[SegmentRow]) -> Result<(), BackendError> {
+    fn segment(&self, number: u64) -> Result<Arc<Segment>, BackendError> {
+        let found = self.files.read().segments.get(&number).map(Arc::clone);
+        found.ok_or_else(|| BackendError::Damaged {
+            what: format!("segment {number} is not open though the catalog names it"),
+        })
+    }
+
+    /// Answers the segments that came out of it.
+    fn merge_group(&self, group: &[SegmentRow]) -> Result<Vec<SegmentRow>, Hindrance> {
         let live = self.live_runs(&self.catalog.view()?, group)?;
         let mut out = SegmentsOut::new(self);
-        for live in live.iter().filter(|live| live.from < live.run.until) {
-            live.segment
-                .copy_run(&live.run, live.from, &mut |start, head, payload| {
-                    out.append(live.run.stream, start, head, payload)
-                })?;
+        for live in &live {
+            live.copy_to(&mut out)?;
         }
         let mut segments = out.finish()?;
+        segments.show(self);
         let merged_bytes = segments.rows.iter().map(|row| row.bytes).sum();
         {
             // Only now: a fold that waited for all of this would hold up commits.
@@ -101,14 +166,11 @@ impl Store {
             let mut files = self.files.write();
             generations.meta = meta;
             generations.version += 1;
-            live.iter().for_each(|live| self.runs.forget(live.run.stream));
+            live.iter()
+                .for_each(|live| self.runs.forget(live.wanted.run.stream));
             for row in group {
                 files.segments.remove(&row.number);
             }
-            let opened = segments.opened.into_iter();
-            files
-                .segments
-                .extend(opened.map(|segment| (segment.number(), Arc::new(segment))));
         }
         for row in group {
             // Those who read from it hold its map, and with it the file.
@@ -118,34 +180,49 @@ impl Store {
         Counters::add(&self.counters.merges, 1);
         Counters::add(&self.counters.merged_bytes, merged_bytes);
         tracing::debug!(segments = group.len(), merged_bytes, "merged segments");
-        Ok(())
+        Ok(segments.rows)
     }
 
     /// What is still read of these segments, by stream and position.
-    fn live_runs(&self, view: &CatalogView, group: &[SegmentRow]) -> Result<Vec<Live>, BackendError> {
-        let mut all = Vec::new();
-        for row in group {
-            let found = self.files.read().segments.get(&row.number).map(Arc::clone);
-            let segment = found.ok_or_else(|| BackendError::Damaged {
-                what: format!("segment {} is not open though the catalog names it", row.number),
-            })?;
-            all.extend(segment.runs()?.into_iter().map(|run| (Arc::clone(&segment), run)));
-        }
-        all.sort_by_key(|(_, run)| (run.stream, run.from));
+    fn live_runs(&self, view: &CatalogView, group: &[SegmentRow]) -> Result<Vec<Live>, Hindrance> {
         let mut live = Vec::new();
-        for of_stream in all.chunk_by(|(_, a), (_, b)| a.stream == b.stream) {
-            let stream = of_stream[0].1.stream;
-            let stored_from = view.head(stream)?.map_or(Position::LAST, |row| row.stored_from);
-            let known = view.runs(stream)?;
-            let wanted = of_stream
-                .iter()
-                .filter(|(segment, run)| known.contains(&(segment.number(), *run)));
-            live.extend(wanted.map(|(segment, run)| Live {
-                segment: Arc::clone(segment),
-                run: *run,
-                from: run.from.max(stored_from).min(run.until),
-            }));
+        for row in group {
+            let segment = self.segment(row.number)?;
+            let unreadable = |error| Hindrance::Unreadable {
+                segment: row.number,
+                at: None,
+                error,
+            };
+            let runs = match segment.runs() {
+                // Nothing of it is wanted, and that it cannot be read does not matter.
+                Err(_) if row.live_bytes == 0 => continue,
+                runs => runs.map_err(unreadable)?,
+            };
+            let mut kept = None;
+            for run in runs {
+                let stored_from = match kept {
+                    Some((stream, stored_from)) if stream == run.stream => stored_from,
+                    _ => stored_from(view, &run)?,
+                };
+                kept = Some((run.stream, stored_from));
+                if stored_from >= run.until {
+                    continue;
+                }
+                match view.knows_run(row.number, &run)? {
+                    Some(_) if row.live_bytes == 0 => return Err(miscounted(row.number).into()),
+                    Some(true) => live.push(Live {
+                        segment: Arc::clone(&segment),
+                        wanted: Wanted {
+                            run,
+                            from: run.from.max(stored_from),
+                        },
+                    }),
+                    None => {}
+                    Some(false) => return Err(unreadable(segment.unlike_the_catalog(&run))),
+                }
+            }
         }
+        live.sort_unstable_by_key(|live| (live.wanted.run.stream, live.wanted.run.from));
         Ok(live)
     }
 
@@ -158,16 +235,16 @@ impl Store {
     ) -> Result<Meta, BackendError> {
         let mut change = self.catalog.change()?;
         for live in live {
-            change.remove_run(live.segment.number(), &live.run)?;
+            change.remove_run(live.segment.number(), &live.wanted.run)?;
         }
         let mut dead = HashMap::<u64, u64, RandomState>::default();
         for (segment, run) in &segments.runs {
             let row = change.head(run.stream)?;
-            if row.is_some_and(|row| row.stored_from < run.until) {
+            let stored_from = row.map_or(Position::LAST, |row| row.stored_from);
+            if stored_from < run.until {
                 change.put_run(*segment, run)?;
-            } else {
-                *dead.entry(*segment).or_default() += run.until.since(run.from);
             }
+            *dead.entry(*segment).or_default() += run.dead_bytes(stored_from);
         }
         for row in group {
             change.remove_segment(row.number)?;
@@ -186,112 +263,58 @@ impl Store {
     }
 }
 
-/// Which segments to merge: those that are dead, then those of which much is dead, then those of one size of which
-/// there are many. What comes out fits the room.
-fn choose(rows: &[SegmentRow], segment_bytes_max: u64, room: u64) -> Option<Vec<SegmentRow>> {
-    let dead: Vec<_> = rows.iter().filter(|row| row.live_bytes == 0).cloned().collect();
-    if !dead.is_empty() {
-        return Some(dead);
-    }
-    let is_sparse = |row: &&SegmentRow| {
-        row.live_bytes.saturating_mul(100) <= row.payload_bytes.saturating_mul(100 - DEAD_PERCENT)
-    };
-    let mut sparse: Vec<_> = rows.iter().filter(is_sparse).cloned().collect();
-    // Those that take the least room first: they make room for the others.
-    sparse.sort_by_key(|row| row.live_bytes);
-    let mut bytes = 0;
-    sparse.retain(|row| {
-        bytes += row.live_bytes;
-        bytes <= room && (bytes <= segment_bytes_max || bytes == row.live_bytes)
-    });
-    if !sparse.is_empty() {
-        return Some(sparse);
-    }
-    (0..=class_of(segment_bytes_max / 2)).find_map(|class| {
-        let of_class = rows
-            .iter()
-            .filter(|row| class_of(row.bytes) == class && row.bytes < segment_bytes_max / 2);
-        let of_class: Vec<_> = of_class.cloned().collect();
-        let bytes: u64 = of_class.iter().map(|row| row.bytes).sum();
-        // What comes out may have to be rewritten in turn.
-        (of_class.len() >= CLASS_SEGMENTS && bytes + bytes / 2 <= room).then_some(of_class)
-    })
+/// From where on a run's stream keeps its bytes; behind all of them if there is no such stream any more.
+fn stored_from(view: &CatalogView, run: &Run) -> Result<Position, BackendError> {
+    let row = view.head(run.stream)?;
+    Ok(row.map_or(Position::LAST, |row| row.stored_from))
 }
 
-/// Sizes within a factor of four are one class.
-fn class_of(bytes: u64) -> u32 {
-    bytes.max(1).ilog2() / 2
+fn miscounted(number: u64) -> BackendError {
+    BackendError::Damaged {
+        what: format!("the catalog counts no live bytes in segment {number}, and has some there"),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(number: u64, bytes: u64, live_bytes: u64) -> SegmentRow {
-        SegmentRow {
-            number,
-            bytes,
-            payload_bytes: bytes,
-            live_bytes,
+impl Live {
+    fn copy_to(&self, out: &mut SegmentsOut<'_>) -> Result<(), Hindrance> {
+        let Wanted { run, from } = self.wanted;
+        let mut not_written = None;
+        let copied = self.segment.copy_run(&run, from, &mut |start, head, payload| {
+            let appended = out.append(run.stream, start, head, payload);
+            appended.inspect_err(|error| not_written = Some(error.clone()))
+        });
+        match (copied, not_written) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Some(error)) => Err(Hindrance::Store(error)),
+            (Err(error), None) => Err(Hindrance::Unreadable {
+                segment: self.segment.number(),
+                at: Some(self.wanted),
+                error,
+            }),
         }
     }
+}
 
-    fn chosen(rows: &[SegmentRow]) -> Vec<u64> {
-        let group = choose(rows, 1 << 20, u64::MAX).unwrap_or_default();
-        group.iter().map(|row| row.number).collect()
+impl Merging {
+    fn note(&mut self, merged: &[SegmentRow], made: &[SegmentRow]) {
+        for row in merged {
+            self.sparse.remove(&row.number);
+            self.unreadable.remove(&row.number);
+        }
+        let sparse = made.iter().filter(|row| is_sparse(row));
+        self.sparse.extend(sparse.map(|row| (row.number, row.live_bytes)));
     }
 
-    #[test]
-    fn segments_without_live_bytes_go_first() {
-        let rows = [
-            row(1, 1000, 1000),
-            row(2, 1000, 0),
-            row(3, 1000, 400),
-            row(4, 9, 0),
-        ];
-        assert_eq!(chosen(&rows), [2, 4]);
-    }
-
-    #[test]
-    fn a_segment_that_is_half_dead_is_rewritten() {
-        assert_eq!(chosen(&[row(1, 1000, 501), row(2, 1000, 500)]), [2]);
-        assert_eq!(chosen(&[row(1, 1000, 501), row(2, 1000, 501)]), [0; 0]);
-    }
-
-    #[test]
-    fn what_is_rewritten_at_once_is_bounded() {
-        let half = 1 << 19;
-        let rows = [
-            row(1, half * 4, half),
-            row(2, half * 4, half),
-            row(3, half * 4, half),
-        ];
-        assert_eq!(chosen(&rows), [1, 2]);
-    }
-
-    #[test]
-    fn four_of_a_size_are_merged_and_large_ones_never_for_their_number() {
-        let rows: Vec<_> = (1..=3).map(|number| row(number, 5000, 5000)).collect();
-        assert_eq!(chosen(&rows), [0; 0]);
-        let rows: Vec<_> = (1..=4)
-            .map(|number| row(number, 4096 + number, 4096 + number))
-            .collect();
-        assert_eq!(chosen(&rows), [1, 2, 3, 4]);
-        let rows: Vec<_> = (1..=9).map(|number| row(number, 1 << 19, 1 << 19)).collect();
-        assert_eq!(chosen(&rows), [0; 0]);
-    }
-    #[test]
-    fn what_is_merged_fits_the_room_and_the_smallest_part_goes_first() {
-        let rows = [row(1, 4000, 2000), row(2, 4000, 500), row(3, 4000, 1000)];
-        let chosen = |rows: &[SegmentRow], room| {
-            let group = choose(rows, 1 << 20, room).unwrap_or_default();
-            group.iter().map(|row| row.number).collect::<Vec<_>>()
-        };
-        assert_eq!(chosen(&rows, 3500), [2, 3, 1]);
-        assert_eq!(chosen(&rows, 1500), [2, 3]);
-        assert_eq!(chosen(&rows, 499), [0; 0]);
-        let whole: Vec<_> = (1..=4).map(|number| row(number, 5000, 5000)).collect();
-        assert_eq!(chosen(&whole, 30_000), [1, 2, 3, 4]);
-        assert_eq!(chosen(&whole, 29_999), [0; 0]);
+    /// Whether nothing is known that hinders the reading of a segment: not any more, if the stream which it concerns
+    /// wants other bytes by now.
+    fn may_be_readable(&self, view: &CatalogView, number: u64) -> Result<bool, BackendError> {
+        match self.unreadable.get(&number) {
+            None => Ok(true),
+            Some(None) => Ok(false),
+            Some(Some(Wanted { run, from })) => {
+                let is_known = view.knows_run(number, run)?.is_some();
+                Ok(!is_known || stored_from(view, run)? > *from)
+            }
+        }
     }
 }

@@ -35,7 +35,8 @@ pub struct FileOptions {
     pub journal_bytes: u64,
     /// Once the journals hold so many bytes that are not folded into segments, they are.
     pub fold_bytes: u64,
-    /// Once what the journals hold takes so many bytes of memory, it is folded into segments.
+    /// Once what the journals hold takes so many bytes of memory, it is folded into segments. What is merged takes no
+    /// more than this either, but for two segments.
     pub index_bytes_max: u64,
     /// After so many milliseconds it is folded into segments in any case.
     pub fold_interval_ms: u64,

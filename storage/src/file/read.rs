@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -21,6 +22,8 @@ const GATHER_BYTES: u64 = 4096;
 const FETCH_GAP_BYTES: u64 = 64 << 10;
 /// How often places may turn out to have moved before that is called damage.
 const ATTEMPTS: usize = 100;
+/// How long a read waits after that, so that whoever moves them gets on.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Where the bytes of a stream stand, from some position on: runs first, then appends of the journals.
 #[derive(Default)]
@@ -134,6 +137,10 @@ impl Store {
             if let Some(places) = self.look_for(request, until)? {
                 return Ok(places);
             }
+            if !request.may_wait {
+                return Err(ReadError::Cold);
+            }
+            std::thread::sleep(ATTEMPT_PAUSE);
         }
         let what = format!(
             "files that the catalog names for stream {} are not there; run `tailwater verify`",

@@ -58,6 +58,13 @@ impl Run {
         self.until.since(self.from)
     }
 
+    /// How many of its bytes nobody wants any more, once its stream keeps only those from a position on.
+    pub(super) fn dead_bytes(&self, stored_from: Position) -> u64 {
+        // It may come from a row of the catalog that makes no sense.
+        let end = stored_from.get().min(self.until.get());
+        end.saturating_sub(self.from.get())
+    }
+
     /// Whether all its parts lie between the header and the footer, in their order. What else is asked of a run
     /// relies on it: no sum overflows then.
     fn fits(&self, footer_at: u64) -> bool {
@@ -144,6 +151,11 @@ impl Segment {
         self.trailer.payload_bytes
     }
 
+    /// How many runs it has, as its trailer says.
+    pub(super) fn run_count(&self) -> u64 {
+        self.trailer.runs
+    }
+
     /// The segment's number.
     pub(super) fn number(&self) -> u64 {
         self.number
@@ -164,6 +176,15 @@ impl Segment {
         self.map
             .populate(range)
             .map_err(|error| unreadable(&self.path, error))
+    }
+
+    /// What is wrong if the catalog knows a run of it otherwise.
+    pub(super) fn unlike_the_catalog(&self, run: &Run) -> BackendError {
+        self.run_damaged(
+            run,
+            self.trailer.footer_at,
+            "the catalog says otherwise where it is",
+        )
     }
 
     /// What is wrong at a byte of the file.

@@ -1,5 +1,6 @@
 //! Writes the outcome of a compaction into as many segments as it takes.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -34,13 +35,26 @@ pub(super) struct SegmentsOut<'a> {
 pub(super) struct Segments {
     pub(super) rows: Vec<SegmentRow>,
     pub(super) runs: Vec<(u64, Run)>,
-    pub(super) opened: Vec<Segment>,
+    opened: Vec<Segment>,
 }
 
 impl Segments {
-    /// Removes their files after a change of the catalog failed, unless it may have become durable.
+    /// Lets them be read from. To be called before the catalog names them, for others look at it at any time.
+    pub(super) fn show(&mut self, store: &Store) {
+        let mut files = store.files.write();
+        for segment in self.opened.drain(..) {
+            files.segments.insert(segment.number(), Arc::new(segment));
+        }
+    }
+
+    /// Removes them after a change of the catalog failed, unless it may have become durable.
     pub(super) fn discard_unless_known(&self, store: &Store, error: &BackendError) {
         if is_full(error) {
+            let mut files = store.files.write();
+            for row in &self.rows {
+                files.segments.remove(&row.number);
+            }
+            drop(files);
             self.discard(store);
         }
     }

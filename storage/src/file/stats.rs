@@ -59,6 +59,8 @@ pub struct StoreActivity {
     pub merges: u64,
     /// Bytes of segments that came out of that.
     pub merged_bytes: u64,
+    /// Times that a segment could not be read when it was to be merged. It is left as it is.
+    pub unreadable_segments: u64,
     /// Memory that the index of what is not folded takes, about.
     pub index_bytes: u64,
     /// Appends are refused, because the disk is full.
@@ -98,6 +100,7 @@ impl FileStore {
             folded_bytes: counters.folded_bytes.load(Ordering::Relaxed),
             merges: counters.merges.load(Ordering::Relaxed),
             merged_bytes: counters.merged_bytes.load(Ordering::Relaxed),
+            unreadable_segments: counters.unreadable_segments.load(Ordering::Relaxed),
             index_bytes: overlays.map(|overlay| overlay.memory_bytes()).sum(),
             refuses_appends: counters.refuses_appends.load(Ordering::Relaxed),
         }

@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use super::catalog::{Catalog, CatalogView, Meta};
 use super::disk::{Disk, Map};
 use super::log::Log;
+use super::merge::Merging;
 use super::options::FileOptions;
 use super::overlay::Overlay;
 use super::place::{Layout, StoreId};
@@ -47,6 +48,7 @@ pub(super) struct Frozen {
 pub(super) struct Files {
     /// By number; those wholly folded are gone from here.
     pub(super) journals: BTreeMap<u64, Arc<dyn Map>>,
+    /// By number: at least those that the catalog names.
     pub(super) segments: HashMap<u64, Arc<Segment>, RandomState>,
 }
 
@@ -85,7 +87,7 @@ pub(super) struct Store {
     /// Held by whoever changes what the catalog says: which segments there are, and what is folded.
     pub(super) compaction: Mutex<()>,
     /// Held by whoever merges segments. Taken before `compaction`.
-    pub(super) merging: Mutex<()>,
+    pub(super) merging: Mutex<Merging>,
     /// The number of the next segment to be begun.
     pub(super) next_segment: AtomicU64,
     /// Held while a stream is released or reclaimed.
@@ -148,6 +150,7 @@ pub(super) struct Counters {
     pub(super) folded_bytes: AtomicU64,
     pub(super) merges: AtomicU64,
     pub(super) merged_bytes: AtomicU64,
+    pub(super) unreadable_segments: AtomicU64,
     pub(super) syncs: AtomicU64,
     /// The last batch was refused in part or as a whole, for want of space.
     pub(super) refuses_appends: AtomicBool,
@@ -196,7 +199,7 @@ impl Store {
             options: parts.options,
             last_id: AtomicU64::new(parts.last_id),
             compaction: Mutex::new(()),
-            merging: Mutex::new(()),
+            merging: Mutex::default(),
             next_segment,
             giving_back: Mutex::new(()),
             signals: Signals::default(),

@@ -295,6 +295,16 @@ impl Run {
         self.current_mut().release_all();
     }
 
+    /// Deletes all streams and releases them, for which there is always space.
+    pub(super) fn delete_all(&mut self) {
+        let alive: Vec<_> = self.current().alive().iter().map(|state| state.id).collect();
+        for id in alive {
+            let delete = self.current().clone().author.delete(id);
+            assert_eq!(self.commit(&[delete]), Some(vec![Outcome::Durable]));
+        }
+        self.release_all();
+    }
+
     pub(super) fn reclaim_all(&mut self) {
         self.note("reclaim all");
         let naive = self.current();
@@ -364,12 +374,7 @@ impl Run {
         assert!(self.stop());
         self.store = None;
         self.open();
-        let alive: Vec<_> = self.current().alive().iter().map(|state| state.id).collect();
-        for id in alive {
-            let delete = self.current().clone().author.delete(id);
-            assert_eq!(self.commit(&[delete]), Some(vec![Outcome::Durable]));
-        }
-        self.release_all();
+        self.delete_all();
         assert!(self.compact());
         self.check();
         let usage = self.store().usage();

@@ -35,16 +35,6 @@ fn has_space(run: &mut Run) -> bool {
     run.commit(&[record]).expect("a full disk is no failure") == [Outcome::Durable]
 }
 
-fn delete_all(run: &mut Run) {
-    let alive: Vec<_> = run.current().alive().iter().map(|state| state.id).collect();
-    for id in alive {
-        let delete = run.current().clone().author.delete(id);
-        let outcomes = run.commit(&[delete]).expect("a full disk is no failure");
-        assert_eq!(outcomes, [Outcome::Durable], "a deletion frees space");
-    }
-    run.release_all();
-}
-
 fn filled(seed: u64, durability: Durability) -> Run {
     let mut run = Run::new(seed, durability);
     run.open();
@@ -99,7 +89,7 @@ fn what_is_deleted_makes_room_on_a_full_disk() {
         let mut run = filled(seed, durability);
         run.compact();
         fill(&mut run);
-        delete_all(&mut run);
+        run.delete_all();
         assert!(run.compact());
         run.check();
         assert!(has_space(&mut run), "all of it is free again");
@@ -131,7 +121,7 @@ fn what_the_journals_of_a_full_disk_hold_can_be_compacted() {
         }
         assert!(run.compact(), "there is no space to compact");
         run.check();
-        delete_all(&mut run);
+        run.delete_all();
         assert!(run.compact());
         assert!(has_space(&mut run), "all of it is free again");
     });

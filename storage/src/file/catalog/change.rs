@@ -225,22 +225,29 @@ impl CatalogChange {
         })
     }
 
-    /// Forgets the runs of a stream that end at `until` or before it, and answers them.
-    pub(in crate::file) fn remove_runs(
+    /// Notes that a stream wants its bytes from `to` on, and no more those from `from` on: forgets the runs that end
+    /// there or before. Answers which segments lose how many bytes by that, which may be part of a run that stays.
+    pub(in crate::file) fn lose_runs(
         &mut self,
         id: StreamId,
-        until: Position,
-    ) -> Result<Vec<(u64, Run)>, BackendError> {
+        from: Position,
+        to: Position,
+    ) -> Result<Vec<(u64, u64)>, BackendError> {
         self.ask(|transaction| {
-            let mut removed = queries::runs(transaction, id, Position::ZERO)?;
-            removed.retain(|(_, run)| run.until <= until);
-            if !removed.is_empty() {
+            let mut known = queries::runs(transaction, id, Position::ZERO)?;
+            let lost = |(segment, run): &(u64, Run)| {
+                let bytes = run.dead_bytes(to).saturating_sub(run.dead_bytes(from));
+                (bytes > 0).then_some((*segment, bytes))
+            };
+            let lost = known.iter().filter_map(lost).collect();
+            known.retain(|(_, run)| run.until <= to);
+            if !known.is_empty() {
                 let mut runs = transaction.open_table(tables::RUNS)?;
-                for (segment, run) in &removed {
+                for (segment, run) in &known {
                     runs.remove(&rows::key_of_run(*segment, run))?;
                 }
             }
-            Ok(removed)
+            Ok(lost)
         })
     }
 

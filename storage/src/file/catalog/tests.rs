@@ -355,7 +355,8 @@ fn runs_stand_in_order_of_position() {
     let all = [(4, first), (9, second), (1, third)];
     assert_eq!(view.runs(id(7)).expect("read"), all);
     let view = changed(&catalog, |change| {
-        assert_eq!(change.remove_runs(id(7), at(149)).expect("removed"), all[..1]);
+        let lost = change.lose_runs(id(7), at(30), at(149));
+        assert_eq!(lost.expect("removed"), [(4, 70), (9, 49)]);
         change.remove_run(9, &second).expect("removed");
         // It is not in this segment.
         change.remove_run(2, &third).expect("nothing to remove");
@@ -363,8 +364,8 @@ fn runs_stand_in_order_of_position() {
     assert_eq!(view.runs(id(7)).expect("read"), all[2..]);
     let view = changed(&catalog, |change| {
         assert_eq!(
-            change.remove_runs(id(7), Position::LAST).expect("removed"),
-            all[2..]
+            change.lose_runs(id(7), at(149), Position::LAST).expect("removed"),
+            [(1, 3850)]
         );
     });
     assert_eq!(view.runs(id(7)).expect("read"), []);

@@ -53,7 +53,7 @@ fn use_all(disk: &MemoryDisk) -> Result<(), BackendError> {
     let mut change = catalog.change()?;
     for number in 1..=STREAMS {
         change.remove_stream(id(number))?;
-        change.remove_runs(id(number), Position::LAST)?;
+        change.lose_runs(id(number), Position::ZERO, Position::LAST)?;
         change.put_row(&plain(number, "new"), None)?;
     }
     change.commit()?;

@@ -1,0 +1,352 @@
+//! What the parts of an open store owe each other, seen from within: moments that nobody outside can hold on to.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tailwater_stream::{
+    Append, ContentType, CreateRequest, Created, Lifetime, Lineage, MessageEnds, NameLimits, Part, Position,
+    Record, StreamId, StreamName, Timestamp, Transition,
+};
+use tempfile::TempDir;
+
+use super::journal::PartPlace;
+use super::overlay::Overlay;
+use super::store::Store;
+use super::{Disk, DiskFile, Durability, FileOptions, FileStore, RealDisk, upkeep};
+use crate::backend::{Backend as _, BackendError, ReadError, ReadRequest};
+
+/// A place at which a thread can be held up.
+struct Gate {
+    reached: Sender<()>,
+    go_on: Receiver<()>,
+}
+
+/// The real disk, which can be held up when a segment is made.
+#[derive(Default)]
+struct HeldDisk {
+    gate: Mutex<Option<Gate>>,
+}
+
+impl HeldDisk {
+    /// Holds up whoever makes the next segment: says so, and waits for an answer.
+    fn hold(&self) -> (Receiver<()>, Sender<()>) {
+        let (reached, is_reached) = channel();
+        let (goes_on, go_on) = channel();
+        *self.gate.lock() = Some(Gate { reached, go_on });
+        (is_reached, goes_on)
+    }
+}
+
+impl Disk for HeldDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let is_segment = path.extension().is_some_and(|extension| extension == "segment");
+        let gate = if is_segment { self.gate.lock().take() } else { None };
+        if let Some(gate) = gate {
+            gate.reached.send(()).expect("somebody waits");
+            gate.go_on.recv().expect("somebody answers");
+        }
+        RealDisk.create(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        RealDisk.open(path)
+    }
+
+    fn open_sealed(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        RealDisk.open_sealed(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.make_dir(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.link(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(dir)
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        RealDisk.boot_id()
+    }
+}
+
+/// An open store with one stream, that compacts only when it is told to.
+struct Bench {
+    disk: Arc<HeldDisk>,
+    files: FileStore,
+    tail: u64,
+    _dir: TempDir,
+}
+
+fn stream() -> StreamId {
+    StreamId::new(1).expect("an id")
+}
+
+fn at(position: u64) -> Position {
+    Position::new(position).expect("a position")
+}
+
+fn created() -> Created {
+    Created {
+        id: stream(),
+        name: StreamName::parse("a", NameLimits::default()).expect("a name"),
+        content_type: ContentType::default(),
+        lifetime: Lifetime::Forever,
+        requested: CreateRequest::default(),
+        lineage: Lineage::root(stream()),
+        oldest: Position::ZERO,
+        messages: 0,
+        source: None,
+        at: Timestamp::from_millis(1),
+    }
+}
+
+fn append(start: u64, payload: &[u8]) -> Append {
+    Append {
+        start: at(start),
+        payload: Bytes::copy_from_slice(payload),
+        ends: MessageEnds::One,
+        first_message: start / 5,
+        producer: None,
+        stream_seq: None,
+        closes: false,
+        at: Timestamp::from_millis(2),
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let disk = Arc::new(HeldDisk::default());
+        let options = FileOptions {
+            journal_bytes: 64 << 10,
+            compacts_by_itself: false,
+            ..FileOptions::new(PathBuf::from(dir.path()), Durability::Durable, 1 << 20)
+        };
+        let files = FileStore::open_unlocked(Arc::clone(&disk) as Arc<dyn Disk>, options);
+        let bench = Self {
+            disk,
+            files: files.expect("a new store"),
+            tail: 0,
+            _dir: dir,
+        };
+        bench.commit(Transition::Create(Box::new(created())));
+        bench
+    }
+
+    fn commit(&self, transition: Transition) {
+        let record = Record::of(stream(), transition);
+        self.files.commit(0, &[record]).expect("the disk works");
+    }
+
+    /// Appends five bytes.
+    fn append(&mut self) {
+        self.commit(Transition::Append(append(self.tail, b"hello")));
+        self.tail += 5;
+    }
+
+    fn store(&self) -> &Store {
+        &self.files.store
+    }
+
+    fn fold(&self) -> Result<(), BackendError> {
+        let _compacting = self.store().compaction.lock();
+        self.store().fold()
+    }
+
+    fn read(&self, may_wait: bool) -> Result<Vec<u8>, ReadError> {
+        let slices = self.files.read(ReadRequest {
+            stream: stream(),
+            from: Position::ZERO,
+            until: at(self.tail),
+            bytes_max: u64::MAX,
+            may_wait,
+        })?;
+        Ok(slices.pieces.concat())
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        let rows = self.store().catalog.view().and_then(|view| view.segments());
+        rows.expect("it can be read")
+            .iter()
+            .map(|row| row.number)
+            .collect()
+    }
+
+    /// Whether the segment that `work` makes is open at the moment at which the catalog names it.
+    fn shows_in_time(&self, work: impl Fn(&Self) -> Result<(), BackendError> + Sync) -> bool {
+        let before = self.numbers();
+        let (reached, go_on) = self.disk.hold();
+        thread::scope(|scope| {
+            let worker = scope.spawn(|| work(self));
+            reached.recv().expect("a segment is made");
+            // Whoever has changed the catalog waits here.
+            let generations = self.store().generations.read();
+            go_on.send(()).expect("somebody waits");
+            let named = loop {
+                let named = self.numbers().into_iter().find(|number| !before.contains(number));
+                assert!(named.is_some() || !worker.is_finished(), "it ended before");
+                if let Some(named) = named {
+                    break named;
+                }
+                thread::yield_now();
+            };
+            let is_open = self.store().files.read().segments.contains_key(&named);
+            drop(generations);
+            let done = worker.join().expect("no panic");
+            done.expect("the disk works");
+            is_open
+        })
+    }
+}
+
+/// A merge that looked at the catalog between the two took the store for damaged, and the server ended.
+#[test]
+fn a_segment_is_open_before_the_catalog_names_it() {
+    let mut bench = Bench::new();
+    for _ in 0..4 {
+        bench.append();
+        assert!(bench.shows_in_time(Bench::fold), "a fold");
+    }
+    assert_eq!(bench.numbers().len(), 4);
+    assert!(bench.shows_in_time(|bench| bench.store().merge()), "a merge");
+    assert_eq!(bench.numbers().len(), 1);
+    assert_eq!(bench.read(true).expect("it is there"), b"hello".repeat(4));
+}
+
+#[test]
+fn a_read_that_may_not_wait_does_not_wait_for_places_that_move() {
+    let mut bench = Bench::new();
+    bench.append();
+    bench.fold().expect("the disk works");
+    assert_eq!(bench.read(true).expect("it is there"), b"hello");
+    assert_eq!(bench.read(false).expect("its place is known"), b"hello");
+    let segments = std::mem::take(&mut bench.store().files.write().segments);
+    assert!(matches!(bench.read(false), Err(ReadError::Cold)));
+    bench.store().files.write().segments = segments;
+    assert_eq!(bench.read(false).expect("its place is known"), b"hello");
+}
+
+/// The thread that folds ended without a word, and commits waited for it for ever.
+#[test]
+fn a_panic_of_a_thread_is_a_failure_of_the_store() {
+    let bench = Bench::new();
+    let thread = upkeep::spawn("panics", &bench.files.store, |_| panic!("as it was asked to"));
+    thread.join().expect("it was caught");
+    assert!(matches!(bench.files.failure(), Some(BackendError::Panicked)));
+}
+
+/// The thread that merges ended without a word, and no space was ever given back again.
+#[test]
+fn a_disk_that_does_not_say_how_much_is_free_is_a_failure_of_the_store() {
+    let bench = Bench::new();
+    std::fs::remove_dir(bench.store().layout.segments_dir()).expect("it is empty");
+    bench.store().merge().expect_err("the directory is gone");
+    assert!(bench.files.failure().is_some());
+}
+
+/// The journal's pages were touched without having been fetched, and the process was ended by SIGBUS.
+#[test]
+fn a_journal_that_cannot_be_read_is_an_error_of_the_fold() {
+    let mut bench = Bench::new();
+    bench.append();
+    let number = bench.store().log.lock().journal.number;
+    let path = bench.store().layout.journal(number);
+    let file = OpenOptions::new().write(true).open(path).expect("it is there");
+    file.set_len(0).expect("cut off");
+    let error = bench.fold().expect_err("its pages are gone");
+    assert!(matches!(error, BackendError::Io { .. }), "{error}");
+    assert!(bench.files.failure().is_some());
+}
+
+/// Releases are in no journal: an idle store kept the space of what was deleted until the next write.
+#[test]
+fn what_is_given_back_waits_for_a_fold_like_what_is_written() {
+    let mut bench = Bench::new();
+    bench.append();
+    bench.commit(Transition::Delete {
+        at: Timestamp::from_millis(3),
+    });
+    assert!(bench.store().has_waited(Duration::ZERO), "there are batches");
+    bench.fold().expect("the disk works");
+    assert!(!bench.store().has_waited(Duration::ZERO), "all is folded");
+    bench.files.release(stream()).expect("works");
+    assert!(bench.store().has_waited(Duration::ZERO));
+    assert!(!bench.store().has_waited(Duration::MAX));
+    bench.fold().expect("the disk works");
+    assert!(!bench.store().has_waited(Duration::ZERO), "all is folded");
+}
+
+#[test]
+fn a_reclaim_waits_for_a_fold_too() {
+    let mut bench = Bench::new();
+    bench.append();
+    bench.append();
+    bench.commit(Transition::Trim {
+        before: at(5),
+        at: Timestamp::from_millis(3),
+    });
+    bench.fold().expect("the disk works");
+    bench.files.reclaim(stream()).expect("works");
+    assert!(bench.store().has_waited(Duration::ZERO));
+}
+
+/// Long texts took much more memory than was counted, so that no fold was due for them.
+#[test]
+fn the_texts_of_what_is_not_folded_are_counted() {
+    const TEXT_BYTES: u64 = 10_000;
+    let overlay = Overlay::default();
+    let part = |transition| Part::Stream {
+        id: stream(),
+        transition,
+    };
+    let place = |meta_len| PartPlace {
+        meta_at: 0,
+        meta_len,
+        payload_at: 0,
+    };
+    let created = Box::new(created());
+    overlay.apply(&part(Transition::Create(created)), 1, place(TEXT_BYTES as u32));
+    let with_entry = overlay.memory_bytes();
+    assert!(with_entry > TEXT_BYTES, "{with_entry}");
+    let sequence = |text: &str| {
+        part(Transition::Append(Append {
+            stream_seq: Some(text.into()),
+            ..append(0, b"")
+        }))
+    };
+    let long = "b".repeat(TEXT_BYTES as usize);
+    overlay.apply(&sequence("a"), 1, place(100));
+    overlay.apply(&sequence(&long), 1, place(100));
+    let with_sequence = overlay.memory_bytes();
+    assert!(with_sequence >= with_entry + TEXT_BYTES, "{with_sequence}");
+    // It has taken the place of the one before.
+    overlay.apply(&sequence(&long), 1, place(100));
+    assert_eq!(overlay.memory_bytes(), with_sequence);
+}
