@@ -305,15 +305,18 @@ impl Merging {
         self.sparse.extend(sparse.map(|row| (row.number, row.live_bytes)));
     }
 
-    /// Whether nothing is known that hinders the reading of a segment: not any more, if the stream which it concerns
-    /// wants other bytes by now.
+    /// Whether nothing is known that hinders the reading of a segment: not any more, once half of what was wanted of
+    /// the run that could not be read is not wanted any more. It is not tried for every trim.
     fn may_be_readable(&self, view: &CatalogView, number: u64) -> Result<bool, BackendError> {
         match self.unreadable.get(&number) {
             None => Ok(true),
             Some(None) => Ok(false),
             Some(Some(Wanted { run, from })) => {
-                let is_known = view.knows_run(number, run)?.is_some();
-                Ok(!is_known || stored_from(view, run)? > *from)
+                if view.knows_run(number, run)?.is_none() {
+                    return Ok(true);
+                }
+                let died = run.dead_bytes(stored_from(view, run)?) - run.dead_bytes(*from);
+                Ok(died > 0 && 2 * died >= run.until.since(*from))
             }
         }
     }

@@ -240,8 +240,9 @@ fn what_lacks_space_at_any_point_is_made_or_not_and_says_so() {
             }
         }
     }
+    // Most of it is done before the header is written, and undone for certain.
     assert!(
-        undone > 0 && uncertain > 0 && unknown > 0,
+        undone > 4 * uncertain && uncertain > 0 && unknown > 0,
         "{undone} undone, {uncertain} uncertain, {unknown} unknown"
     );
 }
