@@ -1,6 +1,7 @@
 //! Writes records as an engine would: knows the accepted state of each stream, so that what it writes follows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tailwater_storage::Backend;
@@ -10,6 +11,9 @@ use tailwater_storage::stream::{
     NameLimits, Part, Position, ProducerMark, Record, Span, StreamId, StreamName, StreamState, Timestamp,
     Transition,
 };
+
+/// Streams that were imported by any test.
+static IMPORTS: AtomicU64 = AtomicU64::new(0);
 
 pub(super) fn at(number: u64) -> Position {
     Position::new(number).expect("a position")
@@ -204,7 +208,9 @@ impl Author {
     /// Completes the import of a staged stream that was exported under another id, and is now what `change` makes
     /// of it.
     pub(super) fn import(&mut self, id: StreamId, change: impl FnOnce(&mut StreamState)) -> Record {
-        let elsewhere = StreamId::new(id.get() + 1_000_000).expect("an id");
+        // Another one for each import, also for one that a crash undid: they are not the same stream.
+        let number = IMPORTS.fetch_add(1, Ordering::Relaxed);
+        let elsewhere = StreamId::new(5_000_000_000_000_000 + number).expect("an id");
         let own = Span {
             from: Position::ZERO,
             owner: elsewhere,
