@@ -12,6 +12,7 @@
 //! | `lives.rs` | a store lives, crashes, recovers and lives on, with one fault in each life |
 //! | `losses.rs`, `damage.rs`, `space.rs` | lost positions, flipped bits, full disks |
 //! | `merges.rs` | what merging gives back, and what it leaves as it is |
+//! | `crowded.rs` | full disks with very many streams, restarts on full disks |
 #![cfg(not(feature = "shuttle"))]
 
 #[allow(dead_code, reason = "the contract's tests use more of it")]
@@ -23,6 +24,7 @@ mod naive;
 mod support;
 
 mod crash {
+    mod crowded;
     mod cuts;
     mod damage;
     mod judge;

@@ -19,12 +19,15 @@ use crate::backend::{BackendError, Outcome, Outcomes};
 /// of it, and not more than this.
 const RESERVE_BYTES_MAX: u64 = 64 << 10;
 
-/// An open journal. Its number and its preallocated bytes never change.
+/// An open journal. Nothing of this ever changes.
 pub(super) struct Journal {
     pub(super) number: u64,
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) map: Arc<dyn Map>,
+    /// Its preallocated bytes; those behind them are never written.
     pub(super) capacity: u64,
+    /// Whether it was made though there is no space: it takes only what frees some.
+    pub(super) frees_only: bool,
 }
 
 /// The journal that is written to, and what is known of it.
@@ -43,11 +46,17 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// A log that goes on with an empty journal.
-    pub(super) fn new(store: StoreId, journal: Journal, next_batch: u64, unfolded_bytes: u64) -> Self {
+    /// A log that goes on in a journal from byte `at` on. Everything before that is durable.
+    pub(super) fn new(
+        store: StoreId,
+        journal: Journal,
+        at: u64,
+        next_batch: u64,
+        unfolded_bytes: u64,
+    ) -> Self {
         let end = LogPlace {
             journal: journal.number,
-            offset: FIRST_BATCH_AT,
+            offset: at,
         };
         Self {
             journal,
@@ -64,6 +73,11 @@ impl Log {
         self.journal.capacity - self.end.offset
     }
 
+    /// Whether anything can be written to the journal.
+    pub(super) fn has_room(&self) -> bool {
+        self.room() > 0
+    }
+
     fn sync(&mut self, store: &Store) -> Result<(), BackendError> {
         let path = store.layout.journal(self.journal.number);
         self.journal.file.sync().map_err(io_error("syncing", &path))?;
@@ -73,7 +87,7 @@ impl Log {
     }
 
     /// Goes on with the next journal. Its predecessor is synced first, in every mode.
-    fn rotate(&mut self, store: &Store, next: Journal) -> Result<(), BackendError> {
+    pub(super) fn rotate(&mut self, store: &Store, next: Journal) -> Result<(), BackendError> {
         if self.synced < self.end {
             self.sync(store)?;
         }
@@ -132,15 +146,19 @@ impl Log {
     }
 }
 
-/// Whether a record takes space for good. Others end streams, or cost next to nothing.
-fn needs_space(record: &Record) -> bool {
-    record.parts.iter().any(|part| match part {
+/// Whether a record makes room, and nothing else. One that only costs next to nothing does not: there may be any
+/// number of them, and they would take the reserve from those that make room.
+fn frees_space(record: &Record) -> bool {
+    record.parts.iter().all(|part| match part {
         Part::Stream { transition, .. } => match transition {
-            Transition::Create(_) | Transition::Stage(_) | Transition::Import(_) => true,
-            Transition::Append(append) => !append.payload.is_empty(),
-            Transition::Delete { .. } | Transition::Trim { .. } | Transition::Touch { .. } => false,
+            Transition::Delete { .. } | Transition::Trim { .. } => true,
+            Transition::Create(_)
+            | Transition::Stage(_)
+            | Transition::Import(_)
+            | Transition::Append(_)
+            | Transition::Touch { .. } => false,
         },
-        Part::Control(change) => change.value.is_some(),
+        Part::Control(change) => change.value.is_none(),
     })
 }
 
@@ -168,7 +186,7 @@ impl Store {
         let bytes = (BATCH_OVERHEAD_BYTES + bytes) as u64;
         let reserve = RESERVE_BYTES_MAX.min(self.options.journal_bytes / 8);
         let full = self.signals.now().full;
-        if full || bytes + reserve > log.room() {
+        if full || log.journal.frees_only || bytes + reserve > log.room() {
             let next = if full {
                 None
             } else {
@@ -188,14 +206,23 @@ impl Store {
     fn commit_without_space(&self, log: &mut Log, batch: &[Record]) -> Result<Outcomes, BackendError> {
         // Folding gives back what the journals hold twice or in vain.
         self.signals.update(|signals| signals.fold = true);
-        let mut room = log.room().saturating_sub(BATCH_OVERHEAD_BYTES as u64);
+        let overhead = BATCH_OVERHEAD_BYTES as u64;
+        let freeing = batch.iter().filter(|record| frees_space(record));
+        let wanted: u64 = freeing.map(|record| BatchEncoder::bytes_of(record) as u64).sum();
+        if wanted > 0
+            && overhead + wanted > log.room()
+            && let Some(next) = self.spares.take_kept_back(self)?
+        {
+            log.rotate(self, next)?;
+        }
+        let mut room = log.room().saturating_sub(overhead);
         let mut refused = HashSet::<StreamId, RandomState>::default();
         let outcomes: Outcomes = batch
             .iter()
             .map(|record| {
                 let bytes = BatchEncoder::bytes_of(record) as u64;
                 let follows_a_refused_one = record.streams().any(|stream| refused.contains(&stream));
-                if needs_space(record) || follows_a_refused_one || bytes > room {
+                if !frees_space(record) || follows_a_refused_one || bytes > room {
                     refused.extend(record.streams());
                     return Outcome::Full;
                 }

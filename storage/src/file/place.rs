@@ -66,6 +66,12 @@ impl Layout {
         self.journals_dir().join(format!("{number:016}.journal"))
     }
 
+    /// Kept back to become a journal when there is no space for another one. No journal has this number, and the next
+    /// start removes it.
+    pub(super) fn kept_back_file(&self) -> PathBuf {
+        self.journal(0).with_extension("tmp")
+    }
+
     /// A segment's file.
     pub(super) fn segment(&self, number: u64) -> PathBuf {
         self.segments_dir().join(format!("{number:016}.segment"))

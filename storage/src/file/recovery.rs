@@ -8,13 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::catalog::{Catalog, Meta};
 use super::disk::{Disk, DiskFile, Map};
 use super::journal::{self, End, FIRST_BATCH_AT};
-use super::log::Log;
+use super::log::{Journal, Log};
 use super::options::{Durability, FileOptions};
 use super::overlay::Overlay;
 use super::place::{Layout, LogPlace, StoreId};
 use super::segment::Segment;
 use super::spares::{self, Spares};
-use super::store::{Files, Parts, Store, io_error};
+use super::store::{Files, Parts, Store, io_error, is_full};
 use crate::backend::BackendError;
 
 /// Stands in the place of a boot id in a copy of a store, which does not have what was written afterwards.
@@ -31,6 +31,8 @@ struct Replayed {
     bytes: u64,
     /// The greatest number of a journal that is there; 0 if there is none.
     newest: u64,
+    /// That journal, which is as long as what is in it.
+    last: Option<Journal>,
 }
 
 /// A journal that is to be replayed.
@@ -60,13 +62,25 @@ pub(super) fn open(
     let (folded, unfolded): (Vec<u64>, Vec<u64>) =
         numbers.iter().partition(|number| **number < meta.folded.journal);
     let replayed = replay(disk.as_ref(), &layout, id, &meta, &unfolded)?;
+    remove_strays(disk.as_ref(), &layout, &segments)?;
     let newest = replayed
         .newest
         .max(folded.last().copied().unwrap_or(0))
         .max(meta.folded.journal - 1);
     let mut used = keep_for_use(disk.as_ref(), &layout, &folded, options.journal_bytes)?;
     let journal_bytes = options.journal_bytes;
-    let journal = spares::make(disk.as_ref(), &layout, id, newest + 1, journal_bytes, used.pop())?;
+    let (journal, at) = match replayed.last {
+        // It is full: the first batch goes to another one.
+        Some(last) => {
+            let end = last.capacity;
+            (last, end)
+        }
+        None => {
+            let used = used.pop();
+            let first = spares::make_first(disk.as_ref(), &layout, id, newest + 1, journal_bytes, used)?;
+            (first, FIRST_BATCH_AT)
+        }
+    };
     let mut files = Files {
         journals: replayed.journals,
         segments,
@@ -74,11 +88,11 @@ pub(super) fn open(
     files.journals.insert(journal.number, Arc::clone(&journal.map));
     let last_id = replayed.last_id.max(meta.last_id);
     let store = Store::new(Parts {
-        spares: Spares::new(journal.number, used),
-        log: Log::new(id, journal, replayed.next_batch, replayed.bytes),
+        spares: Spares::new(newest.max(journal.number), used),
+        log: Log::new(id, journal, at, replayed.next_batch, replayed.bytes),
         overlay: replayed.overlay,
-        disk,
-        layout,
+        disk: Arc::clone(&disk),
+        layout: layout.clone(),
         options,
         id,
         catalog,
@@ -86,7 +100,38 @@ pub(super) fn open(
         files,
         last_id,
     });
-    begin_run(store)
+    let store = begin_run(store).map_err(|error| without_space(disk.as_ref(), &layout, error))?;
+    begin_journal(&store)?;
+    Ok(store)
+}
+
+/// Goes on in a new journal, if there is space for one. Otherwise what frees space is all that is taken.
+fn begin_journal(store: &Store) -> Result<(), BackendError> {
+    let mut log = store.log.lock();
+    if !log.has_room()
+        && let Some(next) = store.spares.take(store, 0)?
+    {
+        log.rotate(store, next)?;
+    }
+    drop(log);
+    store.spares.keep_back(store)
+}
+
+/// Says what to do about a start that has failed for want of space.
+fn without_space(disk: &dyn Disk, layout: &Layout, error: BackendError) -> BackendError {
+    match error {
+        BackendError::Io { ref what, ref source } if is_full(&error) => {
+            let free = disk.free_bytes(&layout.root).unwrap_or(0);
+            BackendError::Io {
+                what: format!(
+                    "{what}, of whose file system {free} bytes are free: make room on the disk and start again; nothing \
+                     is lost"
+                ),
+                source: Arc::clone(source),
+            }
+        }
+        error => error,
+    }
 }
 
 /// Notes in the catalog that the store is in use. If the machine has crashed and may have lost what was
@@ -109,14 +154,18 @@ fn begin_run(mut store: Store) -> Result<Store, BackendError> {
              be missing, and offsets behind what is there are refused"
         );
     }
+    let known = store.generations.read().meta.clone();
     let meta = Meta {
         boot_id: boot_id.unwrap_or_default(),
         clean: false,
         era: store.era,
-        last_id: *store.last_id.get_mut(),
-        ..store.generations.read().meta.clone()
+        ..known.clone()
     };
-    store.put_meta(meta)?;
+    // After a crash of the process alone there is nothing to note, and a full disk does not keep the store from that.
+    if meta != known {
+        let last_id = *store.last_id.get_mut();
+        store.put_meta(Meta { last_id, ..meta })?;
+    }
     Ok(store)
 }
 
@@ -138,12 +187,16 @@ fn open_catalog(disk: &dyn Disk, layout: &Layout, cache_bytes: u64) -> Result<Ca
         .iter()
         .any(|name| Some(name.as_str()) == path.file_name().and_then(|name| name.to_str()));
     if !is_there {
-        if let Some(number) = files_of(disk, &layout.journals_dir(), "journal")?.first() {
+        let journals = files_of(disk, &layout.journals_dir(), "journal")?;
+        let segments = files_of(disk, &layout.segments_dir(), "segment")?;
+        let journal = journals.first().map(|number| layout.journal(*number));
+        let segment = || segments.first().map(|number| layout.segment(*number));
+        if let Some(there) = journal.or_else(segment) {
             return Err(BackendError::Damaged {
                 what: format!(
                     "{} is missing though there is {}; restore the directory from a backup",
                     path.display(),
-                    layout.journal(*number).display()
+                    there.display()
                 ),
             });
         }
@@ -208,14 +261,19 @@ fn open_segments(
         let segment = Segment::open(disk, &layout.segment(row.number), row.number, id)?;
         segments.insert(row.number, Arc::new(segment));
     }
+    Ok(segments)
+}
+
+/// Removes what a compaction left behind that ended before the catalog knew of it, or after it had forgotten it. Only
+/// once the journals go on where the catalog ends: an older catalog does not know the segments that follow it.
+fn remove_strays(disk: &dyn Disk, layout: &Layout, segments: &Segments) -> Result<(), BackendError> {
     for number in files_of(disk, &layout.segments_dir(), "segment")? {
         if !segments.contains_key(&number) {
-            // A compaction ended before the catalog knew of it, or after it had forgotten it.
             let path = layout.segment(number);
             disk.remove(&path).map_err(io_error("removing", &path))?;
         }
     }
-    Ok(segments)
+    Ok(())
 }
 
 /// Removes folded journals but those whose files can be used again.
@@ -254,6 +312,7 @@ fn replay(
         last_id: 0,
         bytes: 0,
         newest: numbers.last().copied().unwrap_or(0),
+        last: None,
     };
     check_row(meta, numbers)?;
     let mut journals = Vec::new();
@@ -297,6 +356,13 @@ fn replay(
                 found.file.map(end.offset).map_err(io_error("mapping", &path))?
             }
         };
+        replayed.last = Some(Journal {
+            number: found.number,
+            file: Arc::clone(&found.file),
+            capacity: map.len(),
+            map: Arc::clone(&map),
+            frees_only: true,
+        });
         replayed.journals.insert(found.number, map);
     }
     Ok(replayed)
@@ -306,7 +372,7 @@ fn replay(
 pub(super) fn check_row(meta: &Meta, numbers: &[u64]) -> Result<(), BackendError> {
     let first_is_begun = meta.folded.offset > FIRST_BATCH_AT;
     let missing = match numbers.first() {
-        Some(first) if *first != meta.folded.journal && first_is_begun => Some(meta.folded.journal),
+        Some(first) if *first != meta.folded.journal => Some(meta.folded.journal),
         None if first_is_begun => Some(meta.folded.journal),
         _ => numbers
             .windows(2)

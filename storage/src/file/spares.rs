@@ -1,6 +1,6 @@
 //! Journals in waiting: made ahead of their use, and made again from those that are folded.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,6 +11,14 @@ use super::log::Journal;
 use super::place::{Layout, StoreId};
 use super::store::{Store, io_error, is_full};
 use crate::backend::BackendError;
+
+/// Room for what frees space when there is none for another journal: at most so many bytes, kept back in a file of its own.
+const KEPT_BACK_BYTES_MAX: u64 = 1 << 20;
+/// A journal that has less is of no use.
+const KEPT_BACK_BYTES_MIN: u64 = 2 * FIRST_BATCH_AT;
+
+/// About what the catalog has for a stream, in bytes.
+const CATALOG_BYTES_PER_STREAM: u64 = 512;
 
 /// The next journal, and files to make the ones behind it from.
 pub(super) struct Spares {
@@ -24,71 +32,150 @@ struct State {
     ready: Option<Journal>,
     /// Numbers of folded journals whose files can be overwritten.
     used: Vec<u64>,
+    /// A file for the journal that takes what frees space when there is none. Bears the name of a folded journal, or
+    /// one that the next start removes.
+    kept_back: Option<PathBuf>,
 }
 
-/// Makes an empty journal durable under its name: from a folded one, or anew.
-pub(super) fn make(
+/// What an empty journal is made from.
+enum MadeFrom {
+    /// Nothing: a file of so many bytes is written.
+    Nothing(u64),
+    /// A file that no journal needs any more.
+    File(PathBuf),
+}
+
+/// Makes an empty journal durable under its name. If that fails, nothing of it is left, nor of what it was made from.
+fn make(
     disk: &dyn Disk,
     layout: &Layout,
     store: StoreId,
     number: u64,
-    capacity: u64,
-    used: Option<u64>,
+    from: MadeFrom,
 ) -> Result<Journal, BackendError> {
     let path = layout.journal(number);
-    let (file, from) = if let Some(used) = used {
-        let from = layout.journal(used);
-        let file = disk.open(&from).map_err(io_error("opening", &from))?;
-        journal::renew(file.as_ref(), number, store).map_err(io_error("renewing", &from))?;
-        (file, from)
-    } else {
+    let (made_as, made) = match from {
         // What a crash leaves of it bears another name, and is removed at the next start.
-        let from = path.with_extension("tmp");
-        let file = journal::create(disk, &from, number, store, capacity).map_err(|source| {
-            let _ = disk.remove(&from);
-            io_error("making", &from)(source)
-        })?;
-        (file, from)
+        MadeFrom::Nothing(capacity) => {
+            let draft = path.with_extension("tmp");
+            let made = journal::create(disk, &draft, number, store, capacity);
+            let made = made.map_err(io_error("making", &draft));
+            (draft, made)
+        }
+        MadeFrom::File(used) => {
+            let made = disk.open(&used).map_err(io_error("opening", &used));
+            let made = made.and_then(|file| {
+                journal::renew(file.as_ref(), number, store).map_err(io_error("renewing", &used))?;
+                Ok(file)
+            });
+            (used, made)
+        }
     };
-    disk.rename(&from, &path).map_err(io_error("renaming", &from))?;
-    let dir = layout.journals_dir();
-    disk.sync_dir(&dir).map_err(io_error("syncing", &dir))?;
-    open_journal(file, number, capacity, &path)
+    let mut name = &made_as;
+    let opened = made.and_then(|file| {
+        disk.rename(&made_as, &path)
+            .map_err(io_error("renaming", &made_as))?;
+        name = &path;
+        let dir = layout.journals_dir();
+        disk.sync_dir(&dir).map_err(io_error("syncing", &dir))?;
+        open_journal(file, number, &path)
+    });
+    opened.inspect_err(|_| {
+        let _ = disk.remove(name);
+    })
 }
 
-fn open_journal(
-    file: Arc<dyn DiskFile>,
+/// The first journal of a store, or of a copy. If there is no space for one that takes everything, it is one that
+/// takes only what frees space.
+pub(super) fn make_first(
+    disk: &dyn Disk,
+    layout: &Layout,
+    store: StoreId,
     number: u64,
-    capacity: u64,
-    path: &Path,
+    journal_bytes: u64,
+    used: Option<u64>,
 ) -> Result<Journal, BackendError> {
+    let from = used.map_or(MadeFrom::Nothing(journal_bytes), |used| {
+        MadeFrom::File(layout.journal(used))
+    });
+    match make(disk, layout, store, number, from) {
+        Err(error) if is_full(&error) => {
+            let small = MadeFrom::Nothing(KEPT_BACK_BYTES_MIN);
+            let journal = make(disk, layout, store, number, small)?;
+            Ok(Journal {
+                frees_only: true,
+                ..journal
+            })
+        }
+        made => made,
+    }
+}
+
+fn open_journal(file: Arc<dyn DiskFile>, number: u64, path: &Path) -> Result<Journal, BackendError> {
+    let capacity = file.len().map_err(io_error("asking for the length of", path))?;
     let map = file.map(capacity).map_err(io_error("mapping", path))?;
     Ok(Journal {
         number,
         file,
         map,
         capacity,
+        frees_only: false,
     })
 }
 
+/// What has not come about for want of space is none.
+fn none_if_full<T>(made: Result<Option<T>, BackendError>) -> Result<Option<T>, BackendError> {
+    match made {
+        Err(error) if is_full(&error) => Ok(None),
+        made => made,
+    }
+}
+
 impl Spares {
-    /// None ready, journal `newest` in use, and the files of `used` to be used again.
+    /// None ready, `newest` the greatest number of a journal, and the files of `used` to be used again.
     pub(super) fn new(newest: u64, used: Vec<u64>) -> Self {
-        let ready = None;
         Self {
-            state: Mutex::new(State { newest, ready, used }),
+            state: Mutex::new(State {
+                newest,
+                ready: None,
+                used,
+                kept_back: None,
+            }),
         }
     }
 
     /// The journal that follows the one in use, with room for a batch of `bytes`. None if there is no space.
     pub(super) fn take(&self, store: &Store, bytes: u64) -> Result<Option<Journal>, BackendError> {
         let mut state = self.state.lock();
-        // One that is too small stays behind empty, which recovery passes over.
-        let ready = state.ready.take();
-        if let Some(ready) = ready.filter(|ready| bytes + FIRST_BATCH_AT <= ready.capacity) {
+        let wanted = bytes + FIRST_BATCH_AT;
+        if let Some(ready) = state.ready.take_if(|ready| wanted <= ready.capacity) {
             return Ok(Some(ready));
         }
-        state.make(store, store.options.journal_bytes.max(bytes + FIRST_BATCH_AT))
+        let Some(journal) = state.make(store, store.options.journal_bytes.max(wanted))? else {
+            return Ok(None);
+        };
+        // One that is too small stays behind empty, which recovery passes over, until the next fold gives it back.
+        if let Some(small) = state.ready.take() {
+            let mut files = store.files.write();
+            files.journals.insert(small.number, small.map);
+        }
+        Ok(Some(journal))
+    }
+
+    /// A journal for what frees space, while there is none for another one that takes everything.
+    pub(super) fn take_kept_back(&self, store: &Store) -> Result<Option<Journal>, BackendError> {
+        let mut state = self.state.lock();
+        if let Some(ready) = state.ready.take() {
+            return Ok(Some(ready));
+        }
+        let Some(kept_back) = state.kept_back.take() else {
+            return Ok(None);
+        };
+        let made = state.make_from(store, MadeFrom::File(kept_back));
+        Ok(none_if_full(made.map(Some))?.map(|journal| Journal {
+            frees_only: true,
+            ..journal
+        }))
     }
 
     /// Makes the next journal, if none is ready and there is space for it.
@@ -100,6 +187,11 @@ impl Spares {
         Ok(())
     }
 
+    /// Keeps back a file for what frees space, if none is kept and there is any space for it.
+    pub(super) fn keep_back(&self, store: &Store) -> Result<(), BackendError> {
+        self.state.lock().keep_back(store)
+    }
+
     /// Takes over the file of a folded journal, or removes it. No map of it may be held but this one.
     pub(super) fn give_back(
         &self,
@@ -108,56 +200,93 @@ impl Spares {
         map: Arc<dyn Map>,
     ) -> Result<(), BackendError> {
         let path = store.layout.journal(number);
+        let len = map.len();
         let mut state = self.state.lock();
-        let used_max = (store.options.fold_bytes / store.options.journal_bytes) as usize + 2;
-        let reusable = map.len() == store.options.journal_bytes
-            && state.used.len() < used_max
-            // Whoever reads from it still would see it overwritten.
-            && Arc::strong_count(&map) == 1
-            && store.disk.open_sealed(&path).and_then(|file| file.links()).is_ok_and(|links| links == 1);
+        // Whoever reads from it still would see it overwritten.
+        let is_alone = Arc::strong_count(&map) == 1
+            && store
+                .disk
+                .open_sealed(&path)
+                .and_then(|file| file.links())
+                .is_ok_and(|links| links == 1);
         drop(map);
-        if reusable {
+        let used_max = (store.options.fold_bytes / store.options.journal_bytes) as usize + 2;
+        if is_alone && state.kept_back.is_none() && len == kept_back_bytes(store) {
+            state.kept_back = Some(path);
+        } else if is_alone && len == store.options.journal_bytes && state.used.len() < used_max {
             state.used.push(number);
-            return Ok(());
+        } else {
+            store.disk.remove(&path).map_err(io_error("removing", &path))?;
         }
-        drop(state);
-        store.disk.remove(&path).map_err(io_error("removing", &path))
+        state.keep_back(store)
     }
+}
+
+/// How long the file is that is kept back, if there is space enough.
+fn kept_back_bytes(store: &Store) -> u64 {
+    store.options.journal_bytes.min(KEPT_BACK_BYTES_MAX)
 }
 
 impl State {
     fn make(&mut self, store: &Store, capacity: u64) -> Result<Option<Journal>, BackendError> {
-        if !self.has_space(store, capacity)? {
+        if none_if_full(self.has_space(store, capacity).map(|has| has.then_some(())))?.is_none() {
             return Ok(None);
         }
         let used = (capacity == store.options.journal_bytes)
             .then(|| self.used.pop())
             .flatten();
-        let disk = store.disk.as_ref();
-        match make(disk, &store.layout, store.id, self.newest + 1, capacity, used) {
-            Ok(journal) => {
-                self.newest = journal.number;
-                Ok(Some(journal))
+        let from = used.map_or(MadeFrom::Nothing(capacity), |used| {
+            MadeFrom::File(store.layout.journal(used))
+        });
+        none_if_full(self.make_from(store, from).map(Some))
+    }
+
+    fn make_from(&mut self, store: &Store, from: MadeFrom) -> Result<Journal, BackendError> {
+        let journal = make(
+            store.disk.as_ref(),
+            &store.layout,
+            store.id,
+            self.newest + 1,
+            from,
+        )?;
+        self.newest = journal.number;
+        Ok(journal)
+    }
+
+    /// At most half of what is free is taken for it: what is folded from it needs space in the catalog.
+    fn keep_back(&mut self, store: &Store) -> Result<(), BackendError> {
+        let path = store.layout.kept_back_file();
+        while self.kept_back.is_none() {
+            let free = free_bytes(store)?;
+            let bytes = kept_back_bytes(store).min(free / 2 / FIRST_BATCH_AT * FIRST_BATCH_AT);
+            if bytes >= KEPT_BACK_BYTES_MIN.min(kept_back_bytes(store)) {
+                match journal::create(store.disk.as_ref(), &path, 0, store.id, bytes) {
+                    Ok(_) => self.kept_back = Some(path.clone()),
+                    Err(error) => {
+                        let _ = store.disk.remove(&path);
+                        let error = io_error("making", &path)(error);
+                        return if is_full(&error) { Ok(()) } else { Err(error) };
+                    }
+                }
+            } else if let Some(number) = self.used.pop() {
+                let path = store.layout.journal(number);
+                store.disk.remove(&path).map_err(io_error("removing", &path))?;
+            } else {
+                return Ok(());
             }
-            Err(error) if is_full(&error) => Ok(None),
-            Err(error) => Err(error),
         }
+        Ok(())
     }
 
     /// Whether all that the journals hold can be copied to segments with this one there as well, and segments be
     /// rewritten after that. Otherwise the disk would be full for good.
     fn has_space(&mut self, store: &Store, capacity: u64) -> Result<bool, BackendError> {
-        let dir = store.layout.journals_dir();
-        let free = || {
-            store
-                .disk
-                .free_bytes(&dir)
-                .map_err(io_error("asking for the free space of", &dir))
-        };
-        let kept = store.journal_bytes() + store.rewriting_bytes()?;
+        // The catalog writes no page in place: what changes streams all over it may take as much as it has.
+        let catalog_bytes = store.usage().streams * CATALOG_BYTES_PER_STREAM;
+        let kept = store.journal_bytes() + store.rewriting_bytes()? + catalog_bytes;
         // What will be written to it is to be copied as well.
         let wanted = |used: &[u64]| kept + if used.is_empty() { 2 * capacity } else { capacity };
-        while free()? < wanted(&self.used) {
+        while free_bytes(store)? < wanted(&self.used) {
             let Some(number) = self.used.pop() else {
                 return Ok(false);
             };
@@ -166,4 +295,12 @@ impl State {
         }
         Ok(true)
     }
+}
+
+fn free_bytes(store: &Store) -> Result<u64, BackendError> {
+    let dir = store.layout.journals_dir();
+    store
+        .disk
+        .free_bytes(&dir)
+        .map_err(io_error("asking for the free space of", &dir))
 }

@@ -164,7 +164,7 @@ impl Verification<'_> {
         for name in self.names_in(dir)? {
             if let Some(number) = Layout::number_of(&name, extension) {
                 numbers.push(number);
-            } else {
+            } else if dir.join(&name) != self.layout.kept_back_file() {
                 self.note(format!("{} is no part of the store", dir.join(name).display()));
             }
         }

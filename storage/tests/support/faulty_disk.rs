@@ -59,6 +59,8 @@ struct State {
     syncs_left: Option<u64>,
     /// Writes that succeed before the one that fails, if one is to fail.
     writes_left: Option<u64>,
+    /// Renames that succeed before the one that finds no space, if one is to find none.
+    renames_left: Option<u64>,
     /// What all files may take together.
     bytes_max: Option<u64>,
     boot_id: Option<String>,
@@ -80,6 +82,7 @@ impl FaultyDisk {
             stopped: false,
             syncs_left: None,
             writes_left: None,
+            renames_left: None,
             bytes_max: None,
             boot_id,
             cold: false,
@@ -138,6 +141,11 @@ impl FaultyDisk {
     /// Lets a write fail: 1 is the next one. Any number of its first sectors is written.
     pub(crate) fn fail_write(&self, nth: u64) {
         self.state.lock().writes_left = Some(nth.checked_sub(1).expect("the next one is 1"));
+    }
+
+    /// Lets a rename find no space, as it may that makes a directory longer: 1 is the next one.
+    pub(crate) fn refuse_rename(&self, nth: u64) {
+        self.state.lock().renames_left = Some(nth.checked_sub(1).expect("the next one is 1"));
     }
 
     /// Flips some bit of a byte, for the running process and on the medium.
@@ -232,6 +240,9 @@ impl Disk for FaultyDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.begin_change()?;
+        if is_due(&mut state.renames_left) {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
         state.names.rename(from, to)?;
         state.drop_unreachable();
         Ok(())
@@ -330,6 +341,7 @@ impl State {
             stopped: false,
             syncs_left: None,
             writes_left: None,
+            renames_left: None,
             bytes_max: self.bytes_max,
             boot_id: self.boot_id.clone(),
             cold: self.cold,
