@@ -76,6 +76,15 @@ pub trait Backend: Send + Sync + 'static {
     /// If the backend cannot be written.
     fn reclaim(&self, id: StreamId) -> Result<(), BackendError>;
 
+    /// Storages of which a reclaim may give something back that an earlier run left, for example because the process
+    /// ended before what it had given back was durable. Asked once, when an engine starts.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn reclaimable(&self) -> Result<Vec<StreamId>, BackendError> {
+        Ok(Vec::new())
+    }
+
     /// Streams that are not deleted and whose lifetime would be over if they were loaded at `now`, at most
     /// `count_max`. A load assumes a use that was not recorded ([`Lifetime::touched_at_load`]), so to be due
     /// any earlier would load them in vain.

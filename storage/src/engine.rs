@@ -61,6 +61,9 @@ use pins::{ForkPin, Pins};
 use registry::Registry;
 use sequencer::{Decision, Entry, Sequencer, Settled, Standing};
 
+/// How many storages that an earlier run left are looked at in one go. Meanwhile no fork is begun.
+const RECLAIMED_AT_START: usize = 64;
+
 /// The limits that an engine enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineLimits {
@@ -155,6 +158,9 @@ impl Engine {
         for id in backend.deleted()? {
             leftovers.note(Leftover::Deleted(id));
         }
+        for storages in backend.reclaimable()?.chunks(RECLAIMED_AT_START) {
+            leftovers.note(Leftover::Trimmed(storages.into()));
+        }
         let shared = Arc::new(Shared {
             nature,
             limits,
@@ -190,6 +196,7 @@ impl Engine {
                 tracing::error!("a committer ended with a panic");
             }
         }
+        self.reclaim_at_stop();
         if let Err(error) = self.shared.backend.stop() {
             tracing::error!(%error, "the storage could not be left in good order; the next start recovers");
         }

@@ -231,6 +231,10 @@ impl Backend for FileStore {
         self.store.reclaim(id)
     }
 
+    fn reclaimable(&self) -> Result<Vec<StreamId>, BackendError> {
+        self.store.reclaimable()
+    }
+
     fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<StreamName>, BackendError> {
         self.store.due(now, count_max)
     }

@@ -14,6 +14,7 @@ mod engine {
     mod lifetimes;
     mod residency;
     mod space;
+    mod without_space;
 }
 
 use std::future::Future;

@@ -82,6 +82,10 @@ impl Engine {
                     return Ok(());
                 }
                 next = if backend.has_forks(id)? {
+                    // What it alone could read can go nevertheless.
+                    shared
+                        .leftovers
+                        .note(Leftover::Trimmed([id].into_iter().collect()));
                     None
                 } else {
                     backend.release(id)?
@@ -90,6 +94,22 @@ impl Engine {
             Ok(())
         })
         .await
+    }
+
+    /// Gives back what was trimmed and is still noted: the next start would not know of it. Deleted streams it does
+    /// know of.
+    pub(super) fn reclaim_at_stop(&self) {
+        let shared = &self.shared;
+        for leftover in std::mem::take(&mut shared.leftovers.take().left) {
+            let Leftover::Trimmed(storages) = leftover else {
+                continue;
+            };
+            for id in storages.into_iter().filter(|id| !shared.pins.is_pinned(*id)) {
+                if let Err(error) = shared.backend.reclaim(id) {
+                    tracing::warn!(stream = %id, %error, "what was trimmed could not be given back");
+                }
+            }
+        }
     }
 
     async fn reclaim(&self, storages: SmallVec<[StreamId; 2]>) -> Result<(), EngineError> {

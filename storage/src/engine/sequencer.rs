@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tailwater_stream::{Part, Record, StreamId, StreamName, StreamState, Timestamp, Transition};
+use tailwater_stream::{Lifetime, Part, Record, StreamId, StreamName, StreamState, Timestamp, Transition};
 use tokio::sync::{OnceCell, oneshot};
 
 use super::changes::Changes;
@@ -97,6 +97,8 @@ pub(super) struct Sequencer {
     durable: Option<Arc<Incarnation>>,
     /// The last use, recorded or not.
     used_at: Timestamp,
+    /// When a use was last to be recorded. There may have been no space for that.
+    touch_tried_at: Timestamp,
     /// The greatest id that a stream of this name has had since this was loaded.
     newest: Option<StreamId>,
     /// Records queued so far.
@@ -144,12 +146,27 @@ impl Sequencer {
         self.durable.as_ref()
     }
 
-    /// Starts a sliding lifetime anew. Answers whether that must be recorded.
+    /// Starts a sliding lifetime anew. Answers whether that must be recorded, which is to be tried then. If there is no
+    /// space for it, it is tried again only as late as another record would be due.
     pub(super) fn mark_used(&mut self, now: Timestamp) -> bool {
         self.used_at = self.used_at.max(now);
-        self.accepted
-            .as_ref()
-            .is_some_and(|state| state.lifetime.wants_touch(state.touched_at, now))
+        let Some(state) = &self.accepted else {
+            return false;
+        };
+        let recorded = state.touched_at.max(self.touch_tried_at);
+        let wants_touch = state.lifetime.wants_touch(recorded, now);
+        if wants_touch {
+            self.touch_tried_at = now;
+        }
+        wants_touch
+    }
+
+    /// Whether the stream would end earlier if it were loaded again, because there was no space to record a use.
+    pub(super) fn has_unrecorded_use(&self) -> bool {
+        self.accepted.as_ref().is_some_and(|state| {
+            let assumed = state.lifetime.touched_at_load(state.touched_at);
+            matches!(state.lifetime, Lifetime::Ttl { .. }) && !state.deleted && self.used_at > assumed
+        })
     }
 
     pub(super) fn used_at(&self) -> Timestamp {

@@ -14,7 +14,7 @@ const IDLE_SWEEPS: u64 = 60;
 const DUE_MAX: usize = 1024;
 
 impl Engine {
-    /// Sweeps once. Call it every [`SWEEP_INTERVAL_MS`].
+    /// Sweeps once. Call it every [`SWEEP_INTERVAL_MS`]. What there is no space for is left to a later one.
     ///
     /// # Errors
     /// If the storage fails.
@@ -34,7 +34,7 @@ impl Engine {
         let now = self.now();
         // What is open knows its end to the moment. What is not is assumed to have been used since.
         for entry in self.shared.registry.expired(now) {
-            self.expire(&entry).await?;
+            unless_full(self.expire(&entry).await)?;
             self.shared.registry.unpin_vacant(&entry);
         }
         loop {
@@ -43,8 +43,8 @@ impl Engine {
             let expirations = self.shared.stats.expirations.get();
             for name in due {
                 let entry = self.open(&name).await?;
-                self.expire(&entry).await?;
-                self.record_use(&entry)?;
+                unless_full(self.expire(&entry).await)?;
+                unless_full(self.record_use(&entry))?;
                 self.shared.registry.unpin_vacant(&entry);
             }
             // The same ones would come again if none of them has ended.
@@ -75,10 +75,21 @@ impl Engine {
         let registry = &self.shared.registry;
         let too_many = registry.len() > self.shared.limits.open_streams_max;
         let idle_sweeps = if too_many { 1 } else { IDLE_SWEEPS };
-        let idle = |entry: &Entry| entry.last_used() + idle_sweeps <= sweep;
+        let idle = |entry: &Entry| {
+            let is_idle = entry.last_used() + idle_sweeps <= sweep;
+            is_idle && (too_many || !entry.sequencer.lock().has_unrecorded_use())
+        };
         let evicted: u64 = (0..registry.shard_count())
             .map(|shard| registry.evict(shard, idle))
             .sum();
         self.shared.stats.evictions.add(evicted);
+    }
+}
+
+/// A lack of space for one stream does not keep the others waiting.
+fn unless_full(done: Result<(), EngineError>) -> Result<(), EngineError> {
+    match done {
+        Err(EngineError::Full) => Ok(()),
+        done => done,
     }
 }

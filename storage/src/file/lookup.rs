@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tailwater_stream::{StreamId, StreamName, StreamState, Timestamp};
 
 use super::catalog::StreamRow;
-use super::overlay::renewed;
+use super::overlay::{Delta, renewed};
 use super::store::{Sight, Store};
 use crate::backend::{BackendError, ListRequest, Usage};
 use crate::reachable::oldest_reachable;
@@ -159,6 +159,26 @@ impl Store {
             generations.active.reclaim(id, reachable, bytes);
         }
         Ok(())
+    }
+
+    /// The journals do not say what was given back: the storages of all streams that were trimmed since the last fold,
+    /// and of those that are deleted.
+    pub(super) fn reclaimable(&self) -> Result<Vec<StreamId>, BackendError> {
+        let mut changed = self.deleted()?;
+        let sight = self.sight()?;
+        for overlay in sight.overlays() {
+            let ids = overlay.ids().into_iter();
+            changed.extend(ids.filter(|id| overlay.with(*id, Delta::is_trimmed) == Some(true)));
+        }
+        let mut storages = Vec::new();
+        for id in changed {
+            if let Some(row) = sight.head(id, self.era)? {
+                storages.extend(row.state.lineage.spans().iter().map(|span| span.stored_in));
+            }
+        }
+        storages.sort_unstable();
+        storages.dedup();
+        Ok(storages)
     }
 
     pub(super) fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<StreamName>, BackendError> {

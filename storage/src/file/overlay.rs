@@ -112,6 +112,11 @@ impl Delta {
         self.imported.is_some()
     }
 
+    /// Whether it was trimmed in this generation.
+    pub(super) fn is_trimmed(&self) -> bool {
+        self.oldest.is_some()
+    }
+
     pub(super) fn producers(&self) -> impl Iterator<Item = (&ProducerId, &ProducerState)> {
         self.producers.iter()
     }

@@ -31,6 +31,7 @@ struct Gate {
     fails: bool,
     batches: Vec<Vec<Record>>,
     loads: Vec<StreamName>,
+    reclaimable: Vec<StreamId>,
     releases_held: bool,
     /// Releases that wait.
     releasing: usize,
@@ -120,6 +121,11 @@ impl Gated {
         }
     }
 
+    /// Whether a batch of the partition stands at the gate.
+    pub(crate) fn is_at_gate(&self, partition: usize) -> bool {
+        self.gate().at_gate[partition].is_some()
+    }
+
     /// From now on records that are chosen, and those that follow from them, find no space.
     pub(crate) fn refuse(&self, choice: impl Fn(&Record) -> bool + Send + 'static) {
         self.gate().refused = Some(Box::new(choice));
@@ -128,6 +134,11 @@ impl Gated {
     /// From now on every record finds space, as far as there is any.
     pub(crate) fn refuse_none(&self) {
         self.gate().refused = None;
+    }
+
+    /// What an earlier run left to be reclaimed.
+    pub(crate) fn set_reclaimable(&self, storages: &[StreamId]) {
+        self.gate().reclaimable = storages.to_vec();
     }
 
     /// From now on every commit fails.
@@ -248,6 +259,10 @@ impl Backend for Gated {
 
     fn reclaim(&self, id: StreamId) -> Result<(), BackendError> {
         self.memory.reclaim(id)
+    }
+
+    fn reclaimable(&self) -> Result<Vec<StreamId>, BackendError> {
+        Ok(self.gate().reclaimable.clone())
     }
 
     fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<StreamName>, BackendError> {
