@@ -12,6 +12,7 @@
 //! | `lives.rs` | a store lives, crashes, recovers and lives on, with one fault in each life |
 //! | `losses.rs`, `damage.rs`, `space.rs` | lost positions, flipped bits, full disks |
 //! | `merges.rs` | what merging gives back, and what it leaves as it is |
+//! | `leftovers.rs` | what was given back before a crash, and not durably |
 //! | `crowded.rs` | full disks with very many streams, restarts on full disks |
 #![cfg(not(feature = "shuttle"))]
 
@@ -28,6 +29,7 @@ mod crash {
     mod cuts;
     mod damage;
     mod judge;
+    mod leftovers;
     mod lives;
     mod losses;
     mod merges;

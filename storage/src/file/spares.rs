@@ -1,5 +1,8 @@
 //! Journals in waiting: made ahead of their use, and made again from those that are folded.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -317,3 +317,28 @@ fn a_journal_that_gets_no_name_for_want_of_space_is_made_later() {
     let append = crowd.author.append(id, Body::one(vec![8; 12 << 10]));
     assert_eq!(crowd.commit(&[append]), [Outcome::Durable]);
 }
+
+/// The file of a folded journal that could not be written again was forgotten, and took its space for good.
+#[test]
+fn a_used_journal_that_cannot_be_made_anew_for_want_of_space_is_removed() {
+    let mut crowd = Crowd::new(Durability::Durable);
+    let (id, create) = crowd.author.create("a");
+    assert_eq!(crowd.commit(&[create]), [Outcome::Durable]);
+    for _ in 0..4 {
+        let append = crowd.author.append(id, Body::one(vec![7; 8 << 10]));
+        assert_eq!(crowd.commit(&[append]), [Outcome::Durable]);
+    }
+    crowd.compact();
+    let journals = || {
+        let files = crowd.disk.files().into_iter();
+        let journals = files.filter(|path| path.extension().is_some_and(|found| found == "journal"));
+        journals.count()
+    };
+    let before = journals();
+    assert!(before > 1, "some are to be used again");
+    let append = crowd.author.clone().append(id, Body::one(vec![7; 8 << 10]));
+    crowd.disk.refuse_write(1);
+    assert_eq!(crowd.commit(std::slice::from_ref(&append)), [Outcome::Full]);
+    assert_eq!(journals(), before - 1);
+    assert_eq!(crowd.commit(&[append]), [Outcome::Durable]);
+}

@@ -7,6 +7,7 @@ use tailwater_storage::BackendError;
 use tailwater_storage::file::{Disk, Durability, OpenError, verify};
 
 use super::run::{Crash, DIR, FAST, Run};
+use crate::author::Body;
 use crate::seeds;
 
 /// Where the first batch of a journal stands.
@@ -225,4 +226,91 @@ fn commit_last(run: &mut Run) -> (PathBuf, usize) {
         }
     }
     panic!("nothing was written");
+}
+
+fn catalog() -> PathBuf {
+    Path::new(DIR).join("catalog.redb")
+}
+
+/// Puts a catalog in the place of the one that is there; none for none.
+fn put_catalog(run: &Run, content: Option<&[u8]>) {
+    run.disk.remove(&catalog()).expect("it is there");
+    if let Some(content) = content {
+        let file = run.disk.create(&catalog()).expect("made");
+        file.write_at(0, content).expect("written");
+    }
+}
+
+/// A store that was stopped, without journals that it does not need, and a catalog of it from before.
+fn stopped(seed: u64, durability: Durability) -> (Run, Vec<u8>) {
+    let mut run = Run::new(seed, durability);
+    run.open();
+    let (id, create) = run.current().clone().author.create("a");
+    let mut records = vec![create];
+    let mut old = run.disk.read_file(&catalog());
+    let kept = run.rng.usize(..8);
+    let count = run.rng.usize(16..32);
+    for number in 0..count {
+        let append = |run: &mut Run| run.current().clone().author.append(id, Body::one(vec![7; 9_000]));
+        let record = records.pop().unwrap_or_else(|| append(&mut run));
+        run.commit(&[record]).expect("committed");
+        if number % 4 == 3 {
+            assert!(run.compact());
+        }
+        if number == kept {
+            old = run.disk.read_file(&catalog());
+        }
+    }
+    let (gone, create) = run.current().clone().author.create("b");
+    run.commit(&[create]).expect("committed");
+    let delete = run.current().clone().author.delete(gone);
+    run.commit(&[delete]).expect("committed");
+    assert!(run.stop());
+    run.crash(Crash::Process);
+    if run.rng.bool() {
+        // A journal without any batch is all that is left then.
+        run.open();
+        run.release_all();
+        assert!(run.compact());
+        run.crash(Crash::Process);
+    }
+    let journals = run.files("journal");
+    let (_, folded) = journals.split_last().expect("one");
+    for path in folded {
+        run.disk.remove(path).expect("it is there");
+    }
+    assert!(!run.files("segment").is_empty());
+    (run, old)
+}
+
+/// Everything in segments was removed before it was found out that the catalog is not theirs.
+#[test]
+fn a_store_with_an_older_catalog_or_none_is_refused_and_loses_no_segment() {
+    reported(40, |seed, durability| {
+        let (mut run, old) = stopped(seed, durability);
+        let newest = run.disk.read_file(&catalog());
+        let segments = run.files("segment");
+        let journals = run.files("journal");
+        put_catalog(&run, Some(&old));
+        let error = run.try_open().expect_err("it is an older one");
+        assert!(is_damage(&error), "{error}");
+        assert_eq!(run.files("segment"), segments);
+        put_catalog(&run, None);
+        let contents: Vec<_> = journals.iter().map(|path| run.disk.read_file(path)).collect();
+        for path in &journals {
+            run.disk.remove(path).expect("it is there");
+        }
+        let error = run.try_open().expect_err("there is none");
+        assert!(is_damage(&error), "{error}");
+        assert_eq!(run.files("segment"), segments);
+        for (path, content) in journals.iter().zip(contents) {
+            let file = run.disk.create(path).expect("made");
+            file.write_at(0, &content).expect("written");
+        }
+        let file = run.disk.create(&catalog()).expect("made");
+        file.write_at(0, &newest).expect("written");
+        run.open();
+        run.finish();
+        true
+    });
 }

@@ -96,6 +96,9 @@ impl DiskFile for OpenFile {
                 let error = io::Error::from_raw_os_error(libc::EIO);
                 (torn(&mut state.rng, at, fits), Err(error))
             }
+            Ok(()) if is_due(&mut state.refused_writes_left) => {
+                (&bytes[..0], Err(io::Error::from_raw_os_error(libc::ENOSPC)))
+            }
             Ok(()) if fits.len() < bytes.len() => (fits, Err(io::Error::from_raw_os_error(libc::ENOSPC))),
             Ok(()) => (bytes, Ok(())),
         };
