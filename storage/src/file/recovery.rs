@@ -1,21 +1,23 @@
-//! Opens a store: finds out what is there, replays the journals, and goes on behind them.
+//! Opens a store: finds out what is there (`recovery/files.rs`), replays the journals, and goes on behind them.
+
+mod files;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::catalog::{Catalog, Meta};
+use super::catalog::Meta;
 use super::disk::{Disk, DiskFile, Map};
 use super::journal::{self, End, FIRST_BATCH_AT};
 use super::log::{Journal, Log};
 use super::options::{Durability, FileOptions};
 use super::overlay::Overlay;
 use super::place::{Layout, LogPlace, StoreId};
-use super::segment::Segment;
 use super::spares::{self, Spares};
 use super::store::{Files, Parts, Store, io_error, is_full};
 use crate::backend::BackendError;
+use files::{files_of, keep_for_use, open_catalog, open_segments, remove_strays};
 
 /// Stands in the place of a boot id in a copy of a store, which does not have what was written afterwards.
 pub(super) const COPY_BOOT_ID: &str = "copy";
@@ -87,12 +89,12 @@ pub(super) fn open(
     };
     files.journals.insert(journal.number, Arc::clone(&journal.map));
     let last_id = replayed.last_id.max(meta.last_id);
-    let store = Store::new(Parts {
+    let mut store = Store::new(Parts {
         spares: Spares::new(newest.max(journal.number), used),
         log: Log::new(id, journal, at, replayed.next_batch, replayed.bytes),
         overlay: replayed.overlay,
-        disk: Arc::clone(&disk),
-        layout: layout.clone(),
+        disk,
+        layout,
         options,
         id,
         catalog,
@@ -100,7 +102,7 @@ pub(super) fn open(
         files,
         last_id,
     });
-    let store = begin_run(store).map_err(|error| without_space(disk.as_ref(), &layout, error))?;
+    begin_run(&mut store).map_err(|error| without_space(&store, error))?;
     begin_journal(&store)?;
     Ok(store)
 }
@@ -118,10 +120,10 @@ fn begin_journal(store: &Store) -> Result<(), BackendError> {
 }
 
 /// Says what to do about a start that has failed for want of space.
-fn without_space(disk: &dyn Disk, layout: &Layout, error: BackendError) -> BackendError {
+fn without_space(store: &Store, error: BackendError) -> BackendError {
     match error {
         BackendError::Io { ref what, ref source } if is_full(&error) => {
-            let free = disk.free_bytes(&layout.root).unwrap_or(0);
+            let free = store.disk.free_bytes(&store.layout.root).unwrap_or(0);
             BackendError::Io {
                 what: format!(
                     "{what}, of whose file system {free} bytes are free: make room on the disk and start again; nothing \
@@ -136,7 +138,7 @@ fn without_space(disk: &dyn Disk, layout: &Layout, error: BackendError) -> Backe
 
 /// Notes in the catalog that the store is in use. If the machine has crashed and may have lost what was
 /// acknowledged, a new era begins first.
-fn begin_run(mut store: Store) -> Result<Store, BackendError> {
+fn begin_run(store: &mut Store) -> Result<(), BackendError> {
     let boot_id = store.disk.boot_id();
     let meta = store.generations.read().meta.clone();
     let same_boot = boot_id.as_ref() == Some(&meta.boot_id);
@@ -166,7 +168,7 @@ fn begin_run(mut store: Store) -> Result<Store, BackendError> {
         let last_id = *store.last_id.get_mut();
         store.put_meta(Meta { last_id, ..meta })?;
     }
-    Ok(store)
+    Ok(())
 }
 
 impl Store {
@@ -178,124 +180,6 @@ impl Store {
         self.generations.write().meta = meta;
         Ok(())
     }
-}
-
-/// The catalog; a new one bears another name until it is whole.
-fn open_catalog(disk: &dyn Disk, layout: &Layout, cache_bytes: u64) -> Result<Catalog, BackendError> {
-    let path = layout.catalog_file();
-    let is_there = files_in(disk, &layout.root)?
-        .iter()
-        .any(|name| Some(name.as_str()) == path.file_name().and_then(|name| name.to_str()));
-    if !is_there {
-        let journals = files_of(disk, &layout.journals_dir(), "journal")?;
-        let segments = files_of(disk, &layout.segments_dir(), "segment")?;
-        let journal = journals.first().map(|number| layout.journal(*number));
-        let segment = || segments.first().map(|number| layout.segment(*number));
-        if let Some(there) = journal.or_else(segment) {
-            return Err(BackendError::Damaged {
-                what: format!(
-                    "{} is missing though there is {}; restore the directory from a backup",
-                    path.display(),
-                    there.display()
-                ),
-            });
-        }
-        let new = path.with_extension("tmp");
-        if files_in(disk, &layout.root)?
-            .iter()
-            .any(|name| name == "catalog.tmp")
-        {
-            disk.remove(&new).map_err(io_error("removing", &new))?;
-        }
-        let meta = Meta {
-            folded: LogPlace {
-                journal: 1,
-                offset: FIRST_BATCH_AT,
-            },
-            next_batch: 1,
-            last_id: 0,
-            era: 0,
-            boot_id: String::new(),
-            clean: true,
-            next_segment: 1,
-            streams: 0,
-            payload_bytes: 0,
-        };
-        drop(Catalog::create(disk, &new, cache_bytes, &meta)?);
-        disk.rename(&new, &path).map_err(io_error("renaming", &new))?;
-        disk.sync_dir(&layout.root)
-            .map_err(io_error("syncing", &layout.root))?;
-    }
-    Catalog::open(disk, &path, cache_bytes)
-}
-
-fn files_in(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, BackendError> {
-    disk.list(dir).map_err(io_error("listing", dir))
-}
-
-/// The numbers of a kind of file, in order. Files that were never finished are removed.
-fn files_of(disk: &dyn Disk, dir: &Path, extension: &str) -> Result<Vec<u64>, BackendError> {
-    let mut numbers = Vec::new();
-    for name in files_in(disk, dir)? {
-        if let Some(number) = Layout::number_of(&name, extension) {
-            numbers.push(number);
-        } else if Layout::number_of(&name, "tmp").is_some() {
-            let path = dir.join(name);
-            disk.remove(&path).map_err(io_error("removing", &path))?;
-        }
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-type Segments = hashbrown::HashMap<u64, Arc<Segment>, foldhash::fast::RandomState>;
-
-fn open_segments(
-    disk: &dyn Disk,
-    layout: &Layout,
-    id: StoreId,
-    catalog: &Catalog,
-) -> Result<Segments, BackendError> {
-    let mut segments = Segments::default();
-    for row in catalog.view()?.segments()? {
-        let segment = Segment::open(disk, &layout.segment(row.number), row.number, id)?;
-        segments.insert(row.number, Arc::new(segment));
-    }
-    Ok(segments)
-}
-
-/// Removes what a compaction left behind that ended before the catalog knew of it, or after it had forgotten it. Only
-/// once the journals go on where the catalog ends: an older catalog does not know the segments that follow it.
-fn remove_strays(disk: &dyn Disk, layout: &Layout, segments: &Segments) -> Result<(), BackendError> {
-    for number in files_of(disk, &layout.segments_dir(), "segment")? {
-        if !segments.contains_key(&number) {
-            let path = layout.segment(number);
-            disk.remove(&path).map_err(io_error("removing", &path))?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes folded journals but those whose files can be used again.
-fn keep_for_use(
-    disk: &dyn Disk,
-    layout: &Layout,
-    folded: &[u64],
-    journal_bytes: u64,
-) -> Result<Vec<u64>, BackendError> {
-    let mut used = Vec::new();
-    for number in folded {
-        let path = layout.journal(*number);
-        let file = disk.open_sealed(&path).map_err(io_error("opening", &path))?;
-        let fits =
-            file.len().is_ok_and(|len| len == journal_bytes) && file.links().is_ok_and(|links| links == 1);
-        if fits && used.len() < 2 {
-            used.push(*number);
-        } else {
-            disk.remove(&path).map_err(io_error("removing", &path))?;
-        }
-    }
-    Ok(used)
 }
 
 fn replay(

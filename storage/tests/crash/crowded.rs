@@ -103,7 +103,7 @@ impl Crowd {
     fn delete_all(&mut self) -> usize {
         let step = 7919;
         let count = self.alive.len();
-        assert!(count > 500 && count % step != 0, "{count} streams");
+        assert!(count > 500 && !count.is_multiple_of(step), "{count} streams");
         let scattered: Vec<_> = (0..count)
             .map(|number| self.alive[number * step % count])
             .collect();
