@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 use tailwater_stream::{Part, Record, StreamId, Transition};
 
+use super::catalog::Meta;
 use super::disk::{DiskFile, Map};
 use super::journal::{BATCH_OVERHEAD_BYTES, BatchEncoder, FIRST_BATCH_AT};
 use super::options::Durability;
@@ -170,9 +171,15 @@ impl Store {
         }
         self.wait_for_memory();
         let mut log = self.log.lock();
-        let outcomes = self
-            .commit_to(&mut log, batch)
-            .inspect_err(|error| self.fail(error))?;
+        let outcomes = match self.commit_to(&mut log, batch) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.fail(&error);
+                drop(log);
+                self.note_possible_loss();
+                return Err(error);
+            }
+        };
         let wants_fold = self.wants_fold(&log);
         drop(log);
         if wants_fold && !self.signals.now().fold {
@@ -244,6 +251,23 @@ impl Store {
         Ok(outcomes)
     }
 
+    /// After a journal could not be written or synced, what was acknowledged may be lost though the machine goes on:
+    /// the next start shall begin a new era also if it is in the same run of the machine. Nothing of the log is locked.
+    fn note_possible_loss(&self) {
+        if self.options.durability == Durability::Durable {
+            return;
+        }
+        let _compacting = self.compaction.lock();
+        let meta = self.generations.read().meta.clone();
+        let noted = self.put_meta(Meta {
+            boot_id: String::new(),
+            ..meta
+        });
+        if let Err(error) = noted {
+            tracing::warn!(%error, "that something may be lost could not be noted");
+        }
+    }
+
     fn wants_fold(&self, log: &Log) -> bool {
         log.unfolded_bytes >= self.options.fold_bytes
             || self.generations.read().active.memory_bytes() >= self.options.index_bytes_max
@@ -275,7 +299,10 @@ impl Store {
         // Not under the lock: commits go on meanwhile.
         let path = self.layout.journal(number);
         let synced = file.sync().map_err(io_error("syncing", &path));
-        synced.inspect_err(|error| self.fail(error))?;
+        synced.inspect_err(|error| {
+            self.fail(error);
+            self.note_possible_loss();
+        })?;
         Counters::add(&self.counters.syncs, 1);
         let mut log = self.log.lock();
         log.synced = log.synced.max(end);

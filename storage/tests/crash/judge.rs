@@ -70,7 +70,7 @@ impl Run {
         self.note_lost(index);
         self.snapshots = vec![naive];
         (self.acknowledged, self.synced) = (0, 0);
-        (self.machine_crashed, self.stopped) = (false, false);
+        (self.machine_crashed, self.has_failed, self.stopped) = (false, false, false);
         self.check();
     }
 
@@ -82,7 +82,8 @@ impl Run {
             .iter()
             .filter_map(|naive| naive.author.last_id())
             .max();
-        if given.is_some_and(|given| last_id <= given) || !(self.is_fast() && self.machine_crashed) {
+        let may_begin_one = self.is_fast() && (self.machine_crashed || self.has_failed);
+        if given.is_some_and(|given| last_id <= given) || !may_begin_one {
             return None;
         }
         let is_alive = |state: &&StreamState| state.id == last_id;

@@ -1,6 +1,7 @@
 //! What `file-fast` does not promise, and what it promises nevertheless: a lost position is never taken for another.
 
 use tailwater_storage::Backend;
+use tailwater_storage::file::Disk;
 use tailwater_storage::stream::{OffsetRefusal, StreamState};
 
 use super::run::{Crash, FAST, Run};
@@ -120,6 +121,48 @@ fn file_fast_loses_nothing_with_its_process_nor_behind_a_sync_nor_behind_a_stop(
                 .map(|state| state.tail_token())
                 .collect();
             assert_eq!(now, tokens);
+        }
+    }
+}
+
+/// A disk that had failed and lost what it could not write gave lost positions out again, for the machine had not been
+/// started anew since.
+#[test]
+fn a_token_of_a_position_that_a_failed_disk_has_lost_is_refused_in_the_same_run_of_the_machine() {
+    for seed in seeds(20) {
+        for fails_in_a_commit in [false, true] {
+            let mut run = Run::new(seed, FAST);
+            run.open();
+            let (_, create) = run.current().clone().author.create("a");
+            run.commit(&[create]).expect("committed");
+            append(&mut run, "kept");
+            assert!(run.sync());
+            append(&mut run, "lost");
+            let token = stream(&run).tail_token();
+            run.disk.fail_sync(1);
+            if fails_in_a_commit {
+                // It does not fit the journal, which is synced before it is left.
+                let id = stream(&run).id;
+                let payload = vec![7; 2 * run.options.journal_bytes as usize];
+                let append = run.current().clone().author.append(id, Body::one(payload));
+                // The first sync is that of the next journal.
+                run.disk.fail_sync(2);
+                assert_eq!(run.commit(&[append]), None);
+            } else {
+                assert!(!run.sync());
+            }
+            let boot_id = run.disk.boot_id();
+            run.crash(Crash::Machine);
+            run.disk.set_boot_id(boot_id.as_deref());
+            run.open();
+            assert_eq!(stream(&run).tail.get(), 4);
+            append(&mut run, "written again, and longer");
+            let now = stream(&run);
+            assert_eq!(
+                now.lineage.resolve(token, now.oldest, now.tail),
+                Err(OffsetRefusal::Unknown)
+            );
+            run.finish();
         }
     }
 }

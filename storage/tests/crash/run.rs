@@ -72,6 +72,8 @@ pub(super) struct Run {
     pub(super) lost: Vec<Lost>,
     /// The machine has crashed since the store was last opened.
     pub(super) machine_crashed: bool,
+    /// The store has failed since it was last opened.
+    pub(super) has_failed: bool,
     /// It was to be stopped before that, or never open: if that has come to an end, nothing may be lost.
     pub(super) stopped: bool,
     was_open: bool,
@@ -102,6 +104,7 @@ impl Run {
             released_for_good: BTreeSet::new(),
             lost: Vec::new(),
             machine_crashed: false,
+            has_failed: false,
             stopped: true,
             was_open: false,
         }
@@ -349,6 +352,7 @@ impl Run {
             Crash::Process => self.disk.crash_process(),
             Crash::Machine => self.disk.crash_machine(),
         };
+        self.has_failed |= self.store.as_ref().is_some_and(|store| store.failure().is_some());
         // Whatever the store does when it is dropped, it does to the disk of before.
         self.store = None;
         self.disk = disk;
