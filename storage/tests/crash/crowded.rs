@@ -8,7 +8,7 @@ use tailwater_storage::stream::{Record, StreamId};
 use tailwater_storage::{Backend, FileOptions, FileStore};
 
 use super::run::{DIR, FAST};
-use crate::author::{Author, Body, Marks, millis, release_all, text};
+use crate::author::{Author, Body, Marks, control, millis, release_all, text};
 use crate::support::faulty_disk::FaultyDisk;
 
 const JOURNAL_BYTES: u64 = 16 << 10;
@@ -135,6 +135,13 @@ impl Crowd {
         }
     }
 
+    /// How many journals there are.
+    fn journals(&self) -> usize {
+        let files = self.disk.files().into_iter();
+        let journals = files.filter(|path| path.extension().is_some_and(|found| found == "journal"));
+        journals.count()
+    }
+
     fn kill(&mut self) {
         let disk = self.disk.crash_process();
         self.store = None;
@@ -194,6 +201,28 @@ fn what_makes_no_room_is_refused_by_a_full_store() {
     assert_eq!(crowd.commit(&[trim]), [Outcome::Durable]);
     let delete = crowd.author.delete(id);
     assert_eq!(crowd.commit(&[delete]), [Outcome::Durable]);
+}
+
+/// What is kept back for deletions is not for appends, however short.
+#[test]
+fn a_full_store_takes_no_append_where_it_keeps_room_for_deletions() {
+    let mut crowd = Crowd::new(Durability::Durable);
+    crowd.fill();
+    let id = crowd.alive[0];
+    let is_taken = |crowd: &Crowd| {
+        let append = crowd.author.clone().append(id, Body::one("x"));
+        crowd.commit(&[append]) == [Outcome::Durable]
+    };
+    while is_taken(&crowd) {
+        crowd.author.append(id, Body::one("x"));
+    }
+    let before = crowd.journals();
+    let removal = control(id, "key", None);
+    while crowd.journals() == before {
+        assert_eq!(crowd.commit(std::slice::from_ref(&removal)), [Outcome::Durable]);
+    }
+    assert!(!is_taken(&crowd));
+    assert_eq!(crowd.commit(&[removal]), [Outcome::Durable]);
 }
 
 #[test]
@@ -329,16 +358,11 @@ fn a_used_journal_that_cannot_be_made_anew_for_want_of_space_is_removed() {
         assert_eq!(crowd.commit(&[append]), [Outcome::Durable]);
     }
     crowd.compact();
-    let journals = || {
-        let files = crowd.disk.files().into_iter();
-        let journals = files.filter(|path| path.extension().is_some_and(|found| found == "journal"));
-        journals.count()
-    };
-    let before = journals();
+    let before = crowd.journals();
     assert!(before > 1, "some are to be used again");
     let append = crowd.author.clone().append(id, Body::one(vec![7; 8 << 10]));
     crowd.disk.refuse_write(1);
     assert_eq!(crowd.commit(std::slice::from_ref(&append)), [Outcome::Full]);
-    assert_eq!(journals(), before - 1);
+    assert_eq!(crowd.journals(), before - 1);
     assert_eq!(crowd.commit(&[append]), [Outcome::Durable]);
 }
