@@ -116,7 +116,13 @@ impl Run {
         };
         let later = &self.snapshots[(kept + 1).min(self.acknowledged + 1)..=self.acknowledged];
         let mut lost = Vec::new();
-        for state in later.iter().flat_map(|naive| naive.author.states.values()) {
+        // Nobody was given a token of what is still staged.
+        let shown = |naive: &Naive| {
+            let states = naive.author.states.values();
+            let shown = states.filter(|state| !naive.author.staged.contains(&state.id));
+            shown.cloned().collect::<Vec<_>>()
+        };
+        for state in later.iter().flat_map(shown) {
             let start = state
                 .source
                 .as_ref()
