@@ -12,7 +12,9 @@ use super::store::{Store, io_error, is_full};
 use crate::backend::BackendError;
 
 /// After so many bytes the writing pauses, so that commits keep their latency.
-const PACE_BYTES: u64 = 8 << 20;
+const PACE_BYTES: u64 = 2 << 20;
+/// After so many bytes others may have the core.
+const YIELD_BYTES: u64 = 32 << 10;
 
 /// A run whose index has grown to this ends, for the index is kept in memory until then.
 const INDEX_BYTES_MAX: u64 = 8 << 20;
@@ -26,6 +28,7 @@ pub(super) struct SegmentsOut<'a> {
     /// The stream whose run is being written, and where it goes on.
     run: Option<(StreamId, Position)>,
     paced_at: u64,
+    yielded_at: u64,
     used_since: Instant,
     done: Segments,
 }
@@ -74,6 +77,7 @@ impl<'a> SegmentsOut<'a> {
             writer: None,
             run: None,
             paced_at: 0,
+            yielded_at: 0,
             used_since: Instant::now(),
             done: Segments::default(),
         }
@@ -129,6 +133,10 @@ impl<'a> SegmentsOut<'a> {
         let Some(writer) = &mut self.writer else {
             return Ok(());
         };
+        if writer.len() >= self.yielded_at + YIELD_BYTES {
+            self.yielded_at = writer.len();
+            std::thread::yield_now();
+        }
         if writer.len() < self.paced_at + PACE_BYTES {
             return Ok(());
         }
@@ -171,7 +179,7 @@ impl<'a> SegmentsOut<'a> {
         self.done
             .opened
             .push(Segment::open(disk, &path, summary.number, self.store.id)?);
-        self.paced_at = 0;
+        (self.paced_at, self.yielded_at) = (0, 0);
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use crate::backend::BackendError;
 
 /// How often conditions that nobody signals are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The niceness of threads that compact. It applies to a thread alone on Linux.
+const COMPACTION_NICENESS: i32 = 5;
 /// Writing of segments pauses for this long at the most.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
@@ -18,8 +20,14 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 pub(super) fn start(store: &Arc<Store>) -> Vec<JoinHandle<()>> {
     let mut threads = Vec::new();
     if store.options.compacts_by_itself {
-        threads.push(spawn("fold", store, fold));
-        threads.push(spawn("merge", store, merge));
+        threads.push(spawn("fold", store, |store| {
+            give_way();
+            fold(store);
+        }));
+        threads.push(spawn("merge", store, |store| {
+            give_way();
+            merge(store);
+        }));
         threads.push(spawn("journals", store, prepare_journals));
         if let Durability::Fast { .. } = store.options.durability {
             threads.push(spawn("journal-sync", store, sync_journals));
@@ -40,6 +48,14 @@ pub(super) fn spawn(name: &str, store: &Arc<Store>, run: fn(&Store)) -> JoinHand
             }
         })
         .expect("a thread can be made")
+}
+
+/// Lets the threads that answer go before this one where they want the same core. It still gets its share: one that
+/// got nothing would let the journals grow until commits had to wait for it.
+fn give_way() {
+    if let Err(error) = rustix::process::setpriority_process(None, COMPACTION_NICENESS) {
+        tracing::debug!(%error, "compaction has the priority of all else");
+    }
 }
 
 fn fold(store: &Store) {

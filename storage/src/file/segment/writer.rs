@@ -12,8 +12,8 @@ use super::index::IndexWriter;
 use crate::file::disk::{Disk, DiskFile};
 use crate::file::place::StoreId;
 
-/// What is written at once. A longer payload is written as it is, without a copy.
-const BUFFER_BYTES: usize = 1 << 20;
+/// What is written at once: more would keep the core in the kernel for as long as a commit takes. A longer payload is written as it is, without a copy.
+const BUFFER_BYTES: usize = 128 << 10;
 /// A block ends once it has so many bytes of payload,
 pub(super) const BLOCK_PAYLOAD_BYTES: u64 = 256 << 10;
 /// or so many appends.
