@@ -1,0 +1,185 @@
+//! What comes out of one engine is the same in another.
+
+use bytes::Bytes;
+use tailwater_storage::engine::{AppendRequest, Begun, Existing};
+use tailwater_storage::stream::{CreateCommand, Lifetime, Offset, Position};
+
+use super::{export, fill, import, import_all, other, said};
+use crate::support::ask::{Rig, at, bytes, name, producer};
+use crate::{over_all, run};
+
+#[test]
+fn everything_of_a_stream_is_the_same_elsewhere() {
+    over_all(async |rig: Rig| {
+        fill(&rig).await;
+        let there = other();
+        import_all(&there, &export(&rig, "").await).await;
+        assert_eq!(said(export(&there, "").await), said(export(&rig, "").await));
+        assert_eq!(there.text("jobs/1").await, "22,333,{\"a\":\"b\"},4,5,");
+        assert_eq!(there.text("runs/1").await, "step step step ");
+    });
+}
+
+#[test]
+fn offsets_that_were_given_out_hold_elsewhere() {
+    over_all(async |rig: Rig| {
+        fill(&rig).await;
+        let there = other();
+        import_all(&there, &export(&rig, "").await).await;
+        for stream in ["jobs/1", "runs/1"] {
+            let (here, there) = (rig.look(stream).await, there.look(stream).await);
+            let view = there.incarnation().view();
+            for position in 1..=view.tail.get() {
+                let token = here.incarnation().token(at(position));
+                assert_eq!(there.incarnation().token(at(position)), token);
+                let (old, new) = (
+                    here.resolve(Offset::At(token), &view).await.expect("readable"),
+                    there.resolve(Offset::At(token), &view).await.expect("readable"),
+                );
+                assert_eq!(old, new, "{stream} at {position}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_retry_of_a_producer_is_a_duplicate_elsewhere() {
+    over_all(async |rig: Rig| {
+        rig.create("a").await.expect("created");
+        let retried = || AppendRequest {
+            producer: Some(producer("p", 1, 0)),
+            ..bytes("once")
+        };
+        let first = rig.engine.append(&name("a"), retried()).await.expect("appended");
+        let there = other();
+        import_all(&there, &export(&rig, "").await).await;
+        let again = there
+            .engine
+            .append(&name("a"), retried())
+            .await
+            .expect("a duplicate");
+        assert_eq!(again.tail, first.tail);
+        assert_eq!(there.text("a").await, "once");
+        let fenced = AppendRequest {
+            producer: Some(producer("p", 0, 0)),
+            ..bytes("zombie")
+        };
+        there.engine.append(&name("a"), fenced).await.expect_err("fenced");
+    });
+}
+
+#[test]
+fn a_sliding_lifetime_goes_on_where_it_was() {
+    over_all(async |rig: Rig| {
+        rig.create_living("a", 100).await;
+        rig.clock.advance_millis(60_000);
+        let there = other();
+        there.clock.advance_millis(60_000);
+        import_all(&there, &export(&rig, "").await).await;
+        there.clock.advance_millis(30_000);
+        there.sweep().await;
+        assert_eq!(there.usage().0, 1, "it has been idle for 90 s of 100");
+        there.clock.advance_millis(30_000);
+        there.sweep().await;
+        assert_eq!(there.usage(), (0, 0), "it has been idle for 120 s of 100");
+    });
+}
+
+#[test]
+fn what_is_there_already_is_left_as_it_is() {
+    over_all(async |rig: Rig| {
+        fill(&rig).await;
+        rig.fork("fork", "runs/1").await.expect("forked");
+        let there = other();
+        let sections = export(&rig, "").await;
+        import_all(&there, &sections).await;
+        let usage = there.usage();
+        for existing in [Existing::Refuse, Existing::Replace] {
+            for result in import(&there, &sections, existing).await {
+                assert_eq!(result.expect("no conflict"), Begun::Present);
+            }
+        }
+        assert_eq!(there.usage(), usage);
+        // Also a fork that was left out finds its source.
+        there.delete("fork").await;
+        let results = import(&there, &sections, Existing::Refuse).await;
+        let staged = results
+            .iter()
+            .filter(|result| matches!(result, Ok(Begun::Staged)));
+        assert_eq!(staged.count(), 1);
+        assert_eq!(there.text("fork").await, "step step step ");
+    });
+}
+
+#[test]
+fn new_streams_get_ids_behind_the_imported_ones() {
+    over_all(async |rig: Rig| {
+        let elsewhere = other();
+        elsewhere.clock.advance_millis(3_600_000);
+        elsewhere.create("a").await.expect("created");
+        import_all(&rig, &export(&elsewhere, "").await).await;
+        let imported = rig.look("a").await.incarnation().lineage.spans()[0].owner;
+        rig.create("b").await.expect("created");
+        assert!(rig.look("b").await.incarnation().id > imported);
+    });
+}
+
+#[test]
+fn control_keys_come_along() {
+    run(async {
+        let elsewhere = other();
+        elsewhere.create("a").await.expect("created");
+        let mut sections = export(&elsewhere, "").await;
+        let keys = (0..3_000).map(|number| {
+            (
+                Bytes::from(format!("key/{number:05}")),
+                Bytes::from("v".repeat(600)),
+            )
+        });
+        sections[0].controls = keys.collect();
+        let rig = other();
+        import_all(&rig, &sections).await;
+        assert_eq!(export(&rig, "").await[0].controls, sections[0].controls);
+    });
+}
+
+#[test]
+fn an_export_tells_what_was_there_when_a_streams_turn_came() {
+    over_all(async |rig: Rig| {
+        rig.create("a").await.expect("created");
+        rig.append("a", "before").await.expect("appended");
+        rig.create("b").await.expect("created");
+        let mut exporter = rig.engine.export("");
+        let mut a = exporter.next().await.expect("works").expect("a");
+        rig.append("a", ", after").await.expect("appended");
+        rig.delete("a").await;
+        rig.delete("b").await;
+        rig.sweep().await;
+        let append = a.next().await.expect("held").expect("an append");
+        assert_eq!(append.payload, "before");
+        assert!(a.next().await.expect("held").is_none());
+        drop(a);
+        assert!(
+            exporter.next().await.expect("works").is_none(),
+            "b was deleted before its turn"
+        );
+        rig.sweep().await;
+        assert_eq!(rig.usage(), (0, 0));
+    });
+}
+
+#[test]
+fn what_a_client_asked_for_is_known_elsewhere() {
+    over_all(async |rig: Rig| {
+        let command = || CreateCommand {
+            lifetime: Lifetime::Ttl { seconds: 77 },
+            ..CreateCommand::default()
+        };
+        rig.create_with("a", command()).await.expect("created");
+        let there = other();
+        import_all(&there, &export(&rig, "").await).await;
+        assert!(!there.create_with("a", command()).await.expect("exists").new);
+        there.create("a").await.expect_err("another lifetime");
+        assert_eq!(there.look("a").await.incarnation().view().oldest, Position::ZERO);
+    });
+}
