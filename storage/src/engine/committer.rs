@@ -93,6 +93,11 @@ impl Partition {
             }
             wait(&self.filled, &mut queue);
         }
+        // Whoever shares the core with the committer and has more to append does so first, and this sync serves them
+        // too. Where there is a core to spare it takes no time.
+        drop(queue);
+        thread::yield_now();
+        let mut queue = self.queue.lock();
         let mut bytes = 0;
         let fitting = queue.records.iter().take(BATCH_RECORDS_MAX).take_while(|queued| {
             let first = bytes == 0;
