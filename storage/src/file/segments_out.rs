@@ -13,8 +13,9 @@ use crate::backend::BackendError;
 
 /// After so many bytes the writing pauses, so that commits keep their latency.
 const PACE_BYTES: u64 = 2 << 20;
-/// After so many bytes others may have the core.
-const YIELD_BYTES: u64 = 32 << 10;
+/// After so many bytes others may have the core. Each time costs a turn of all who want it: with 32 KiB a fold took three
+/// times as long as it took to fill the journals again.
+const YIELD_BYTES: u64 = 256 << 10;
 
 /// A run whose index has grown to this ends, for the index is kept in memory until then.
 const INDEX_BYTES_MAX: u64 = 8 << 20;
