@@ -1,5 +1,7 @@
 //! Appends to a stream, closes it, or both.
 
+use std::future::Future;
+
 use bytes::Bytes;
 use tailwater_stream::{
     AppendCommand, AppendDecision, AppendRefusal, ContentKind, ContentType, EncodedBody, Epoch, OffsetToken,
@@ -70,43 +72,50 @@ impl Engine {
     ///
     /// # Errors
     /// [`AppendError`]; nothing is changed then.
-    pub async fn append(&self, name: &StreamName, request: AppendRequest) -> Result<Appended, AppendError> {
-        let entry = self.open(name).await?;
-        // Bytes need no encoding, so most streams are decided at the first look.
+    pub fn append<'a>(
+        &'a self,
+        name: &'a StreamName,
+        request: AppendRequest,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + use<'a> {
+        // Bytes need no encoding, so most streams are decided at the first look. An `async fn` would keep the request
+        // beside what is made of it.
         let mut command = command(request);
-        loop {
-            let limits = self.shared.limits.of_stream();
-            let step = self
-                .sequence(&entry, |sequencer, now| {
-                    let state = match sequencer.standing(now) {
-                        Standing::Alive(state) => state,
-                        Standing::Missing => return Decision::Answer(Step::Missing),
-                        Standing::Deleted(id) => return Decision::Answer(Step::Deleted(id)),
-                        Standing::Expired => return Decision::Look(Step::Expired),
-                    };
-                    let kind = state.content_type.kind();
-                    if command.command.body.kind() != kind {
-                        return Decision::Look(Step::Encode(kind));
+        async move {
+            let entry = self.open(name).await?;
+            loop {
+                let limits = self.shared.limits.of_stream();
+                let step = self
+                    .sequence(&entry, |sequencer, now| {
+                        let state = match sequencer.standing(now) {
+                            Standing::Alive(state) => state,
+                            Standing::Missing => return Decision::Answer(Step::Missing),
+                            Standing::Deleted(id) => return Decision::Answer(Step::Deleted(id)),
+                            Standing::Expired => return Decision::Look(Step::Expired),
+                        };
+                        let kind = state.content_type.kind();
+                        if command.command.body.kind() != kind {
+                            return Decision::Look(Step::Encode(kind));
+                        }
+                        decide(state, state.append(&command.command, now, limits))
+                    })
+                    .await?;
+                match step {
+                    Step::Done(done) => {
+                        if done.as_ref().is_ok_and(|appended| appended.duplicate) {
+                            self.shared.stats.duplicates.add(1);
+                            self.use_again(&entry);
+                        }
+                        return Ok(done?);
                     }
-                    decide(state, state.append(&command.command, now, limits))
-                })
-                .await?;
-            match step {
-                Step::Done(done) => {
-                    if done.as_ref().is_ok_and(|appended| appended.duplicate) {
-                        self.shared.stats.duplicates.add(1);
-                        self.use_again(&entry);
+                    Step::Encode(kind) => command.encode_for(kind),
+                    Step::Expired => self.expire(&entry).await?,
+                    Step::Missing => {
+                        self.shared.registry.unpin_vacant(&entry);
+                        return Err(AppendError::NotFound);
                     }
-                    return Ok(done?);
+                    Step::Deleted(id) if self.is_held_by_forks(id).await? => return Err(AppendError::Gone),
+                    Step::Deleted(_) => return Err(AppendError::NotFound),
                 }
-                Step::Encode(kind) => command.encode_for(kind),
-                Step::Expired => self.expire(&entry).await?,
-                Step::Missing => {
-                    self.shared.registry.unpin_vacant(&entry);
-                    return Err(AppendError::NotFound);
-                }
-                Step::Deleted(id) if self.is_held_by_forks(id).await? => return Err(AppendError::Gone),
-                Step::Deleted(_) => return Err(AppendError::NotFound),
             }
         }
     }

@@ -106,7 +106,7 @@ impl Incarnation {
             | Transition::Stage(_)
             | Transition::Import(_)
             | Transition::Touch { .. } => {}
-            Transition::Append(append) => self.view.send_modify(|view| {
+            Transition::Append(append) => self.change(|view| {
                 view.tail = append.end();
                 view.messages += append.message_count();
                 view.closed = append.closes;
@@ -114,11 +114,17 @@ impl Incarnation {
                     view.last_append_at = Some(append.at);
                 }
             }),
-            Transition::Delete { .. } => self.view.send_modify(|view| view.deleted = true),
-            Transition::Trim { before, .. } => {
-                self.view
-                    .send_modify(|view| view.oldest = view.oldest.max(*before));
-            }
+            Transition::Delete { .. } => self.change(|view| view.deleted = true),
+            Transition::Trim { before, .. } => self.change(|view| view.oldest = view.oldest.max(*before)),
         }
+    }
+
+    /// Changes the view. Nobody is woken if nobody waits: whoever subscribes while this holds the view's lock looks at
+    /// the view only then, and sees the change.
+    fn change(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_if_modified(|view| {
+            change(view);
+            self.view.receiver_count() > 0
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! The media type of a stream, and what it means for message boundaries (PROTOCOL.md §9).
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// How a stream's bytes are divided into messages and shown as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,11 @@ impl ContentType {
     /// Checks that the text is `type/subtype`, with or without parameters, and printable ASCII.
     /// None if it is not.
     pub fn parse(text: &str) -> Option<Self> {
+        let usual = || USUAL.iter().find(|usual| &*usual.text == text).cloned();
+        usual().or_else(|| Self::parse_unusual(text))
+    }
+
+    fn parse_unusual(text: &str) -> Option<Self> {
         let text = text.trim();
         let (kind, subtype) = essence(text).split_once('/')?;
         let is_token = |part: &str| {
@@ -55,18 +60,21 @@ impl ContentType {
     }
 }
 
+/// What most requests say; parsed once, and shared.
+static USUAL: LazyLock<[ContentType; 3]> = LazyLock::new(|| {
+    [ContentType::DEFAULT, "application/json", "text/plain"]
+        .map(|text| ContentType::parse_unusual(text).expect("a media type"))
+});
+
 impl Default for ContentType {
     fn default() -> Self {
-        Self {
-            text: Self::DEFAULT.into(),
-            kind: ContentKind::Binary,
-        }
+        USUAL[0].clone()
     }
 }
 
 impl PartialEq for ContentType {
     fn eq(&self, other: &Self) -> bool {
-        essence(&self.text).eq_ignore_ascii_case(essence(&other.text))
+        Arc::ptr_eq(&self.text, &other.text) || essence(&self.text).eq_ignore_ascii_case(essence(&other.text))
     }
 }
 

@@ -45,7 +45,9 @@ impl StreamName {
                 bytes_max: limits.bytes_max,
             });
         }
-        if let Some(character) = path.chars().find(|c| c.is_control()) {
+        // Bytes from space on that are ASCII and not DEL need no decoding, and most names have no others.
+        let is_plain = path.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !is_plain && let Some(character) = path.chars().find(|c| c.is_control()) {
             return Err(NameRefusal::ControlCharacter {
                 code: u32::from(character),
             });
