@@ -1,6 +1,7 @@
 //! POST: appends to a stream, closes it, or both (PROTOCOL.md §5.2, §5.3).
 
-use http::{Request, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use tailwater_storage::engine::{AppendRequest, Appended};
 use tailwater_storage::stream::StreamName;
@@ -11,38 +12,43 @@ use super::{App, Response, ResponseBody, headers, request_body};
 pub(super) async fn append(
     app: &App,
     name: &StreamName,
-    request: Request<Incoming>,
+    request: &mut Request<Incoming>,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    let closes = headers::closed(&parts.headers);
-    let producer = headers::producer(&parts.headers)?;
-    let stream_seq = headers::single(&parts.headers, &headers::STREAM_SEQ)?.map(Into::into);
-    let if_match = headers::if_match(&parts.headers)?;
-    let received = request_body::receive(app, body).await?;
-    // A body that is empty has no type, whatever the client's library says of it.
-    let content_type = match received.bytes.is_empty() {
-        true if closes => None,
-        true => return Err(Problem::empty_body()),
-        false => {
-            let given = headers::content_type(&parts.headers)?;
-            Some(given.ok_or_else(Problem::missing_content_type)?)
-        }
-    };
-    let request = AppendRequest {
-        body: received.bytes.clone(),
-        content_type,
-        producer,
-        stream_seq,
-        if_match,
-        closes,
-    };
-    let has_data = !request.body.is_empty();
-    Ok(answer(&app.engine.append(name, request).await?, has_data))
+    // Refused before its body is waited for if its head alone is wrong.
+    let mut asked = asked(request.headers())?;
+    let (body, _share) = request_body::receive(app, request.body_mut()).await?;
+    let has_data = !body.is_empty();
+    if has_data {
+        let given = headers::content_type(request.headers())?;
+        asked.content_type = Some(given.ok_or_else(Problem::missing_content_type)?);
+    } else if !asked.closes {
+        return Err(Problem::empty_body());
+    }
+    asked.body = body;
+    let appended = app.engine.append(name, asked).await?;
+    // What the head came in is used again for the answer's, and by hyper for the next request's: it has room enough.
+    let mut headers = std::mem::take(request.headers_mut());
+    headers.clear();
+    Ok(answer(&appended, has_data, headers))
+}
+
+/// What the head of a request asks for. A body that is empty has no type, whatever the client's library says of it, so
+/// the type is looked at only once there is one.
+fn asked(head: &HeaderMap) -> Result<AppendRequest, Problem> {
+    Ok(AppendRequest {
+        closes: headers::closed(head),
+        producer: headers::producer(head)?,
+        stream_seq: headers::single(head, &headers::STREAM_SEQ)?.map(Into::into),
+        if_match: headers::if_match(head)?,
+        body: Bytes::new(),
+        content_type: None,
+    })
 }
 
 /// New data of a producer is told from a duplicate by its status; all else has nothing to tell.
-fn answer(appended: &Appended, has_data: bool) -> Response {
+fn answer(appended: &Appended, has_data: bool, headers: HeaderMap) -> Response {
     let mut response = Response::new(ResponseBody::Empty);
+    *response.headers_mut() = headers;
     let new_from_producer = has_data && appended.producer.is_some() && !appended.duplicate;
     let status = if new_from_producer {
         StatusCode::OK

@@ -1,7 +1,6 @@
 //! PUT: creates a stream, anew or as a fork (PROTOCOL.md §4.2, §5.1).
 
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, LOCATION};
-use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use tailwater_storage::stream::{CreateCommand, ForkRequest, OffsetToken, StreamName};
@@ -12,20 +11,20 @@ use super::{App, Response, ResponseBody, dispatch, headers, request_body};
 pub(super) async fn create(
     app: &App,
     name: &StreamName,
-    request: Request<Incoming>,
+    request: &mut Request<Incoming>,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    let content_type = headers::content_type(&parts.headers)?;
-    let lifetime = headers::lifetime(&parts.headers)?;
-    let fork = fork(app, &parts.headers)?;
-    let closed = headers::closed(&parts.headers);
-    let received = request_body::receive(app, body).await?;
+    let head = request.headers();
+    let content_type = headers::content_type(head)?;
+    let lifetime = headers::lifetime(head)?;
+    let fork = fork(app, head)?;
+    let closed = headers::closed(head);
+    let (body, _share) = request_body::receive(app, request.body_mut()).await?;
     let command = CreateCommand {
         content_type,
         lifetime,
         closed,
         fork,
-        body: received.bytes.clone(),
+        body,
     };
     let created = app.engine.create(name, command).await?;
 
@@ -42,7 +41,7 @@ pub(super) async fn create(
         to.insert(&headers::STREAM_CLOSED, headers::TRUE.clone());
     }
     if created.new
-        && let Some(location) = location(app, &parts)
+        && let Some(location) = location(app, request)
     {
         to.insert(LOCATION, location);
     }
@@ -50,16 +49,16 @@ pub(super) async fn create(
 }
 
 /// The stream's own URL, by the host that the client used.
-fn location(app: &App, parts: &Parts) -> Option<HeaderValue> {
-    let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+fn location(app: &App, request: &Request<Incoming>) -> Option<HeaderValue> {
+    let named = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let bound = app.config.server.bind_address.to_string();
-    let host = parts
-        .uri
+    let uri = request.uri();
+    let host = uri
         .authority()
         .map(http::uri::Authority::as_str)
         .or(named)
         .unwrap_or(&bound);
-    HeaderValue::try_from(format!("http://{host}{}", parts.uri.path())).ok()
+    HeaderValue::try_from(format!("http://{host}{}", uri.path())).ok()
 }
 
 fn fork(app: &App, from: &HeaderMap) -> Result<Option<ForkRequest>, Problem> {

@@ -1,6 +1,7 @@
 //! Which operation a request means. Streams come first and on the shortest way; all else goes through a router.
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::sync::Arc;
 
 use http::{Method, Request, StatusCode};
@@ -17,28 +18,41 @@ use super::{App, Response, ResponseBody, append, cors, create, delete, head, hea
 const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
 /// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, side: axum::Router, request: Request<Incoming>) -> Response {
-    let origin = cors::origin(request.headers());
-    // Pages read answers only if they sent their origin; but a GET may be answered from a cache later.
-    let shown_to_pages = origin.is_some() || request.method() == Method::GET;
-    let answered = match stream_path(&app, request.uri().path()) {
-        Some(path) => match name(&app, path) {
-            Ok(name) => on_stream(&app, name, request).await,
-            Err(problem) => Err(problem),
-        },
-        None => on_side(&app, side, request).await,
-    };
-    let mut response = answered.unwrap_or_else(|problem| {
-        app.metrics.refused(problem.code());
-        problem.into_response()
-    });
-    let answer = response.headers_mut();
-    answer.insert(http::header::X_CONTENT_TYPE_OPTIONS, NOSNIFF.clone());
-    answer.insert(&headers::CROSS_ORIGIN_RESOURCE_POLICY, CROSS_ORIGIN.clone());
-    if shown_to_pages {
-        app.cors.put(origin.as_ref(), answer);
+///
+/// A connection keeps this future while its request is answered, so it is kept small: futures of rarer operations have
+/// a place of their own.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` would hold the request twice"
+)]
+pub(crate) fn handle<'a>(
+    app: &'a Arc<App>,
+    side: &'a axum::Router,
+    mut request: Request<Incoming>,
+) -> impl Future<Output = Response> + use<'a> {
+    async move {
+        let origin = cors::origin(request.headers());
+        // Pages read answers only if they sent their origin; but a GET may be answered from a cache later.
+        let shown_to_pages = origin.is_some() || request.method() == Method::GET;
+        let answered = match stream_path(app, request.uri().path()) {
+            Some(path) => match name(app, path) {
+                Ok(name) => on_stream(app, &name, &mut request).await,
+                Err(problem) => Err(problem),
+            },
+            None => Box::pin(on_side(app, side.clone(), request)).await,
+        };
+        let mut response = answered.unwrap_or_else(|problem| {
+            app.metrics.refused(problem.code());
+            problem.into_response()
+        });
+        let answer = response.headers_mut();
+        answer.insert(http::header::X_CONTENT_TYPE_OPTIONS, NOSNIFF.clone());
+        answer.insert(&headers::CROSS_ORIGIN_RESOURCE_POLICY, CROSS_ORIGIN.clone());
+        if shown_to_pages {
+            app.cors.put(origin.as_ref(), answer);
+        }
+        response
     }
-    response
 }
 
 /// The part of a path that names a stream; none if it leads elsewhere.
@@ -78,15 +92,15 @@ fn has_whole_escapes(path: &str) -> bool {
 
 async fn on_stream(
     app: &Arc<App>,
-    name: StreamName,
-    request: Request<Incoming>,
+    name: &StreamName,
+    request: &mut Request<Incoming>,
 ) -> Result<Response, Problem> {
     match *request.method() {
-        Method::POST => append::append(app, &name, request).await,
-        Method::GET => read::read(app, &name, &request).await,
-        Method::HEAD => head::head(app, &name).await,
-        Method::PUT => create::create(app, &name, request).await,
-        Method::DELETE => delete::delete(app, &name).await,
+        Method::POST => append::append(app, name, request).await,
+        Method::GET => read::read(app, name, request).await,
+        Method::HEAD => head::head(app, name).await,
+        Method::PUT => Box::pin(create::create(app, name, request)).await,
+        Method::DELETE => delete::delete(app, name).await,
         Method::OPTIONS => Ok(options()),
         ref other => Err(Problem::method_not_allowed(other, ALLOWED)),
     }

@@ -45,7 +45,7 @@ pub(crate) fn token(token: OffsetToken) -> HeaderValue {
 
 /// A number as a header value.
 pub(crate) fn number(number: u64) -> HeaderValue {
-    HeaderValue::from(number)
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).expect("digits")
 }
 
 /// A text from a client, which came in a header or was checked to be printable.
@@ -60,15 +60,18 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Op
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(Problem::header(name, "is given more than once; give it once"));
+        return Err(given_twice(name));
     }
-    match value.to_str() {
-        Ok(text) => Ok(Some(text)),
-        Err(_not_ascii) => Err(Problem::header(
-            name,
-            "has characters other than printable ASCII; remove them",
-        )),
-    }
+    value_text(name, value).map(Some)
+}
+
+fn given_twice(name: &HeaderName) -> Problem {
+    Problem::header(name, "is given more than once; give it once")
+}
+
+fn value_text<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a str, Problem> {
+    let fix = "has characters other than printable ASCII; remove them";
+    value.to_str().map_err(|_not_ascii| Problem::header(name, fix))
 }
 
 /// Whether `Stream-Closed` is `true`, in any case. Any other value means that it is absent (PROTOCOL.md §4.1).
@@ -135,13 +138,19 @@ pub(crate) fn put_lifetime(headers: &mut HeaderMap, lifetime: Lifetime) {
 
 /// The three producer headers, all or none of them (PROTOCOL.md §5.2.1).
 pub(crate) fn producer(headers: &HeaderMap) -> Result<Option<ProducerMark>, Problem> {
-    // One look-up tells that an ordinary append has none of them.
-    if !headers.keys().any(|name| name.as_str().starts_with("producer-")) {
-        return Ok(None);
+    let (mut id, mut epoch, mut seq) = (None, None, None);
+    // Going through them once costs less than to look for each.
+    for (name, value) in headers {
+        let field = match name.as_str().strip_prefix("producer-") {
+            Some("id") => &mut id,
+            Some("epoch") => &mut epoch,
+            Some("seq") => &mut seq,
+            _ => continue,
+        };
+        if field.replace(value_text(name, value)?).is_some() {
+            return Err(given_twice(name));
+        }
     }
-    let id = single(headers, &PRODUCER_ID)?;
-    let epoch = single(headers, &PRODUCER_EPOCH)?;
-    let seq = single(headers, &PRODUCER_SEQ)?;
     let (Some(id), Some(epoch), Some(seq)) = (id, epoch, seq) else {
         if id.is_none() && epoch.is_none() && seq.is_none() {
             return Ok(None);

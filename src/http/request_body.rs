@@ -17,12 +17,6 @@ const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
 /// Room that is made for a body before it has come.
 const RESERVED_BYTES_MAX: usize = 1 << 20;
 
-/// A body, and its share of the bytes in flight until the request is answered.
-pub(crate) struct Received<'a> {
-    pub(crate) bytes: Bytes,
-    _share: Share<'a>,
-}
-
 /// Bytes of request bodies that are being received or not answered yet.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight(AtomicUsize);
@@ -75,8 +69,8 @@ impl Drop for Share<'_> {
     }
 }
 
-/// Receives a whole body.
-pub(crate) async fn receive(app: &App, body: Incoming) -> Result<Received<'_>, Problem> {
+/// Receives a whole body. Its share of the bytes in flight is to be held until the request is answered.
+pub(super) async fn receive<'a>(app: &'a App, body: &mut Incoming) -> Result<(Bytes, Share<'a>), Problem> {
     let bytes_max = app.config.limits.max_body_bytes;
     let mut share = Share::of(app);
     // What is announced is refused early if it is too much, but counts only as it comes: whoever announces much
@@ -85,16 +79,16 @@ pub(crate) async fn receive(app: &App, body: Incoming) -> Result<Received<'_>, P
         return Err(Problem::body_too_large(bytes_max));
     }
     let bytes = collect(body, bytes_max, app.config.server.body_timeout, &mut share).await?;
-    Ok(Received { bytes, _share: share })
+    Ok((bytes, share))
 }
 
 async fn collect(
-    mut body: Incoming,
+    body: &mut Incoming,
     bytes_max: usize,
     pause_max: Duration,
     share: &mut Share<'_>,
 ) -> Result<Bytes, Problem> {
-    let Some(first) = next_piece(&mut body, pause_max).await? else {
+    let Some(first) = next_piece(body, pause_max).await? else {
         return Ok(Bytes::new());
     };
     if first.len() > bytes_max {
@@ -108,7 +102,7 @@ async fn collect(
     let mut whole = BytesMut::with_capacity(first.len() + announced.min(RESERVED_BYTES_MAX));
     whole.extend_from_slice(&first);
     let began = Instant::now();
-    while let Some(piece) = next_piece(&mut body, pause_max).await? {
+    while let Some(piece) = next_piece(body, pause_max).await? {
         if whole.len() + piece.len() > bytes_max {
             return Err(Problem::body_too_large(bytes_max));
         }

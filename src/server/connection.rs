@@ -1,13 +1,15 @@
 //! One connection: HTTP/1.1 or HTTP/2, with one watchdog for its head and idle time-outs.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -83,7 +85,7 @@ async fn serve_http2(app: &Arc<App>, stream: TcpStream, side: axum::Router, time
     let service = service_fn(|request| {
         let (app, side, busy) = (Arc::clone(app), side.clone(), activity.begin_request());
         async move {
-            let response = handle(app, side, request).await;
+            let response = handle(&app, &side, request).await;
             Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))
         }
     });
@@ -97,20 +99,21 @@ async fn serve_http2(app: &Arc<App>, stream: TcpStream, side: axum::Router, time
         .keep_alive_timeout(timeouts.header);
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut connection = pin!(builder.serve_connection(io, service));
-    let mut watchdog = pin!(activity.watch(timeouts));
-    let mut stopping = pin!(stops(app));
-    let mut is_stopping = false;
+    let mut interruptions = interruptions(app, &activity, timeouts);
     poll_fn(|context| {
         if let Poll::Ready(served) = connection.as_mut().poll(context) {
             note_end(served.err());
             return Poll::Ready(());
         }
-        if !is_stopping && stopping.as_mut().poll(context).is_ready() {
-            is_stopping = true;
-            connection.as_mut().graceful_shutdown();
-            context.waker().wake_by_ref();
+        match interruptions.poll_next_unpin(context) {
+            Poll::Ready(Some(Interruption::ServerStops)) => {
+                connection.as_mut().graceful_shutdown();
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
         }
-        watchdog.as_mut().poll(context)
     })
     .await;
 }
@@ -123,32 +126,35 @@ async fn serve_http1(
     timeouts: Timeouts,
 ) -> Option<(TcpStream, Response<ResponseBody>)> {
     let activity = Arc::new(Activity::new());
+    let (side, activity) = (&side, &activity);
     let service = service_fn(|request: Request<Incoming>| {
-        let (app, side, activity) = (Arc::clone(app), side.clone(), Arc::clone(&activity));
-        async move {
-            let busy = activity.begin_request();
-            let may_take_over = request.version() == Version::HTTP_11;
-            let mut response = handle(app, side, request).await;
-            if may_take_over && matches!(response.body(), ResponseBody::Subscribed(_)) {
-                response = match activity.hand_over(response) {
-                    // The connection is taken from hyper before this is asked again.
-                    None => std::future::pending().await,
-                    Some(kept) => kept,
-                };
+        let busy = activity.begin_request();
+        let may_take_over = request.version() == Version::HTTP_11;
+        // Not a block that awaits it: that would hold it twice.
+        handle(app, side, request).then(move |response| {
+            let is_subscribed = matches!(response.body(), ResponseBody::Subscribed(_));
+            let kept = if may_take_over && is_subscribed {
+                activity.hand_over(response)
+            } else {
+                Some(response)
+            };
+            match kept {
+                Some(response) => {
+                    ready(Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))).left_future()
+                }
+                // The connection is taken from hyper before this is asked again.
+                None => pending().right_future(),
             }
-            Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))
-        }
+        })
     });
     let mut builder = http1::Builder::new();
     // The watchdog replaces hyper's timer for each request.
     builder
         .header_read_timeout(None)
         .max_header_size(app.config.limits.max_header_bytes);
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(activity)));
     let mut connection = builder.serve_connection(io, service);
-    let mut watchdog = pin!(activity.watch(timeouts));
-    let mut stopping = pin!(stops(app));
-    let mut is_stopping = false;
+    let mut interruptions = interruptions(app, activity, timeouts);
     let taken_over = poll_fn(|context| {
         if let Poll::Ready(served) = Pin::new(&mut connection).poll(context) {
             note_end(served.err());
@@ -157,12 +163,15 @@ async fn serve_http1(
         if let Some(response) = activity.taken_over() {
             return Poll::Ready(Some(response));
         }
-        if !is_stopping && stopping.as_mut().poll(context).is_ready() {
-            is_stopping = true;
-            Pin::new(&mut connection).graceful_shutdown();
-            context.waker().wake_by_ref();
+        match interruptions.poll_next_unpin(context) {
+            Poll::Ready(Some(Interruption::ServerStops)) => {
+                Pin::new(&mut connection).graceful_shutdown();
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
-        watchdog.as_mut().poll(context).map(|()| None)
     })
     .await;
     taken_over.map(|response| (connection.into_parts().io.into_inner().into_inner(), response))
@@ -174,10 +183,33 @@ fn note_end(error: Option<hyper::Error>) {
     }
 }
 
+/// Why a connection does not simply go on.
+enum Interruption {
+    /// What is in flight is to be finished, and nothing new begun.
+    ServerStops,
+    /// The client has kept the server waiting for too long.
+    TimedOut,
+}
+
+/// What may interrupt a connection. They are polled only when they were woken themselves, and not whenever something
+/// is sent or received.
+fn interruptions<'a>(
+    app: &'a App,
+    activity: &'a Arc<Activity>,
+    timeouts: Timeouts,
+) -> FuturesUnordered<impl Future<Output = Interruption> + 'a> {
+    let stops = stops(app).map(|()| Interruption::ServerStops).left_future();
+    let times_out = activity
+        .watch(timeouts)
+        .map(|()| Interruption::TimedOut)
+        .right_future();
+    [stops, times_out].into_iter().collect()
+}
+
 /// Ends when the server begins to stop.
 async fn stops(app: &App) {
     if app.stopping().wait_for(|stopping| *stopping).await.is_err() {
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     }
 }
 

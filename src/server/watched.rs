@@ -275,7 +275,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        // hyper mostly has one slice, and the system has a shorter way for that.
+        let polled = match single(slices) {
+            Some(slice) => Pin::new(&mut self.stream).poll_write(context, slice),
+            None => Pin::new(&mut self.stream).poll_write_vectored(context, slices),
+        };
         self.note_write(&polled);
         polled
     }
@@ -293,4 +297,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
+}
+
+/// The only slice that is not empty, if there is just one.
+fn single<'a>(slices: &'a [std::io::IoSlice<'_>]) -> Option<&'a [u8]> {
+    let mut filled = slices.iter().filter(|slice| !slice.is_empty());
+    let first = filled.next()?;
+    filled.next().is_none().then_some(first)
 }
