@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tailwater_storage::OpenError;
 use tailwater_storage::engine::SWEEP_INTERVAL_MS;
-use tailwater_storage::file::OpenError;
 use tailwater_storage::{BackendError, Engine};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
 use tailwater_storage::backend::ReadRequest;
-use tailwater_storage::file::{Disk, Durability, RealDisk};
+use tailwater_storage::disk::{Disk, RealDisk};
+use tailwater_storage::file::Durability;
 use tailwater_storage::{Backend, FileOptions, FileStore};
 use tempfile::TempDir;
 

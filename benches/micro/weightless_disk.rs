@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tailwater_storage::file::{Disk, DiskFile, Map, RealDisk};
+use tailwater_storage::disk::{Disk, DiskFile, Map, RealDisk};
 
 /// The real disk, but for the weight of journals and syncs.
 pub(crate) struct WeightlessDisk;

@@ -4,8 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use tailwater_storage::BackendError;
+use tailwater_storage::OpenError;
 use tailwater_storage::engine::EngineError;
-use tailwater_storage::file::{BackupError, OpenError};
+use tailwater_storage::file::BackupError;
 
 use crate::client::ClientError;
 use crate::config::ConfigErrors;

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use tailwater_storage::Backend as _;
-use tailwater_storage::file::{self, FileOptions, OpenError, VerifyReport};
+use tailwater_storage::OpenError;
+use tailwater_storage::file::{self, FileOptions, VerifyReport};
 
 use super::arguments::{BackupOptions, StoreOptions};
 use super::error::CommandError;

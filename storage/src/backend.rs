@@ -5,7 +5,9 @@
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tailwater_stream::{AppendExtent, Position, Record, StreamId, StreamName, StreamState, Timestamp};
+use tailwater_stream::{
+    AppendExtent, Part, Position, Record, StreamId, StreamName, StreamState, Timestamp, Transition,
+};
 
 /// Keeps committed bytes.
 pub trait Backend: Send + Sync + 'static {
@@ -259,6 +261,30 @@ pub enum BackendError {
     /// An earlier failure has stopped this partition.
     #[error("the storage has failed before and takes no more writes; restart the server")]
     Poisoned,
+}
+
+impl BackendError {
+    /// Whether it says only that there is no space.
+    pub(crate) fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
+/// Whether a record makes room, and nothing else. One that only costs next to nothing does not: there may be any
+/// number of them, and they would take what room is kept back from those that make some.
+pub(crate) fn frees_space(record: &Record) -> bool {
+    record.parts.iter().all(|part| match part {
+        Part::Stream { transition, .. } => match transition {
+            Transition::Delete { .. } | Transition::Trim { .. } => true,
+            Transition::Create(_)
+            | Transition::Stage(_)
+            | Transition::Import(_)
+            | Transition::Append(_)
+            | Transition::Touch { .. } => false,
+        },
+        Part::Control(change) => change.value.is_none(),
+    })
 }
 
 /// Why bytes cannot be read.

@@ -7,7 +7,6 @@
 //!
 //! | file | what stands there |
 //! |---|---|
-//! | `directory.rs` | whose directory it is: lock, identity, mode, format |
 //! | `recovery.rs` | opens a store: replays the journals, cuts off a torn end |
 //! | `journal.rs`, `journal/` | the format of journals: batches of records |
 //! | `log.rs`, `spares.rs`, `spares/` | the end of the journals, where records are written; journals made ahead |
@@ -18,14 +17,10 @@
 //! | `lookup.rs`, `read.rs`, `run_cache.rs` | answers questions, reads bytes |
 //! | `upkeep.rs` | the threads of a store |
 //! | `backup.rs`, `stats.rs`, `verify.rs`, `verify/` | what operators ask of it |
-//! | `disk.rs`, `disk/` | the seam to the operating system |
-//! | `codec.rs`, `place.rs`, `options.rs`, `store.rs` | what the others share |
+//! | `place.rs`, `options.rs`, `store.rs` | what the others share |
 
 mod backup;
 mod catalog;
-mod codec;
-mod directory;
-mod disk;
 mod fold;
 mod journal;
 mod log;
@@ -57,8 +52,6 @@ use parking_lot::Mutex;
 use tailwater_stream::{AppendExtent, Record, StreamId, StreamName, StreamState, Timestamp};
 
 pub use backup::{BackupError, BackupReport};
-pub use directory::OpenError;
-pub use disk::{Disk, DiskFile, Map, RealDisk};
 pub use options::{Durability, FileOptions};
 pub use stats::{StoreActivity, StoreStats, stats_of};
 pub use verify::{VerifyReport, verify};
@@ -66,8 +59,9 @@ pub use verify::{VerifyReport, verify};
 use crate::backend::{
     Backend, BackendError, ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices, Usage,
 };
+use crate::directory::{self, DirectoryLock, OpenError, SharedLock};
+use crate::disk::{Disk, RealDisk};
 use catalog::Meta;
-use directory::{DirectoryLock, SharedLock};
 use place::Layout;
 use store::Store;
 
@@ -84,7 +78,7 @@ pub struct FileStore {
 /// # Errors
 /// [`OpenError`], which says what to do. Nothing is changed then.
 pub fn open(options: FileOptions) -> Result<FileStore, OpenError> {
-    let lock = DirectoryLock::acquire(&Layout::new(&options.data_dir))?;
+    let lock = DirectoryLock::acquire(&options.data_dir)?;
     let mut store = FileStore::open_unlocked(Arc::new(RealDisk), options)?;
     store._lock = Some(lock);
     Ok(store)
@@ -96,7 +90,7 @@ pub fn open(options: FileOptions) -> Result<FileStore, OpenError> {
 /// # Errors
 /// [`OpenError`] if there is no store in the directory.
 pub fn durability_of(data_dir: &Path) -> Result<Option<Durability>, OpenError> {
-    let mode = directory::read_identity(&RealDisk, &Layout::new(data_dir))?.mode;
+    let mode = directory::read_identity(&RealDisk, data_dir)?.mode;
     let known = [
         Durability::Durable,
         Durability::Fast {
@@ -123,7 +117,7 @@ pub fn stats_of_directory(data_dir: &Path) -> Result<StoreStats, OpenError> {
 }
 
 fn while_unused<T>(data_dir: &Path, look: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
-    let lock = SharedLock::acquire(&Layout::new(data_dir))?;
+    let lock = SharedLock::acquire(data_dir)?;
     let seen = look();
     lock.release()?;
     seen
@@ -136,7 +130,12 @@ impl FileStore {
     /// [`OpenError`], which says what to do.
     pub fn open_unlocked(disk: Arc<dyn Disk>, options: FileOptions) -> Result<Self, OpenError> {
         let layout = Layout::new(&options.data_dir);
-        let identity = directory::identify(disk.as_ref(), &layout, options.durability.mode())?;
+        let identity = directory::identify(
+            disk.as_ref(),
+            &layout.root,
+            options.durability.mode(),
+            &Layout::PARTS,
+        )?;
         let store = Arc::new(recovery::open(disk, layout, identity.store, options)?);
         let threads = upkeep::start(&store);
         Ok(Self {

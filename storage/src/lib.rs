@@ -7,19 +7,30 @@
 //! | [`memory`] | the backend that keeps them on the heap |
 //! | [`file`](mod@file) | the backend that keeps them in journals and segments |
 //! | [`engine`] | [`Engine`]: create, append, read, watch, delete, trim, list |
+//! | `directory` | whose directory it is: lock, identity, mode, format |
+//! | [`disk`] | the seam to the operating system: files and directories |
+//! | `database`, `stream_tables` | a redb database in one of those files; what is known of streams, as its tables |
+//! | `codec` | how the rules' own types become bytes |
 //! | [`clock`] | where the engine's time comes from |
 //! | [`stats`] | what the engine counts and measures |
 
 pub mod backend;
+mod block_index;
 pub mod clock;
+mod codec;
+mod database;
+mod directory;
+pub mod disk;
 pub mod engine;
 pub mod file;
 pub mod memory;
 mod reachable;
 pub mod stats;
+mod stream_tables;
 mod sync;
 
 pub use backend::{Backend, BackendError};
+pub use directory::OpenError;
 pub use engine::{Engine, EngineLimits};
 pub use file::{FileOptions, FileStore};
 pub use memory::Memory;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use support::faulty_disk::FaultyDisk;
-use tailwater_storage::file::{Disk, DiskFile};
+use tailwater_storage::disk::{Disk, DiskFile};
 
 /// The directory that the tests use.
 const DIR: &str = "/data";

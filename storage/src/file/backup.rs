@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use super::FileStore;
 use super::catalog::{Catalog, Meta};
-use super::directory::{self, OpenError};
-use super::disk::{Disk, DiskFile};
 use super::journal::FIRST_BATCH_AT;
 use super::place::{Layout, LogPlace};
 use super::recovery::COPY_BOOT_ID;
 use super::store::{Store, io_error};
 use crate::backend::BackendError;
+use crate::directory::{self, OpenError};
+use crate::disk::{Disk, DiskFile};
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 1 << 20;
@@ -127,7 +127,7 @@ impl Store {
         }
         directory::sync_above(disk, &copy.root)?;
         let mode = self.options.durability.mode();
-        directory::put_identity(disk, &copy, mode, self.id)?;
+        directory::put_identity(disk, &copy.root, mode, self.id)?;
         Ok(report)
     }
 

@@ -5,34 +5,34 @@
 
 mod audit;
 mod change;
-mod header;
-mod medium;
-mod opened;
-mod pages;
 mod queries;
 mod rows;
-mod shadow;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod view;
 
 use std::path::Path;
-use std::sync::Arc;
 
-use super::disk::{Disk, DiskFile};
 use crate::backend::BackendError;
-use opened::{Opened, Place, Shared};
-use shadow::Shadow;
+use crate::database::{Database, DatabaseOptions};
+use crate::disk::Disk;
 
+pub(super) use crate::stream_tables::StreamRow;
 pub(super) use audit::Audit;
 pub(super) use change::CatalogChange;
-pub(super) use rows::{Meta, SegmentRow, StreamRow};
+pub(super) use rows::{Meta, SegmentRow};
 pub(super) use view::CatalogView;
 
 /// The catalog of a store.
-pub(super) struct Catalog {
-    shared: Arc<Shared>,
+pub(super) struct Catalog(Database);
+
+fn options(cache_bytes: u64) -> DatabaseOptions {
+    DatabaseOptions {
+        called: "catalog",
+        cache_bytes,
+        opens_quickly: true,
+    }
 }
 
 impl Catalog {
@@ -46,11 +46,11 @@ impl Catalog {
         cache_bytes: u64,
         meta: &Meta,
     ) -> Result<Self, BackendError> {
-        let file = disk.create(path).map_err(opened::of_io("making", path))?;
-        let opened = Opened::create(&Place::new(path, file, cache_bytes))?;
-        opened.ask(|| change::make(&opened, meta))?;
-        let shared = Shared::new(opened);
-        Ok(Self { shared })
+        let make = |transaction: &_| {
+            tables::make_all(transaction)?;
+            change::put_meta(transaction, meta)
+        };
+        Database::create(disk, path, options(cache_bytes), make).map(Self)
     }
 
     /// Opens the catalog that is there, also after a crash.
@@ -58,8 +58,7 @@ impl Catalog {
     /// # Errors
     /// If the file cannot be read or is no catalog.
     pub(super) fn open(disk: &dyn Disk, path: &Path, cache_bytes: u64) -> Result<Self, BackendError> {
-        let file = disk.open(path).map_err(opened::of_io("opening", path))?;
-        Self::over(file, path, cache_bytes)
+        Database::open(disk, path, options(cache_bytes)).map(Self)
     }
 
     /// Opens the catalog that is there, also after a crash, and changes nothing of it.
@@ -67,49 +66,26 @@ impl Catalog {
     /// # Errors
     /// If the file cannot be read or is no catalog.
     pub(super) fn look_at(disk: &dyn Disk, path: &Path, cache_bytes: u64) -> Result<Self, BackendError> {
-        Self::over(shadow_of(disk, path)?, path, cache_bytes)
+        Database::look_at(disk, path, options(cache_bytes)).map(Self)
     }
 
-    fn over(file: Arc<dyn DiskFile>, path: &Path, cache_bytes: u64) -> Result<Self, BackendError> {
-        let opened = Opened::open(&Place::new(path, file, cache_bytes))?;
-        let shared = Shared::new(opened);
-        Ok(Self { shared })
-    }
-
-    /// Compares the checksums of all pages, and changes nothing.
-    ///
-    /// # Errors
-    /// [`BackendError::Damaged`] if they are not those of the pages; [`BackendError::Io`] if they cannot be read.
+    /// As [`Database::check_pages`].
     pub(super) fn check_pages(disk: &dyn Disk, path: &Path, cache_bytes: u64) -> Result<(), BackendError> {
-        Opened::open(&Place::new(path, shadow_of(disk, path)?, cache_bytes))?.check_pages()
+        Database::check_pages(disk, path, options(cache_bytes))
     }
 
-    /// What the catalog says now.
-    ///
-    /// # Errors
-    /// If the catalog has failed and cannot be opened anew.
+    /// As [`Database::view`].
     pub(super) fn view(&self) -> Result<CatalogView, BackendError> {
-        CatalogView::new(&self.shared)
+        self.0.view().map(CatalogView::new)
     }
 
-    /// Begins a change. Waits until no other one is being made.
-    ///
-    /// # Errors
-    /// If the catalog has failed and cannot be opened anew.
+    /// As [`Database::change`].
     pub(super) fn change(&self) -> Result<CatalogChange, BackendError> {
-        CatalogChange::new(&self.shared)
+        self.0.change().map(CatalogChange::new)
     }
 
-    /// Opens the database anew if it has failed and that helps. Views and changes do so themselves.
-    ///
-    /// # Errors
-    /// If it has failed for good, or still fails.
+    /// As [`Database::reopen`].
     pub(super) fn reopen(&self) -> Result<(), BackendError> {
-        self.shared.usable().map(drop)
+        self.0.reopen()
     }
-}
-
-fn shadow_of(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>, BackendError> {
-    let shadow = disk.open_sealed(path).and_then(Shadow::new);
-    Ok(Arc::new(shadow.map_err(opened::of_io("opening", path))?))
 }

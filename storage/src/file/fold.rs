@@ -13,15 +13,15 @@ use hashbrown::{HashMap, HashSet};
 use tailwater_stream::{Position, StreamId};
 
 use super::catalog::{CatalogChange, Meta, StreamRow};
-use super::disk::Map;
 use super::journal;
-use super::lookup::deadline;
 use super::overlay::{Delta, JournalExtent, Overlay};
 use super::place::Layout;
 use super::segment::AppendHead;
 use super::segments_out::{Segments, SegmentsOut};
-use super::store::{Counters, Frozen, Store, io_error, is_full};
+use super::store::{Counters, Frozen, Store, io_error};
 use crate::backend::BackendError;
+use crate::disk::Map;
+use crate::stream_tables::deadline;
 
 /// Live bytes that segments have lost, by their numbers.
 type Losses = HashMap<u64, u64, RandomState>;
@@ -56,7 +56,7 @@ impl Store {
     /// If there is no space, which changes nothing; any other error is for good.
     pub(super) fn fold(&self) -> Result<(), BackendError> {
         let folded = self.try_fold();
-        let full = folded.as_ref().err().is_some_and(is_full);
+        let full = folded.as_ref().err().is_some_and(BackendError::is_full);
         self.signals.update(|signals| {
             signals.fold = false;
             signals.full = full;
@@ -233,7 +233,7 @@ fn copy_append(
     extent: &JournalExtent,
     out: &mut SegmentsOut<'_>,
 ) -> Result<(), BackendError> {
-    let damaged = |error: super::codec::Malformed| BackendError::Damaged {
+    let damaged = |error: crate::codec::Malformed| BackendError::Damaged {
         what: format!(
             "journal {} at byte {}: {error}; run `tailwater verify`",
             extent.journal, extent.meta_at

@@ -25,9 +25,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::codec::Malformed;
-use super::disk::{Disk, DiskFile};
-use super::place::StoreId;
+use crate::codec::Malformed;
+use crate::directory::StoreId;
+use crate::disk::{Disk, DiskFile};
 use header::JournalHeader;
 
 pub(super) use batch::{BATCH_OVERHEAD_BYTES, BatchEncoder, PartPlace};

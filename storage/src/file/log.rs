@@ -9,12 +9,13 @@ use hashbrown::HashSet;
 use tailwater_stream::{Part, Record, StreamId, Transition};
 
 use super::catalog::Meta;
-use super::disk::{DiskFile, Map};
 use super::journal::{BATCH_OVERHEAD_BYTES, BatchEncoder, FIRST_BATCH_AT};
 use super::options::Durability;
-use super::place::{LogPlace, StoreId};
+use super::place::LogPlace;
 use super::store::{Counters, Store, io_error};
-use crate::backend::{BackendError, Outcome, Outcomes};
+use crate::backend::{BackendError, Outcome, Outcomes, frees_space};
+use crate::directory::StoreId;
+use crate::disk::{DiskFile, Map};
 
 /// Room at a journal's end that only records which free space may use while there is no next journal: an eighth
 /// of it, and not more than this.
@@ -145,22 +146,6 @@ impl Log {
         self.began_at.get_or_insert_with(std::time::Instant::now);
         Ok(())
     }
-}
-
-/// Whether a record makes room, and nothing else. One that only costs next to nothing does not: there may be any
-/// number of them, and they would take the reserve from those that make room.
-fn frees_space(record: &Record) -> bool {
-    record.parts.iter().all(|part| match part {
-        Part::Stream { transition, .. } => match transition {
-            Transition::Delete { .. } | Transition::Trim { .. } => true,
-            Transition::Create(_)
-            | Transition::Stage(_)
-            | Transition::Import(_)
-            | Transition::Append(_)
-            | Transition::Touch { .. } => false,
-        },
-        Part::Control(change) => change.value.is_none(),
-    })
 }
 
 impl Store {

@@ -11,6 +11,7 @@ use super::overlay::{Delta, renewed};
 use super::store::{Sight, Store};
 use crate::backend::{BackendError, ListRequest, Usage};
 use crate::reachable::oldest_reachable;
+use crate::stream_tables::deadline;
 
 /// Catalog rows looked at in one go.
 const PAGE_ROWS: usize = 1024;
@@ -269,14 +270,4 @@ impl Store {
             bytes_max: None,
         }
     }
-}
-
-/// When a load would find the stream's lifetime over. A use may have gone unrecorded, so the end is the one that
-/// a load assumes.
-pub(super) fn deadline(state: &StreamState) -> Option<Timestamp> {
-    if state.deleted {
-        return None;
-    }
-    let used_at = state.lifetime.touched_at_load(state.touched_at);
-    state.lifetime.deadline(used_at)
 }

@@ -15,7 +15,7 @@ use tailwater_stream::Position;
 use super::catalog::{CatalogView, Meta, SegmentRow};
 use super::segment::{Run, Segment};
 use super::segments_out::{Segments, SegmentsOut};
-use super::store::{Counters, Store, io_error, is_full};
+use super::store::{Counters, Store, io_error};
 use crate::backend::BackendError;
 use choice::{Candidate, DEAD_PERCENT, Limits, choose, is_sparse};
 
@@ -75,7 +75,7 @@ impl Store {
     pub(super) fn merge(&self) -> Result<(), BackendError> {
         let mut merging = self.merging.lock();
         match self.merge_groups(&mut merging) {
-            Err(error) if is_full(&error) => {
+            Err(error) if error.is_full() => {
                 tracing::warn!(%error, "no space to merge segments; it is tried again later");
                 Ok(())
             }

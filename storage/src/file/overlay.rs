@@ -19,7 +19,8 @@ use tailwater_stream::{
 
 use super::catalog::StreamRow;
 use super::journal::PartPlace;
-use super::lookup::deadline;
+
+use crate::stream_tables::deadline;
 
 const SHARDS: usize = 64;
 /// What a changed stream takes of memory beside its texts: estimated, and counted to know when to fold.

@@ -11,16 +11,6 @@ pub(super) struct LogPlace {
     pub(super) offset: u64,
 }
 
-/// The store's own random identity: files of another store are told apart by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StoreId(pub(super) [u8; 16]);
-
-impl std::fmt::Display for StoreId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
 /// Where the files of a store are, below its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -29,21 +19,14 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// The directories that every store has.
+    pub(super) const PARTS: [&'static str; 2] = ["journal", "segments"];
+
     /// The layout below a directory.
     pub(super) fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
         }
-    }
-
-    /// Says what store this is: format, mode, identity.
-    pub(super) fn store_file(&self) -> PathBuf {
-        self.root.join("STORE")
-    }
-
-    /// Locked by the process that uses the store.
-    pub(super) fn lock_file(&self) -> PathBuf {
-        self.root.join("LOCK")
     }
 
     /// The catalog: one redb database.
@@ -53,12 +36,12 @@ impl Layout {
 
     /// Holds the journals.
     pub(super) fn journals_dir(&self) -> PathBuf {
-        self.root.join("journal")
+        self.root.join(Self::PARTS[0])
     }
 
     /// Holds the segments.
     pub(super) fn segments_dir(&self) -> PathBuf {
-        self.root.join("segments")
+        self.root.join(Self::PARTS[1])
     }
 
     /// A journal's file.

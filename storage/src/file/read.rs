@@ -8,13 +8,13 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use tailwater_stream::{AppendExtent, Position, StreamId};
 
-use super::disk::Map;
 use super::journal::{self, AppendMeta};
 use super::overlay::{JournalExtent, Overlay};
 use super::run_cache::Runs;
 use super::segment::{Run, Segment};
 use super::store::{Sight, Store};
 use crate::backend::{BackendError, ReadError, ReadRequest, Slices};
+use crate::disk::Map;
 
 /// Neighbouring slices shorter than this are gathered into one buffer: a slice costs more than copying it.
 const GATHER_BYTES: u64 = 4096;

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::catalog::Meta;
-use super::disk::{Disk, DiskFile, Map};
 use super::journal::{self, End, FIRST_BATCH_AT};
 use super::log::{Journal, Log};
 use super::options::{Durability, FileOptions};
 use super::overlay::Overlay;
-use super::place::{Layout, LogPlace, StoreId};
+use super::place::{Layout, LogPlace};
 use super::spares::{self, Spares};
-use super::store::{Files, Parts, Store, io_error, is_full};
+use super::store::{Files, Parts, Store, io_error};
 use crate::backend::BackendError;
+use crate::directory::StoreId;
+use crate::disk::{Disk, DiskFile, Map};
 use files::{files_of, keep_for_use, open_catalog, open_segments, remove_strays};
 
 /// Stands in the place of a boot id in a copy of a store, which does not have what was written afterwards.
@@ -122,7 +123,7 @@ fn begin_journal(store: &Store) -> Result<(), BackendError> {
 /// Says what to do about a start that has failed for want of space.
 fn without_space(store: &Store, error: BackendError) -> BackendError {
     match error {
-        BackendError::Io { ref what, ref source } if is_full(&error) => {
+        BackendError::Io { ref what, ref source } if error.is_full() => {
             let free = store.disk.free_bytes(&store.layout.root).unwrap_or(0);
             BackendError::Io {
                 what: format!(

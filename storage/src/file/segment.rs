@@ -10,7 +10,6 @@
 //! none, and each message of several in an append takes one or two.
 
 mod format;
-mod index;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -25,9 +24,9 @@ use std::sync::Arc;
 
 use tailwater_stream::{Position, StreamId};
 
-use super::disk::{Disk, Map};
-use super::place::StoreId;
 use crate::backend::BackendError;
+use crate::directory::StoreId;
+use crate::disk::{Disk, Map};
 use format::{BLOCK_ROW_BYTES, HEADER_BYTES, Refusal, TRAILER_BYTES, Trailer};
 
 pub(super) use verify::SegmentReport;

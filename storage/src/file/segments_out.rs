@@ -8,7 +8,7 @@ use tailwater_stream::{Position, StreamId};
 
 use super::catalog::SegmentRow;
 use super::segment::{AppendHead, Run, Segment, SegmentWriter};
-use super::store::{Store, io_error, is_full};
+use super::store::{Store, io_error};
 use crate::backend::BackendError;
 
 /// After so many bytes the writing pauses, so that commits keep their latency.
@@ -53,7 +53,7 @@ impl Segments {
 
     /// Removes them after a change of the catalog failed, unless it may have become durable.
     pub(super) fn discard_unless_known(&self, store: &Store, error: &BackendError) {
-        if is_full(error) {
+        if error.is_full() {
             let mut files = store.files.write();
             for row in &self.rows {
                 files.segments.remove(&row.number);

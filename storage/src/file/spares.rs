@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::disk::{Disk, DiskFile, Map};
 use super::journal::{self, FIRST_BATCH_AT};
 use super::log::Journal;
-use super::place::{Layout, StoreId};
-use super::store::{Store, io_error, is_full};
+use super::place::Layout;
+use super::store::{Store, io_error};
 use crate::backend::BackendError;
+use crate::directory::StoreId;
+use crate::disk::{Disk, DiskFile, Map};
 
 /// Room for what frees space when there is none for another journal: at most so many bytes, kept back in a file of its own.
 const KEPT_BACK_BYTES_MAX: u64 = 1 << 20;
@@ -102,7 +103,7 @@ pub(super) fn make_first(
         MadeFrom::File(layout.journal(used))
     });
     match make(disk, layout, store, number, from) {
-        Err(error) if is_full(&error) => {
+        Err(error) if error.is_full() => {
             let small = MadeFrom::Nothing(KEPT_BACK_BYTES_MIN);
             let journal = make(disk, layout, store, number, small)?;
             Ok(Journal {
@@ -129,7 +130,7 @@ fn open_journal(file: Arc<dyn DiskFile>, number: u64, path: &Path) -> Result<Jou
 /// What has not come about for want of space is none.
 fn none_if_full<T>(made: Result<Option<T>, BackendError>) -> Result<Option<T>, BackendError> {
     match made {
-        Err(error) if is_full(&error) => Ok(None),
+        Err(error) if error.is_full() => Ok(None),
         made => made,
     }
 }
@@ -268,7 +269,7 @@ impl State {
                     Err(error) => {
                         let _ = store.disk.remove(&path);
                         let error = io_error("making", &path)(error);
-                        return if is_full(&error) { Ok(()) } else { Err(error) };
+                        return if error.is_full() { Ok(()) } else { Err(error) };
                     }
                 }
             } else if let Some(number) = self.used.pop() {

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use super::FileStore;
 use super::catalog::{Catalog, CatalogView, Meta};
-use super::directory::{self, OpenError};
-use super::disk::Disk;
 use super::place::Layout;
 use super::store::{Store, io_error};
 use super::verify;
 use crate::backend::BackendError;
+use crate::directory::{self, OpenError};
+use crate::disk::Disk;
 
 /// Memory for the catalog's pages.
 const CATALOG_CACHE_BYTES: u64 = 16 << 20;
@@ -122,7 +122,7 @@ impl Store {
 /// [`OpenError`] if there is no store or it cannot be read. Not all damage is found.
 pub fn stats_of(disk: &dyn Disk, data_dir: &Path) -> Result<StoreStats, OpenError> {
     let layout = Layout::new(data_dir);
-    let store = directory::read_identity(disk, &layout)?.store;
+    let store = directory::read_identity(disk, &layout.root)?.store;
     let path = layout.catalog_file();
     let names = disk
         .list(&layout.root)

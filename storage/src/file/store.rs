@@ -11,16 +11,17 @@ use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::catalog::{Catalog, CatalogView, Meta};
-use super::disk::{Disk, Map};
 use super::log::Log;
 use super::merge::Merging;
 use super::options::FileOptions;
 use super::overlay::Overlay;
-use super::place::{Layout, StoreId};
+use super::place::Layout;
 use super::run_cache::RunCache;
 use super::segment::Segment;
 use super::spares::Spares;
 use crate::backend::BackendError;
+use crate::directory::StoreId;
+use crate::disk::{Disk, Map};
 
 /// The generations of changes over the catalog.
 pub(super) struct Generations {
@@ -245,10 +246,4 @@ pub(super) fn io_error<'a>(what: &'a str, path: &'a Path) -> impl FnOnce(io::Err
         what: format!("{what} {}", path.display()),
         source: Arc::new(source),
     }
-}
-
-/// Whether an error says only that there is no space.
-pub(super) fn is_full(error: &BackendError) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error, BackendError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
 }

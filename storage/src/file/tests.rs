@@ -19,8 +19,9 @@ use tempfile::TempDir;
 use super::journal::PartPlace;
 use super::overlay::Overlay;
 use super::store::Store;
-use super::{Disk, DiskFile, Durability, FileOptions, FileStore, RealDisk, upkeep};
+use super::{Durability, FileOptions, FileStore, upkeep};
 use crate::backend::{Backend as _, BackendError, ReadError, ReadRequest};
+use crate::disk::{Disk, DiskFile, RealDisk};
 
 /// A place at which a thread can be held up.
 struct Gate {

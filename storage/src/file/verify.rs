@@ -8,11 +8,12 @@ mod tests;
 use std::path::Path;
 
 use super::catalog::{Audit, Catalog, CatalogView};
-use super::directory::{self, OpenError};
-use super::disk::Disk;
-use super::place::{Layout, StoreId};
+use super::place::Layout;
 use super::segment::Segment;
 use crate::backend::BackendError;
+use crate::directory::StoreId;
+use crate::directory::{self, OpenError};
+use crate::disk::Disk;
 
 pub(super) use journals::replay;
 
@@ -97,7 +98,7 @@ impl VerifyReport {
 pub fn verify(disk: &dyn Disk, data_dir: &Path) -> Result<VerifyReport, OpenError> {
     let layout = Layout::new(data_dir);
     let mut report = VerifyReport::default();
-    let store = match directory::read_identity(disk, &layout) {
+    let store = match directory::read_identity(disk, &layout.root) {
         Ok(description) => description.store,
         Err(error @ OpenError::Damaged { .. }) => {
             report.damage.push(error.to_string());

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tailwater_storage::backend::{ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices, Usage};
-use tailwater_storage::file::{Disk, Durability, RealDisk};
+use tailwater_storage::disk::{Disk, RealDisk};
+use tailwater_storage::file::Durability;
 use tailwater_storage::stream::{AppendExtent, Record, StreamId, StreamName, StreamState, Timestamp};
 use tailwater_storage::{Backend, BackendError, FileOptions, FileStore};
 use tempfile::TempDir;

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tailwater_storage::BackendError;
-use tailwater_storage::file::{Disk, Durability, OpenError, verify};
+use tailwater_storage::OpenError;
+use tailwater_storage::disk::Disk;
+use tailwater_storage::file::{Durability, verify};
 
 use super::run::{Crash, DIR, FAST, Run};
 use crate::author::Body;

@@ -1,7 +1,7 @@
 //! What `file-fast` does not promise, and what it promises nevertheless: a lost position is never taken for another.
 
 use tailwater_storage::Backend;
-use tailwater_storage::file::Disk;
+use tailwater_storage::disk::Disk;
 use tailwater_storage::stream::{OffsetRefusal, StreamState};
 
 use super::run::{Crash, FAST, Run};

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tailwater_storage::Backend;
-use tailwater_storage::file::{Disk, Durability, StoreStats, verify};
+use tailwater_storage::disk::Disk;
+use tailwater_storage::file::{Durability, StoreStats, verify};
 use tailwater_storage::stream::StreamId;
 use tailwater_storage::{FileOptions, FileStore};
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use tailwater_storage::backend::Outcome;
-use tailwater_storage::file::{Disk, Durability, verify};
+use tailwater_storage::disk::Disk;
+use tailwater_storage::file::{Durability, verify};
 use tailwater_storage::stream::{OffsetToken, Record, StreamId, StreamName};
 use tailwater_storage::{Backend, BackendError, FileOptions, FileStore};
 
@@ -140,7 +141,7 @@ impl Run {
     }
 
     /// Opens the store, and compares it with what may be there.
-    pub(super) fn try_open(&mut self) -> Result<(), tailwater_storage::file::OpenError> {
+    pub(super) fn try_open(&mut self) -> Result<(), tailwater_storage::OpenError> {
         self.note("open");
         let disk: Arc<dyn Disk> = Arc::clone(&self.disk) as Arc<dyn Disk>;
         self.store = Some(FileStore::open_unlocked(disk, self.options.clone())?);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use tailwater_storage::file::Disk;
+use tailwater_storage::disk::Disk;
 
 use crate::{DIR, SEEDS, assert_outcomes, content, disk, durable_file, path};
 

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use tailwater_storage::file::Disk;
+use tailwater_storage::disk::Disk;
 
 use crate::support::faulty_disk::FaultyDisk;
 use crate::{DIR, SEEDS, assert_outcomes, content, disk, durable_file, path};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use tailwater_storage::file::{Disk, DiskFile, Map, RealDisk};
+use tailwater_storage::disk::{Disk, DiskFile, Map, RealDisk};
 
 use crate::support::faulty_disk::FaultyDisk;
 

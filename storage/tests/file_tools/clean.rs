@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tailwater_storage::Backend;
+use tailwater_storage::OpenError;
+use tailwater_storage::disk::RealDisk;
 use tailwater_storage::file::{
-    self, Durability, OpenError, RealDisk, VerifyReport, stats_of, stats_of_directory, verify,
-    verify_directory,
+    self, Durability, VerifyReport, stats_of, stats_of_directory, verify, verify_directory,
 };
 
 use super::shop::{DIR, FAST, Shop, contents, open, options};

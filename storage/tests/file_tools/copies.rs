@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tailwater_storage::Backend;
-use tailwater_storage::file::{self, Disk, Durability, verify};
+use tailwater_storage::disk::Disk;
+use tailwater_storage::file::{self, Durability, verify};
 use tailwater_storage::stream::{OffsetRefusal, OffsetToken, StreamId};
 
 use super::shop::{FAST, Shop, assert_holds, files, in_new_era, open, options};
@@ -154,15 +155,15 @@ fn segments_are_links_that_outlive_their_originals() {
 struct Unlinked(Arc<FaultyDisk>);
 
 impl Disk for Unlinked {
-    fn create(&self, path: &Path) -> std::io::Result<Arc<dyn file::DiskFile>> {
+    fn create(&self, path: &Path) -> std::io::Result<Arc<dyn tailwater_storage::disk::DiskFile>> {
         self.0.create(path)
     }
 
-    fn open(&self, path: &Path) -> std::io::Result<Arc<dyn file::DiskFile>> {
+    fn open(&self, path: &Path) -> std::io::Result<Arc<dyn tailwater_storage::disk::DiskFile>> {
         self.0.open(path)
     }
 
-    fn open_sealed(&self, path: &Path) -> std::io::Result<Arc<dyn file::DiskFile>> {
+    fn open_sealed(&self, path: &Path) -> std::io::Result<Arc<dyn tailwater_storage::disk::DiskFile>> {
         self.0.open_sealed(path)
     }
 
@@ -268,7 +269,7 @@ fn commits_go_on_and_a_copy_has_all_of_them_up_to_one_moment() {
         done.store(true, Ordering::Release);
     });
     for (to, before, after) in copies {
-        assert_whole(&file::RealDisk, &to);
+        assert_whole(&tailwater_storage::disk::RealDisk, &to);
         let copy = file::open(file::FileOptions {
             data_dir: to,
             compacts_by_itself: false,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use tailwater_storage::Backend;
-use tailwater_storage::file::{Disk, Durability, VerifyReport, verify};
+use tailwater_storage::disk::Disk;
+use tailwater_storage::file::{Durability, VerifyReport, verify};
 
 use super::shop::{DIR, Shop, assert_holds, files, try_open};
 use crate::author::{Author, Body, commit};

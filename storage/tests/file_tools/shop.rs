@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use tailwater_storage::backend::Outcome;
-use tailwater_storage::file::{Disk, Durability};
+use tailwater_storage::disk::Disk;
+use tailwater_storage::file::Durability;
 use tailwater_storage::stream::{Lineage, StreamState};
 use tailwater_storage::{Backend, FileOptions, FileStore};
 
@@ -106,7 +107,7 @@ pub(super) fn try_open(
     disk: &Arc<FaultyDisk>,
     dir: &Path,
     durability: Durability,
-) -> Result<FileStore, tailwater_storage::file::OpenError> {
+) -> Result<FileStore, tailwater_storage::OpenError> {
     FileStore::open_unlocked(Arc::clone(disk) as Arc<dyn Disk>, options(dir, durability))
 }
 

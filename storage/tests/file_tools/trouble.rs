@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use tailwater_storage::Backend;
-use tailwater_storage::file::{self, BackupError, Disk, Durability, OpenError, verify};
+use tailwater_storage::OpenError;
+use tailwater_storage::disk::Disk;
+use tailwater_storage::file::{self, BackupError, Durability, verify};
 
 use super::shop::{Shop, assert_holds, in_new_era, open, options, try_open};
 use crate::author::Author;

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
-use tailwater_storage::file::{Disk, DiskFile};
+use tailwater_storage::disk::{Disk, DiskFile};
 
 use content::Content;
 use handles::OpenFile;

@@ -6,11 +6,15 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
 use tailwater_stream::{Position, Producers, StreamId};
 
 use super::queries;
-use super::rows::{self, Meta, SegmentRow, StreamRow};
-use super::tables::{self, Failure};
-use crate::file::lookup::deadline;
+use super::rows::{self as own_rows, Meta, SegmentRow};
+use super::tables;
+use crate::database::{self, Failure};
 use crate::file::segment::Run;
 use crate::file::verify::Findings;
+use crate::stream_tables::deadline;
+use crate::stream_tables::keys;
+use crate::stream_tables::queries as streams;
+use crate::stream_tables::rows::{self, StreamRow};
 
 /// Runs that the catalog knows in one segment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,7 +43,7 @@ pub(in crate::file) struct Audit {
 
 /// A look at one table.
 type Pass<'a> = fn(&mut Auditor<'a>) -> Result<(), Failure>;
-type Table<K> = ReadOnlyTable<K, tables::Bytes>;
+type Table<K> = ReadOnlyTable<K, keys::Bytes>;
 
 struct Auditor<'a> {
     transaction: &'a ReadTransaction,
@@ -53,7 +57,7 @@ struct Auditor<'a> {
 pub(super) fn audit(transaction: &ReadTransaction) -> Result<Audit, Failure> {
     let mut auditor = Auditor {
         transaction,
-        streams: transaction.open_table(tables::STREAMS)?,
+        streams: transaction.open_table(keys::STREAMS)?,
         audit: Audit::default(),
         last_asked: None,
     };
@@ -97,7 +101,7 @@ impl Auditor<'_> {
     }
 
     fn head(&self, id: StreamId) -> Result<Option<StreamRow>, Failure> {
-        let key = tables::id_key(id);
+        let key = keys::id_key(id);
         let value = self.streams.get(&key)?;
         value
             .map(|value| Ok(StreamRow::read(id, &key, value.value())?.0))
@@ -109,21 +113,21 @@ impl Auditor<'_> {
         if let Some((_, known)) = self.last_asked.filter(|(asked, _)| *asked == id) {
             return Ok(known);
         }
-        let found = self.streams.get(&tables::id_key(id))?.is_some();
+        let found = self.streams.get(&keys::id_key(id))?.is_some();
         self.last_asked = Some((id, found));
         Ok(found)
     }
 
     fn meta(&mut self) -> Result<(), Failure> {
         self.audit.meta = Some(queries::meta(self.transaction)?);
-        queries::changes(self.transaction).map(drop)
+        database::changes(self.transaction).map(drop)
     }
 
     fn streams(&mut self) -> Result<(), Failure> {
         let era = self.audit.meta.as_ref().map_or(u64::MAX, |meta| meta.era);
-        for entry in self.transaction.open_table(tables::STREAMS)?.iter()? {
+        for entry in self.transaction.open_table(keys::STREAMS)?.iter()? {
             let (key, value) = entry?;
-            let read = tables::id_of_key("streams", key.value())
+            let read = keys::id_of_key("streams", key.value())
                 .and_then(|id| StreamRow::read(id, key.value(), value.value()));
             let Some((row, stored)) = self.row("streams", read) else {
                 self.audit.is_partial = true;
@@ -143,11 +147,11 @@ impl Auditor<'_> {
                 self.wrong("streams", &what);
             }
             if let Some(at) = stored
-                && self.is_absent(tables::DEADLINES, &tables::deadline_key(at, id))?
+                && self.is_absent(keys::DEADLINES, &keys::deadline_key(at, id))?
             {
                 self.wrong("deadlines", &format!("stream {id} is missing"));
             }
-            if row.state.deleted && self.is_absent(tables::DELETED, &tables::id_key(id))? {
+            if row.state.deleted && self.is_absent(keys::DELETED, &keys::id_key(id))? {
                 self.wrong("deleted", &format!("stream {id} is missing"));
             }
             self.check_name(&row)?;
@@ -173,7 +177,7 @@ impl Auditor<'_> {
     /// A name leads to the newest stream that has it, unless that was deleted and is gone, or is staged.
     fn check_name(&mut self, row: &StreamRow) -> Result<(), Failure> {
         let (id, name) = (row.state.id, &row.state.name);
-        let owner = match queries::id_of(self.transaction, name) {
+        let owner = match streams::id_of(self.transaction, name) {
             // The pass over names tells of it.
             Err(Failure::Damaged(_)) => return Ok(()),
             owner => owner?,
@@ -194,7 +198,7 @@ impl Auditor<'_> {
     fn check_ancestors(&mut self, row: &StreamRow) -> Result<(), Failure> {
         let id = row.state.id;
         if let Some(source) = &row.state.source
-            && self.is_absent(tables::FORKS, &tables::fork_key(source.id, id))?
+            && self.is_absent(keys::FORKS, &keys::fork_key(source.id, id))?
         {
             self.wrong(
                 "forks",
@@ -215,9 +219,9 @@ impl Auditor<'_> {
     }
 
     fn names(&mut self) -> Result<(), Failure> {
-        for entry in self.transaction.open_table(tables::NAMES)?.iter()? {
+        for entry in self.transaction.open_table(keys::NAMES)?.iter()? {
             let (key, value) = entry?;
-            let Some(id) = self.row("names", queries::read_name(key.value(), value.value())) else {
+            let Some(id) = self.row("names", streams::read_name(key.value(), value.value())) else {
                 continue;
             };
             // A row that cannot be read was told of by the pass over streams.
@@ -235,7 +239,7 @@ impl Auditor<'_> {
 
     /// Whether something belongs to a stream that is there.
     fn check_owner(&mut self, table: &str, key: &[u8]) -> Result<(), Failure> {
-        let owner = tables::id_of_key(table, key.get(..8).unwrap_or(key));
+        let owner = keys::id_of_key(table, key.get(..8).unwrap_or(key));
         if let Some(owner) = self.row(table, owner)
             && !self.is_there(owner)?
         {
@@ -246,7 +250,7 @@ impl Auditor<'_> {
     }
 
     fn producers(&mut self) -> Result<(), Failure> {
-        for entry in self.transaction.open_table(tables::PRODUCERS)?.iter()? {
+        for entry in self.transaction.open_table(keys::PRODUCERS)?.iter()? {
             let (key, value) = entry?;
             let read = rows::read_producer(key.value(), value.value(), &mut Producers::default());
             self.row("producers", read);
@@ -256,18 +260,18 @@ impl Auditor<'_> {
     }
 
     fn controls(&mut self) -> Result<(), Failure> {
-        for entry in self.transaction.open_table(tables::CONTROLS)?.iter()? {
+        for entry in self.transaction.open_table(keys::CONTROLS)?.iter()? {
             let (key, value) = entry?;
-            self.row("controls", queries::read_control(key.value(), value.value()));
+            self.row("controls", streams::read_control(key.value(), value.value()));
             self.check_owner("controls", key.value())?;
         }
         Ok(())
     }
 
     fn forks(&mut self) -> Result<(), Failure> {
-        for entry in self.transaction.open_table(tables::FORKS)?.iter()? {
+        for entry in self.transaction.open_table(keys::FORKS)?.iter()? {
             let key = entry?.0;
-            let pair = tables::pair_of_key("forks", key.value());
+            let pair = keys::pair_of_key("forks", key.value());
             let Some((source, fork)) = self.row("forks", pair) else {
                 continue;
             };
@@ -281,9 +285,9 @@ impl Auditor<'_> {
     }
 
     fn deleted(&mut self) -> Result<(), Failure> {
-        for entry in self.transaction.open_table(tables::DELETED)?.iter()? {
+        for entry in self.transaction.open_table(keys::DELETED)?.iter()? {
             let key = entry?.0;
-            let Some(id) = self.row("deleted", tables::id_of_key("deleted", key.value())) else {
+            let Some(id) = self.row("deleted", keys::id_of_key("deleted", key.value())) else {
                 continue;
             };
             let Ok(row) = self.head(id) else { continue };
@@ -295,13 +299,13 @@ impl Auditor<'_> {
     }
 
     fn deadlines(&mut self) -> Result<(), Failure> {
-        for entry in self.transaction.open_table(tables::DEADLINES)?.iter()? {
+        for entry in self.transaction.open_table(keys::DEADLINES)?.iter()? {
             let key = entry?.0;
-            let pair = tables::pair_of_key("deadlines", key.value());
+            let pair = keys::pair_of_key("deadlines", key.value());
             let Some((at, id)) = self.row("deadlines", pair) else {
                 continue;
             };
-            let row_key = tables::id_key(id);
+            let row_key = keys::id_key(id);
             let stored = match self.streams.get(&row_key)? {
                 Some(value) => match rows::read_deadline(&row_key, value.value()) {
                     Ok(stored) => stored,
@@ -322,7 +326,7 @@ impl Auditor<'_> {
         for entry in self.transaction.open_table(tables::RUNS)?.iter()? {
             let (key, value) = entry?;
             // The pass over streams tells of rows that cannot be read, and this one of those without a stream.
-            let Ok((segment, run)) = rows::read_run(key.value(), value.value()) else {
+            let Ok((segment, run)) = own_rows::read_run(key.value(), value.value()) else {
                 self.audit.is_partial = true;
                 self.check_owner("runs", key.value())?;
                 continue;

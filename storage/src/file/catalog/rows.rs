@@ -1,33 +1,12 @@
-//! What stands in the catalog's rows, and how it becomes bytes and is read back.
-//!
-//! Every value is a version byte and then what it says.
+//! What stands in the catalog's own rows, and how it becomes bytes and is read back.
 
-use tailwater_stream::{
-    Position, ProducerId, ProducerMark, ProducerState, Producers, StreamId, StreamState, Timestamp,
-};
-
-use super::tables::{Failure, run_key, run_of_key};
-use crate::file::codec::{Decoder, Encode, Malformed};
+use crate::codec::{Encode as _, Malformed};
+use crate::database::Failure;
+use crate::database::row::{read, value};
 use crate::file::place::LogPlace;
 use crate::file::segment::Run;
 
-const VERSION: u8 = 1;
-
-/// The stream is staged: see [`StreamRow::staged`].
-const STAGED: u8 = 4;
-
-/// What is known of one stream beside its bytes.
-#[derive(Debug, Clone, PartialEq)]
-pub(in crate::file) struct StreamRow {
-    /// Its state. Without its producers in what `head` answers.
-    pub(in crate::file) state: StreamState,
-    /// The number of the era in which its tail was last moved, or in which it was created.
-    pub(in crate::file) era: u64,
-    /// The first own position whose bytes are still kept.
-    pub(in crate::file) stored_from: Position,
-    /// Whether it is being imported, and not completely there: then it is deleted, and has no name.
-    pub(in crate::file) staged: bool,
-}
+use super::tables::{run_key, run_of_key};
 
 /// What is known of the store as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,113 +41,6 @@ pub(in crate::file) struct SegmentRow {
     pub(in crate::file) payload_bytes: u64,
     /// How many of those are still wanted. Always <= `payload_bytes`.
     pub(in crate::file) live_bytes: u64,
-}
-
-/// A value that says what `put` puts.
-pub(super) fn value(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut value = Vec::with_capacity(256);
-    value.put_u8(VERSION);
-    put(&mut value);
-    value
-}
-
-/// What a value says, all of which `read` must read.
-pub(super) fn read<T>(
-    table: &'static str,
-    key: &[u8],
-    value: &[u8],
-    read: impl FnOnce(&mut Decoder<'_>) -> Result<T, Malformed>,
-) -> Result<T, Failure> {
-    let mut from = said(table, key, value)?;
-    let read = read(&mut from).and_then(|read| from.end("what stands behind it").map(|()| read));
-    read.map_err(|why| Failure::of_row(table, key, &why))
-}
-
-/// What a value says, once its version is known.
-fn said<'a>(table: &'static str, key: &[u8], value: &'a [u8]) -> Result<Decoder<'a>, Failure> {
-    match value {
-        [VERSION, said @ ..] => Ok(Decoder::new(said)),
-        [version, ..] => {
-            let why = format!("it has version {version}, which a newer program has written");
-            Err(Failure::of_row(table, key, &why))
-        }
-        [] => Err(Failure::of_row(table, key, &"it is empty")),
-    }
-}
-
-impl StreamRow {
-    /// The deadline comes first, so that it can be read alone.
-    pub(super) fn value(&self, deadline: Option<Timestamp>) -> Vec<u8> {
-        value(|out| {
-            out.put_option(deadline, Encode::put_time);
-            self.put(out);
-        })
-    }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        let state = &self.state;
-        out.put_varint(self.era);
-        out.put_position(self.stored_from);
-        out.put_state(state, u8::from(self.staged) * STAGED);
-    }
-
-    /// The row, without producers, and the deadline that it remembers.
-    pub(super) fn read(id: StreamId, key: &[u8], value: &[u8]) -> Result<(Self, Option<Timestamp>), Failure> {
-        read("streams", key, value, |from| {
-            let deadline = from.option("a deadline", Decoder::time)?;
-            Ok((Self::take(id, from)?, deadline))
-        })
-    }
-
-    fn take(id: StreamId, from: &mut Decoder<'_>) -> Result<Self, Malformed> {
-        let era = from.varint("an era")?;
-        let stored_from = from.position()?;
-        let (state, flags) = from.state(id, STAGED)?;
-        let staged = flags & STAGED != 0;
-        if stored_from > state.tail || (staged && !state.deleted) {
-            return Err(Malformed {
-                what: "the state of a stream",
-            });
-        }
-        Ok(Self {
-            state,
-            era,
-            stored_from,
-            staged,
-        })
-    }
-}
-
-/// Only the deadline that a stream's row remembers.
-pub(super) fn read_deadline(key: &[u8], value: &[u8]) -> Result<Option<Timestamp>, Failure> {
-    let deadline = said("streams", key, value)?.option("a deadline", Decoder::time);
-    deadline.map_err(|why| Failure::of_row("streams", key, &why))
-}
-
-pub(super) fn producer_value(state: &ProducerState) -> Vec<u8> {
-    value(|out| {
-        out.put_varint(state.epoch.get());
-        out.put_varint(state.seq.get());
-        out.put_position(state.end);
-        out.put_time(state.at);
-    })
-}
-
-/// Adds a producer to those of a stream. Its id stands in the key, behind the stream's.
-pub(super) fn read_producer(key: &[u8], value: &[u8], producers: &mut Producers) -> Result<(), Failure> {
-    read("producers", key, value, |from| {
-        let what = "a producer's id";
-        let id = key
-            .get(8..)
-            .and_then(|id| ProducerId::parse(str::from_utf8(id).ok()?));
-        let mark = ProducerMark {
-            id: id.ok_or(Malformed { what })?,
-            epoch: from.epoch()?,
-            seq: from.seq()?,
-        };
-        producers.record(&mark, from.position()?, from.time()?);
-        Ok(())
-    })
 }
 
 pub(super) fn run_value(run: &Run) -> Vec<u8> {

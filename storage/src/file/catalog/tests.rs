@@ -1,8 +1,6 @@
 //! What a catalog keeps, through its own eyes. `trouble.rs` and `damage.rs` say what it survives.
 
 mod damage;
-pub(super) mod memory_disk;
-
 mod trouble;
 
 use std::path::Path;
@@ -14,10 +12,10 @@ use tailwater_stream::{
 };
 
 use super::{Catalog, CatalogChange, CatalogView, Meta, SegmentRow, StreamRow};
-use crate::file::disk::RealDisk;
+use crate::disk::RealDisk;
+use crate::disk::memory::MemoryDisk;
 use crate::file::place::LogPlace;
 use crate::file::segment::Run;
-use memory_disk::MemoryDisk;
 
 const CACHE_BYTES: u64 = 1 << 20;
 

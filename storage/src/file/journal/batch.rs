@@ -2,11 +2,12 @@
 
 use tailwater_stream::{Record, StreamId};
 
-use super::super::codec::Encode;
-use super::super::place::{LogPlace, StoreId};
+use super::super::place::LogPlace;
 use super::entry::{payload_of, put_entry, set_checksum, set_length, set_payload};
 use super::header::{BATCH_HEADER_BYTES, BatchHeader};
 use super::{ALIGNMENT, FIRST_BATCH_AT};
+use crate::codec::Encode;
+use crate::directory::StoreId;
 
 /// What a batch takes at most beyond its records.
 pub(in crate::file) const BATCH_OVERHEAD_BYTES: usize = BATCH_HEADER_BYTES + ALIGNMENT;

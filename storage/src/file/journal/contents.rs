@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tailwater_stream::Part;
 
-use super::super::codec::{Decoder, Malformed};
-use super::super::disk::Map;
-use super::super::place::{LogPlace, StoreId};
+use super::super::place::LogPlace;
 use super::entry::{Entry, check_entry};
 use super::header::{BATCH_HEADER_BYTES, BatchHeader, HeaderRefusal, JournalHeader, candidates};
 use super::{ALIGNMENT, FIRST_BATCH_AT, PartPlace, Unreadable};
 use crate::backend::BackendError;
+use crate::codec::{Decoder, Malformed};
+use crate::directory::StoreId;
+use crate::disk::Map;
 
 /// What stands at a place where a batch may begin.
 pub(super) enum Found {

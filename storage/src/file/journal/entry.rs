@@ -5,9 +5,9 @@ use std::ops::Range;
 use bytes::Bytes;
 use tailwater_stream::{Append, ControlChange, MessageEnds, Part, Position, StreamId, Timestamp, Transition};
 
-use super::super::codec::{Decoder, Encode, Malformed};
 use super::header::{known_flags, known_version};
 use super::{Newer, Unreadable};
+use crate::codec::{Decoder, Encode, Malformed};
 
 const VERSION: u8 = 1;
 const WHAT: &str = "an entry";

@@ -1,8 +1,9 @@
 //! What a journal and each of its batches say of themselves.
 
-use super::super::codec::{Decoder, Encode as _, Malformed};
-use super::super::place::{LogPlace, StoreId};
+use super::super::place::LogPlace;
 use super::{ALIGNMENT, FIRST_BATCH_AT, Newer, Unreadable};
+use crate::codec::{Decoder, Encode as _, Malformed};
+use crate::directory::StoreId;
 
 const JOURNAL_MAGIC: [u8; 8] = *b"TWJRNL\0\x01";
 const JOURNAL_VERSION: u32 = 1;

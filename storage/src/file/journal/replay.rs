@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tailwater_stream::Part;
 
-use super::super::disk::Map;
-use super::super::place::{LogPlace, StoreId};
+use super::super::place::LogPlace;
 use super::contents::{Contents, Found};
 use super::header::JournalHeader;
 use super::{FIRST_BATCH_AT, PartPlace};
 use crate::backend::BackendError;
+use crate::directory::StoreId;
+use crate::disk::Map;
 
 /// How a journal ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tailwater_stream::Part;
 
-use super::super::disk::Map;
-use super::super::place::{LogPlace, StoreId};
+use super::super::place::LogPlace;
 use super::contents::{Contents, Found};
 use super::header::JournalHeader;
 use super::replay::{End, judge};
 use super::{FIRST_BATCH_AT, PartPlace};
 use crate::backend::BackendError;
+use crate::directory::StoreId;
+use crate::disk::Map;
 
 /// What was found in a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -14,10 +14,11 @@ use tailwater_stream::{Part, Record};
 
 use super::{BatchEncoder, End, FIRST_BATCH_AT, PartPlace, replay};
 use crate::backend::BackendError;
-use crate::file::disk::Map;
+use crate::directory::StoreId;
+use crate::disk::Map;
 use crate::file::journal::header::JournalHeader;
 use crate::file::journal::replay::Replay;
-use crate::file::place::{LogPlace, StoreId};
+use crate::file::place::LogPlace;
 
 const STORE: StoreId = StoreId(*b"the tests' store");
 const JOURNAL: u64 = 7;

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::backend::BackendError;
+use crate::directory::StoreId;
+use crate::disk::Disk;
 use crate::file::catalog::{Catalog, Meta};
-use crate::file::disk::Disk;
 use crate::file::journal::FIRST_BATCH_AT;
-use crate::file::place::{Layout, LogPlace, StoreId};
+use crate::file::place::{Layout, LogPlace};
 use crate::file::segment::Segment;
 use crate::file::store::io_error;
 

@@ -3,8 +3,8 @@
 use tailwater_stream::StreamId;
 
 use super::Run;
-use crate::file::codec::{Decoder, Encode, Malformed};
-use crate::file::place::StoreId;
+use crate::codec::{Decoder, Encode, Malformed};
+use crate::directory::StoreId;
 
 /// At a segment's beginning, and near its end.
 const MAGIC: [u8; 8] = *b"TWSGMT\0\x01";

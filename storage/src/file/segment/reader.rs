@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use tailwater_stream::{AppendExtent, MessageEnds, Position};
+use tailwater_stream::{AppendExtent, Position};
 
 use super::format::{BLOCK_ROW_BYTES, BlockRow};
-use super::index::{Bounds, Group, Groups};
 use super::{AppendHead, Run, Segment};
 use crate::backend::BackendError;
-use crate::file::codec::Malformed;
+use crate::block_index::{Bounds, Groups, first_message_end, last_message_end};
+use crate::codec::Malformed;
 
 /// An index that is not longer is fetched as a whole.
 const WHOLE_INDEX_BYTES: u64 = 64 << 10;
@@ -350,47 +350,6 @@ impl Segment {
         let at = run.table_at + u64::from(number) * BLOCK_ROW_BYTES;
         self.run_damaged(run, at, "the table is not what was written")
     }
-}
-
-/// The end of the last message that ends at or before `limit`, which lies in the block and behind its first byte;
-/// or where the block begins.
-fn last_message_end(mut groups: Groups<'_>, limit: u64) -> Result<u64, Malformed> {
-    if limit == groups.bounds().until {
-        return Ok(limit);
-    }
-    let group = group_at(&mut groups, limit)?;
-    let append = group.append(group.ended_at(limit));
-    let ends = group.ends()?;
-    let MessageEnds::Many(ends) = &ends else {
-        return Ok(append.start);
-    };
-    let fitting = ends.partition_point(|end| append.start + u64::from(*end) <= limit);
-    let last = fitting.checked_sub(1).map_or(0, |last| ends[last]);
-    Ok(append.start + u64::from(last))
-}
-
-/// The end of the first message that ends behind `from`, which lies in the block.
-fn first_message_end(mut groups: Groups<'_>, from: u64) -> Result<u64, Malformed> {
-    let group = group_at(&mut groups, from)?;
-    let append = group.append(group.ended_at(from));
-    let ends = group.ends()?;
-    let MessageEnds::Many(ends) = &ends else {
-        return Ok(append.end);
-    };
-    let ended = ends.partition_point(|end| append.start + u64::from(*end) <= from);
-    // The last one ends with the append, which ends behind `from`.
-    Ok(append.start + u64::from(ends[ended]))
-}
-
-/// The group that holds the byte at a position of the block.
-fn group_at<'a>(groups: &mut Groups<'a>, position: u64) -> Result<Group<'a>, Malformed> {
-    while let Some(group) = groups.next()? {
-        if group.end() > position {
-            return Ok(group);
-        }
-    }
-    let what = "the index of a block";
-    Err(Malformed { what })
 }
 
 fn position(number: u64) -> Position {

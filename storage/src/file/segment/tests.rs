@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::{AppendHead, Run, Segment, SegmentWriter};
 use crate::backend::BackendError;
-use crate::file::disk::RealDisk;
-use crate::file::place::StoreId;
+use crate::directory::StoreId;
+use crate::disk::RealDisk;
 
 const STORE: StoreId = StoreId(*b"one of the store");
 const NUMBER: u64 = 7;

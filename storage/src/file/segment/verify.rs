@@ -3,7 +3,7 @@
 use super::format::{self, BLOCK_ROW_BYTES, FOOTER_ENTRY_BYTES, HEADER_BYTES, Trailer};
 use super::{Run, Segment, refused};
 use crate::backend::BackendError;
-use crate::file::codec::Decoder;
+use crate::codec::Decoder;
 
 /// What a whole segment holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

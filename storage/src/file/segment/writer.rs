@@ -8,9 +8,9 @@ use tailwater_stream::{MessageEnds, Position, StreamId, Timestamp};
 
 use super::Run;
 use super::format::{self, BLOCK_ROW_BYTES, BlockRow, Trailer};
-use super::index::IndexWriter;
-use crate::file::disk::{Disk, DiskFile};
-use crate::file::place::StoreId;
+use crate::block_index::IndexWriter;
+use crate::directory::StoreId;
+use crate::disk::{Disk, DiskFile};
 
 /// What is written at once: more would keep the core in the kernel for as long as a commit takes. A longer payload is written as it is, without a copy.
 const BUFFER_BYTES: usize = 128 << 10;

@@ -10,7 +10,8 @@ use tailwater_stream::{ControlChange, Part, Record, StreamId};
 use tempfile::TempDir;
 
 use crate::backend::{Backend, Outcome};
-use crate::file::{Disk, DiskFile, Durability, FileOptions, FileStore, RealDisk};
+use crate::disk::{Disk, DiskFile, RealDisk};
+use crate::file::{Durability, FileOptions, FileStore};
 
 const JOURNAL_BYTES: u64 = 16 << 10;
 

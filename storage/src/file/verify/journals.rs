@@ -6,12 +6,13 @@ use tailwater_stream::{Position, StreamId, StreamState};
 
 use super::Verification;
 use crate::backend::BackendError;
+use crate::directory::OpenError;
+use crate::directory::StoreId;
+use crate::disk::{Disk, Map};
 use crate::file::catalog::{CatalogView, Meta, StreamRow};
-use crate::file::directory::OpenError;
-use crate::file::disk::{Disk, Map};
 use crate::file::journal::{self, FIRST_BATCH_AT};
 use crate::file::overlay::{Delta, Overlay};
-use crate::file::place::{Layout, LogPlace, StoreId};
+use crate::file::place::{Layout, LogPlace};
 use crate::file::recovery::check_row;
 use crate::file::store::io_error;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tailwater_storage::file::{DiskFile, Map};
+use tailwater_storage::disk::{DiskFile, Map};
 
 use super::content::{fitting, torn};
 use super::names::FileId;

@@ -1,13 +1,11 @@
 //! A catalog whose file was changed by something else, or was written by another program.
 
-use redb::ReadableDatabase;
-
 use super::{
     CACHE_BYTES, Catalog, MemoryDisk, Position, StreamRow, at, changed, id, meta, ms, new_catalog, path,
     plain, put_stream, rich, run,
 };
 use crate::backend::BackendError;
-use crate::file::catalog::tables;
+use crate::stream_tables::keys;
 
 const PAGE_BYTES: usize = 4096;
 const STREAMS: u64 = 120;
@@ -142,22 +140,21 @@ fn a_row_that_cannot_be_read_is_named() {
         put_stream(change, &plain(5, "a"), None);
         put_stream(change, &plain(6, "b"), None);
     });
-    let opened = catalog.shared.usable().expect("it is usable");
-    let key = tables::id_key(id(5));
+    let key = keys::id_key(id(5));
     let whole = {
-        let transaction = opened.database.begin_read().expect("begun");
-        let table = transaction.open_table(tables::STREAMS).expect("opened");
+        let change = catalog.change().expect("begun");
+        let table = change.transaction().open_table(keys::STREAMS).expect("opened");
         let value = redb::ReadableTable::get(&table, &key)
             .expect("read")
             .expect("it is there");
         value.value().to_vec()
     };
     let read_as = |value: &[u8]| {
-        let transaction = opened.database.begin_write().expect("begun");
-        let mut table = transaction.open_table(tables::STREAMS).expect("opened");
+        let change = catalog.change().expect("begun");
+        let mut table = change.transaction().open_table(keys::STREAMS).expect("opened");
         table.insert(&key, value).expect("put");
         drop(table);
-        transaction.commit().expect("committed");
+        change.commit().expect("committed");
         let view = catalog.view().expect("a view");
         assert!(view.head(id(6)).expect("read").is_some());
         view.head(id(5)).map_err(|error| error.to_string())

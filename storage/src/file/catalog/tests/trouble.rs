@@ -5,9 +5,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::memory_disk::{Fault, MemoryDisk};
 use super::{CACHE_BYTES, at, id, meta, path, plain, run};
 use crate::backend::BackendError;
+use crate::disk::memory::{Fault, MemoryDisk};
 use crate::file::catalog::{Catalog, CatalogView};
 
 const STREAMS: u64 = 800;

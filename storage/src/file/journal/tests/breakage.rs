@@ -10,10 +10,11 @@ use super::{
     Image, JOURNAL, Replayed, SEALED, STORE, UNPROVEN, Written, map, place, replay_all, replay_from,
 };
 use crate::backend::BackendError;
-use crate::file::disk::Map;
+use crate::directory::StoreId;
+use crate::disk::Map;
 use crate::file::journal::header::{BATCH_HEADER_BYTES, JOURNAL_HEADER_BYTES};
 use crate::file::journal::{BatchEncoder, End, FIRST_BATCH_AT, replay};
-use crate::file::place::{LogPlace, StoreId};
+use crate::file::place::LogPlace;
 
 const FIRST: usize = FIRST_BATCH_AT as usize;
 

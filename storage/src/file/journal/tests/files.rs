@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use super::records::append;
 use super::{Image, JOURNAL, SEALED, STORE, UNPROVEN, map, place, replay_all};
 use crate::backend::BackendError;
-use crate::file::disk::{Disk, DiskFile, Map};
+use crate::directory::StoreId;
+use crate::disk::{Disk, DiskFile, Map};
 use crate::file::journal::{End, FIRST_BATCH_AT, create, has_batches, renew, replay};
-use crate::file::place::StoreId;
 
 /// What was done with a file.
 #[derive(Default)]

@@ -85,7 +85,7 @@ proptest! {
         let mut image = Image::new(FIRST_BATCH_AT as usize);
         image.write(&records, 0);
         let goes_on = image.batches[0].places.iter().map(|place| {
-            let mut from = crate::file::codec::Decoder::new(entry_of(&image.bytes, *place));
+            let mut from = crate::codec::Decoder::new(entry_of(&image.bytes, *place));
             Entry::take(&mut from).expect("an entry").goes_on()
         });
         let expected = records.iter().flat_map(|record| {
@@ -108,7 +108,7 @@ proptest! {
         let length = bytes.len() as u32;
         bytes[..4].copy_from_slice(&length.to_le_bytes());
         let _ = append_meta(&bytes);
-        if let Ok(entry) = Entry::take(&mut crate::file::codec::Decoder::new(&bytes)) {
+        if let Ok(entry) = Entry::take(&mut crate::codec::Decoder::new(&bytes)) {
             let _ = entry.payload();
             let _ = entry.part(Bytes::from(payload));
         }

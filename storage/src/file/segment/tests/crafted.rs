@@ -1,8 +1,8 @@
 //! Files whose checksums are all right, and that no writer writes.
 
 use super::*;
+use crate::block_index::IndexWriter;
 use crate::file::segment::format::{self, BlockRow, Trailer};
-use crate::file::segment::index::IndexWriter;
 
 /// A block as it is to stand in the file.
 struct Crafted {

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::file::codec::Encode;
+use crate::block_index::{Bounds, Groups};
+use crate::codec::Encode;
 use crate::file::segment::format::{self, Trailer};
-use crate::file::segment::index::{Bounds, Groups};
 
 /// The same file with something changed in its header, which is sealed again.
 fn with_header(bytes: &[u8], change: impl FnOnce(&mut [u8])) -> Vec<u8> {

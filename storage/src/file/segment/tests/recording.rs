@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::file::disk::{Disk, DiskFile, Map};
+use crate::disk::{Disk, DiskFile, Map};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Asked {

@@ -9,13 +9,12 @@ mod tests;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::disk::Disk;
-use super::place::{Layout, StoreId};
+use crate::disk::Disk;
 
 pub use error::OpenError;
-pub(super) use shared::SharedLock;
+pub(crate) use shared::SharedLock;
 
 /// The format of the directory that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -37,19 +36,39 @@ const KNOWN_NAMES: [&str; 7] = [
 
 /// Which store a directory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) store: StoreId,
+pub(crate) struct Identity {
+    pub(crate) store: StoreId,
     /// Whether the store was made just now. An earlier run may have been interrupted right behind that, so an older
     /// store may be as empty.
-    pub(super) is_new: bool,
+    pub(crate) is_new: bool,
+}
+
+/// The store's own random identity: files of another store are told apart by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StoreId(pub(crate) [u8; 16]);
+
+impl std::fmt::Display for StoreId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Says what store this is: format, mode, identity.
+fn store_file(root: &Path) -> PathBuf {
+    root.join("STORE")
+}
+
+/// Locked by the process that uses the store.
+fn lock_file(root: &Path) -> PathBuf {
+    root.join("LOCK")
 }
 
 /// What STORE says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Description {
-    pub(super) format: u32,
-    pub(super) mode: String,
-    pub(super) store: StoreId,
+pub(crate) struct Description {
+    pub(crate) format: u32,
+    pub(crate) mode: String,
+    pub(crate) store: StoreId,
 }
 
 impl Description {
@@ -101,33 +120,39 @@ enum Flaw {
     Damaged(&'static str),
 }
 
-/// Says which store the directory holds. Makes one if the directory is missing or empty.
+/// Says which store the directory holds. Makes one if the directory is missing or empty. `parts` are the directories
+/// in it that every store of this mode has.
 ///
 /// # Errors
 /// If the directory holds anything else than a store of this mode.
-pub(super) fn identify(disk: &dyn Disk, layout: &Layout, mode: &'static str) -> Result<Identity, OpenError> {
-    let Some(description) = describe(disk, layout)? else {
-        let store = make_store(disk, layout, mode)?;
+pub(crate) fn identify(
+    disk: &dyn Disk,
+    root: &Path,
+    mode: &'static str,
+    parts: &[&str],
+) -> Result<Identity, OpenError> {
+    let Some(description) = describe(disk, root)? else {
+        let store = make_store(disk, root, mode, parts)?;
         return Ok(Identity { store, is_new: true });
     };
     if description.mode != mode {
         return Err(OpenError::OtherMode {
-            dir: layout.root.clone(),
+            dir: root.to_owned(),
             found: description.mode,
             wanted: mode,
         });
     }
-    for dir in [layout.journals_dir(), layout.segments_dir()] {
+    for part in parts {
+        let dir = root.join(part);
         if names_in(disk, &dir)?.is_none() {
             return Err(OpenError::Damaged {
-                dir: layout.root.clone(),
+                dir: root.to_owned(),
                 what: format!("{} is missing", dir.display()),
             });
         }
     }
     // The run that made the store may have ended between giving STORE its name and making that durable.
-    disk.sync_dir(&layout.root)
-        .map_err(OpenError::io("sync", &layout.root))?;
+    disk.sync_dir(root).map_err(OpenError::io("sync", root))?;
     Ok(Identity {
         store: description.store,
         is_new: false,
@@ -138,17 +163,15 @@ pub(super) fn identify(disk: &dyn Disk, layout: &Layout, mode: &'static str) -> 
 ///
 /// # Errors
 /// If it holds none, or one whose identity cannot be read.
-pub(super) fn read_identity(disk: &dyn Disk, layout: &Layout) -> Result<Description, OpenError> {
-    describe(disk, layout)?.ok_or_else(|| OpenError::NoStore {
-        dir: layout.root.clone(),
-    })
+pub(crate) fn read_identity(disk: &dyn Disk, root: &Path) -> Result<Description, OpenError> {
+    describe(disk, root)?.ok_or_else(|| OpenError::NoStore { dir: root.to_owned() })
 }
 
 /// None if there is no STORE.
-fn describe(disk: &dyn Disk, layout: &Layout) -> Result<Option<Description>, OpenError> {
-    let path = layout.store_file();
+fn describe(disk: &dyn Disk, root: &Path) -> Result<Option<Description>, OpenError> {
+    let path = store_file(root);
     let damaged = |what: &str| OpenError::Damaged {
-        dir: layout.root.clone(),
+        dir: root.to_owned(),
         what: format!("its file STORE cannot be used, for {what}"),
     };
     let file = match disk.open_sealed(&path) {
@@ -168,7 +191,7 @@ fn describe(disk: &dyn Disk, layout: &Layout) -> Result<Option<Description>, Ope
         Ok(description) => Ok(Some(description)),
         Err(Flaw::Damaged(what)) => Err(damaged(what)),
         Err(Flaw::Newer(found)) => Err(OpenError::NewerFormat {
-            dir: layout.root.clone(),
+            dir: root.to_owned(),
             found,
             known: FORMAT,
         }),
@@ -185,20 +208,27 @@ fn names_in(disk: &dyn Disk, dir: &Path) -> Result<Option<Vec<String>>, OpenErro
 }
 
 /// STORE is made last, so that a directory that has it has everything else.
-fn make_store(disk: &dyn Disk, layout: &Layout, mode: &'static str) -> Result<StoreId, OpenError> {
-    let root = &layout.root;
+fn make_store(
+    disk: &dyn Disk,
+    root: &Path,
+    mode: &'static str,
+    parts: &[&str],
+) -> Result<StoreId, OpenError> {
     refuse_foreign(root, names_in(disk, root)?.unwrap_or_default())?;
-    let subdirectories = [layout.journals_dir(), layout.segments_dir()];
+    let subdirectories: Vec<_> = parts.iter().map(|part| root.join(part)).collect();
     for dir in &subdirectories {
         // Data without STORE was a store once, and must not become part of another one.
         if let Some(file) = names_in(disk, dir)?.unwrap_or_default().into_iter().next() {
             return Err(OpenError::NotAStore {
-                dir: root.clone(),
+                dir: root.to_owned(),
                 found: dir.join(file).display().to_string(),
             });
         }
     }
-    for dir in [root].into_iter().chain(&subdirectories) {
+    for dir in [root]
+        .into_iter()
+        .chain(subdirectories.iter().map(PathBuf::as_path))
+    {
         disk.make_dir(dir)
             .map_err(OpenError::io("make the directory", dir))?;
     }
@@ -206,7 +236,7 @@ fn make_store(disk: &dyn Disk, layout: &Layout, mode: &'static str) -> Result<St
     sync_above(disk, root)?;
     let mut store = StoreId([0; 16]);
     fastrand::fill(&mut store.0);
-    put_identity(disk, layout, mode, store)?;
+    put_identity(disk, root, mode, store)?;
     Ok(store)
 }
 
@@ -215,7 +245,7 @@ fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
 }
 
 /// Makes durable the names of a directory and of those above it, each of which may be new.
-pub(super) fn sync_above(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
+pub(crate) fn sync_above(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
     for above in root.ancestors().skip(1) {
         let above = if above.as_os_str().is_empty() {
             Path::new(".")
@@ -232,9 +262,9 @@ pub(super) fn sync_above(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> 
 }
 
 /// Says which store a directory holds, durably: it is one from then on.
-pub(super) fn put_identity(
+pub(crate) fn put_identity(
     disk: &dyn Disk,
-    layout: &Layout,
+    root: &Path,
     mode: &str,
     store: StoreId,
 ) -> Result<(), OpenError> {
@@ -243,7 +273,7 @@ pub(super) fn put_identity(
         mode: mode.to_owned(),
         store,
     };
-    let (path, draft) = (layout.store_file(), layout.root.join("STORE.tmp"));
+    let (path, draft) = (store_file(root), root.join("STORE.tmp"));
     match disk.remove(&draft) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         removed => removed.map_err(OpenError::io("remove", &draft))?,
@@ -254,7 +284,7 @@ pub(super) fn put_identity(
     });
     written.map_err(OpenError::io("write", &draft))?;
     disk.rename(&draft, &path).map_err(OpenError::io("make", &path))?;
-    sync_dir(disk, &layout.root)
+    sync_dir(disk, root)
 }
 
 fn is_out_of_reach(error: &io::Error) -> bool {
@@ -280,7 +310,7 @@ fn refuse_foreign(root: &Path, names: Vec<String>) -> Result<(), OpenError> {
 /// Held as long as the store is used; the kernel lets go of it when the process ends, however it ends. The file
 /// LOCK stays: removing it would let two processes lock two files of that name.
 #[derive(Debug)]
-pub(super) struct DirectoryLock {
+pub(crate) struct DirectoryLock {
     _file: File,
 }
 
@@ -290,8 +320,7 @@ impl DirectoryLock {
     ///
     /// # Errors
     /// If another process holds it, or it is not this process's own to use.
-    pub(super) fn acquire(layout: &Layout) -> Result<Self, OpenError> {
-        let root = &layout.root;
+    pub(crate) fn acquire(root: &Path) -> Result<Self, OpenError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -310,7 +339,7 @@ impl DirectoryLock {
         if !names.iter().any(|name| name == "STORE") {
             refuse_foreign(root, names)?;
         }
-        lock(&layout.lock_file(), root)
+        lock(&lock_file(root), root)
     }
 }
 

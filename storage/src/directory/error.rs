@@ -103,7 +103,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(in crate::file) fn io(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{what} {}", path.display());
         move |source| Self::Io { what, source }
     }

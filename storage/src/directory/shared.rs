@@ -2,30 +2,30 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::path::{Path, PathBuf};
 
-use super::{OpenError, held};
-use crate::file::place::Layout;
+use super::{OpenError, held, lock_file};
 
 /// Held while a store is looked at. Several may look at once, and nobody uses the store meanwhile. To take it writes
 /// nothing, so that it can be taken on a medium that is read only.
 #[derive(Debug)]
-pub(in crate::file) struct SharedLock {
+pub(crate) struct SharedLock {
     /// None if nobody has ever used the store, as a backup.
     file: Option<File>,
-    layout: Layout,
+    root: PathBuf,
 }
 
 impl SharedLock {
     /// # Errors
     /// If another process uses the store.
-    pub(in crate::file) fn acquire(layout: &Layout) -> Result<Self, OpenError> {
-        let path = layout.lock_file();
+    pub(crate) fn acquire(root: &Path) -> Result<Self, OpenError> {
+        let path = lock_file(root);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Self {
                     file: None,
-                    layout: layout.clone(),
+                    root: root.to_owned(),
                 });
             }
             Err(error) => return Err(OpenError::io("open", &path)(error)),
@@ -33,9 +33,9 @@ impl SharedLock {
         match file.try_lock_shared() {
             Ok(()) => Ok(Self {
                 file: Some(file),
-                layout: layout.clone(),
+                root: root.to_owned(),
             }),
-            Err(TryLockError::WouldBlock) => Err(held(file, &layout.root)),
+            Err(TryLockError::WouldBlock) => Err(held(file, root)),
             Err(TryLockError::Error(source)) => Err(OpenError::io("lock", &path)(source)),
         }
     }
@@ -44,10 +44,10 @@ impl SharedLock {
     ///
     /// # Errors
     /// If somebody has begun to use the store meanwhile after all: whoever uses it first makes the file.
-    pub(in crate::file) fn release(self) -> Result<(), OpenError> {
-        if self.file.is_none() && self.layout.lock_file().exists() {
+    pub(crate) fn release(self) -> Result<(), OpenError> {
+        if self.file.is_none() && lock_file(&self.root).exists() {
             return Err(OpenError::Locked {
-                dir: self.layout.root,
+                dir: self.root,
                 pid: None,
             });
         }

@@ -9,8 +9,8 @@ use std::io;
 use parking_lot::Mutex;
 
 use super::pages::{PAGE_BYTES, damage};
-use crate::file::codec::{Decoder, Encode};
-use crate::file::disk::DiskFile;
+use crate::codec::{Decoder, Encode};
+use crate::disk::DiskFile;
 
 /// Pages of our file before all others.
 pub(super) const HEADER_PAGES: u64 = 2;
@@ -110,9 +110,9 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::memory_disk::MemoryDisk;
     use super::*;
-    use crate::file::disk::Disk;
+    use crate::disk::Disk;
+    use crate::disk::memory::MemoryDisk;
     use std::path::Path;
 
     fn first_byte(disk: &MemoryDisk) -> Option<u8> {

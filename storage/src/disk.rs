@@ -2,6 +2,8 @@
 //! a disk that loses un-synced pages, fails or is full. [`RealDisk`] is the real one.
 
 mod mapping;
+#[cfg(test)]
+pub(crate) mod memory;
 mod real;
 
 use std::io;

@@ -15,7 +15,7 @@ use std::ops::Range;
 use smallvec::SmallVec;
 
 use super::header::HEADER_PAGES;
-use crate::file::disk::DiskFile;
+use crate::disk::DiskFile;
 
 pub(super) const PAGE_BYTES: u64 = 4096;
 const CRC_BYTES: u64 = 4;
@@ -128,9 +128,9 @@ pub(super) fn damage(what: String) -> io::Error {
 mod tests {
     use std::path::Path;
 
-    use super::super::tests::memory_disk::MemoryDisk;
     use super::*;
-    use crate::file::disk::Disk;
+    use crate::disk::Disk;
+    use crate::disk::memory::MemoryDisk;
 
     #[test]
     fn lengths_of_both_files_tell_each_other() {

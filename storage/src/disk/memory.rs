@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::file::disk::{Disk, DiskFile, Map};
+use crate::disk::{Disk, DiskFile, Map};
 
 const PAGE_BYTES: usize = 4096;
 
@@ -18,7 +18,7 @@ type Page = [u8; PAGE_BYTES];
 
 /// What fails from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::file::catalog) enum Fault {
+pub(crate) enum Fault {
     #[default]
     Nothing,
     Reads,
@@ -41,31 +41,31 @@ struct State {
 
 /// Clones are the same disk.
 #[derive(Clone, Default)]
-pub(in crate::file::catalog) struct MemoryDisk {
+pub(crate) struct MemoryDisk {
     state: Arc<State>,
     files: Arc<Mutex<HashMap<PathBuf, Arc<MemoryFile>>>>,
 }
 
 impl MemoryDisk {
     /// A disk that never runs full.
-    pub(in crate::file::catalog) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let disk = Self::default();
         disk.set_space(u64::MAX);
         disk
     }
 
     /// How many pages can be written beside those that are.
-    pub(in crate::file::catalog) fn set_space(&self, pages: u64) {
+    pub(crate) fn set_space(&self, pages: u64) {
         let pages_max = self.state.pages.load(Ordering::SeqCst).saturating_add(pages);
         self.state.pages_max.store(pages_max, Ordering::SeqCst);
     }
 
-    pub(in crate::file::catalog) fn set_fault(&self, fault: Fault) {
+    pub(crate) fn set_fault(&self, fault: Fault) {
         *self.state.fault.lock() = fault;
     }
 
     /// How many more writes and syncs there are before all fail.
-    pub(in crate::file::catalog) fn left(&self) -> u64 {
+    pub(crate) fn left(&self) -> u64 {
         match *self.state.fault.lock() {
             Fault::After(left, _) => left,
             fault => panic!("{fault:?} does not count"),
@@ -73,13 +73,13 @@ impl MemoryDisk {
     }
 
     /// How many reads there were.
-    pub(in crate::file::catalog) fn reads(&self) -> u64 {
+    pub(crate) fn reads(&self) -> u64 {
         self.state.reads.load(Ordering::SeqCst)
     }
 
     /// What a crash leaves: what was synced, and of what was written since those pages that `survives` picks by
     /// their numbers.
-    pub(in crate::file::catalog) fn after_crash(&self, mut survives: impl FnMut(u64) -> bool) -> Self {
+    pub(crate) fn after_crash(&self, mut survives: impl FnMut(u64) -> bool) -> Self {
         let crashed = Self::new();
         for (path, file) in self.files.lock().iter() {
             let content = file.content.lock();
@@ -101,7 +101,7 @@ impl MemoryDisk {
     }
 
     /// The file's bytes, to be changed as no program would.
-    pub(in crate::file::catalog) fn tamper(&self, path: &Path, tamper: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn tamper(&self, path: &Path, tamper: impl FnOnce(&mut Vec<u8>)) {
         let file = Arc::clone(&self.files.lock()[path]);
         let mut content = file.content.lock();
         let mut bytes = content.written.bytes();

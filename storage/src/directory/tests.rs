@@ -7,27 +7,29 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::{
-    Description, DirectoryLock, Flaw, Identity, OpenError, check_owner, identify, lock, read_identity,
+    Description, DirectoryLock, Flaw, Identity, OpenError, StoreId, check_owner, identify, lock, lock_file,
+    read_identity, store_file,
 };
-use crate::file::disk::{Disk, DiskFile, Map, RealDisk};
-use crate::file::place::{Layout, StoreId};
+use crate::disk::{Disk, DiskFile, Map, RealDisk};
 
 /// A directory that does not exist yet, below one that goes with the test.
-fn new_layout() -> (TempDir, Layout) {
+fn new_root() -> (TempDir, PathBuf) {
     let above = tempfile::tempdir().expect("a directory");
-    let layout = Layout::new(&above.path().join("not/there"));
-    (above, layout)
+    let root = above.path().join("not/there");
+    (above, root)
 }
 
-fn durable(layout: &Layout) -> Result<Identity, OpenError> {
-    identify(&RealDisk, layout, "file-durable")
+const PARTS: [&str; 2] = ["journal", "segments"];
+
+fn durable(root: &Path) -> Result<Identity, OpenError> {
+    identify(&RealDisk, root, "file-durable", &PARTS)
 }
 
 #[track_caller]
-fn refusal<T: std::fmt::Debug>(result: Result<T, OpenError>, layout: &Layout) -> String {
+fn refusal<T: std::fmt::Debug>(result: Result<T, OpenError>, root: &Path) -> String {
     let message = result.expect_err("this must be refused").to_string();
     assert!(
-        message.contains(&layout.root.display().to_string()),
+        message.contains(&root.display().to_string()),
         "it does not name the directory: {message}"
     );
     message
@@ -41,13 +43,13 @@ fn names(dir: &Path) -> Vec<String> {
 
 #[test]
 fn a_new_store_is_the_same_one_when_it_is_opened_again() {
-    let (_above, layout) = new_layout();
-    let made = durable(&layout).expect("a new store");
+    let (_above, root) = new_root();
+    let made = durable(&root).expect("a new store");
     assert!(made.is_new);
-    assert_eq!(names(&layout.root), ["STORE", "journal", "segments"]);
-    let again = durable(&layout).expect("the same store");
+    assert_eq!(names(&root), ["STORE", "journal", "segments"]);
+    let again = durable(&root).expect("the same store");
     assert_eq!((again.store, again.is_new), (made.store, false));
-    let description = read_identity(&RealDisk, &layout).expect("the same store");
+    let description = read_identity(&RealDisk, &root).expect("the same store");
     assert_eq!(
         description,
         Description {
@@ -56,7 +58,7 @@ fn a_new_store_is_the_same_one_when_it_is_opened_again() {
             store: made.store
         }
     );
-    let (_elsewhere, other) = new_layout();
+    let (_elsewhere, other) = new_root();
     assert_ne!(durable(&other).expect("another store").store, made.store);
 }
 
@@ -75,9 +77,9 @@ fn the_text_of_an_identity_is_what_it_always_was() {
 
 #[test]
 fn every_changed_bit_and_every_cut_of_an_identity_is_damage() {
-    let (_above, layout) = new_layout();
-    durable(&layout).expect("a new store");
-    let whole = std::fs::read(layout.store_file()).expect("it is there");
+    let (_above, root) = new_root();
+    durable(&root).expect("a new store");
+    let whole = std::fs::read(store_file(&root)).expect("it is there");
     let flips = (0..whole.len() * 8).map(|bit| {
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -86,8 +88,8 @@ fn every_changed_bit_and_every_cut_of_an_identity_is_damage() {
     let cuts = (0..whole.len()).map(|len| whole[..len].to_vec());
     let longer = [b" ".to_vec(), b"\n".to_vec(), vec![0; 5000]].map(|tail| [&whole[..], &tail[..]].concat());
     for bytes in flips.chain(cuts).chain(longer) {
-        std::fs::write(layout.store_file(), &bytes).expect("writable");
-        let result = durable(&layout);
+        std::fs::write(store_file(&root), &bytes).expect("writable");
+        let result = durable(&root);
         assert!(
             matches!(result, Err(OpenError::Damaged { .. })),
             "{result:?}: {}",
@@ -128,105 +130,105 @@ fn a_right_checksum_alone_does_not_make_an_identity() {
 
 #[test]
 fn a_store_of_a_later_format_is_left_to_later_versions() {
-    let (_above, layout) = new_layout();
-    durable(&layout).expect("a new store");
+    let (_above, root) = new_root();
+    durable(&root).expect("a new store");
     let later = sealed("tailwater store\nformat: 7\nmode: file-durable\n");
-    std::fs::write(layout.store_file(), &later).expect("writable");
-    let message = refusal(durable(&layout), &layout);
+    std::fs::write(store_file(&root), &later).expect("writable");
+    let message = refusal(durable(&root), &root);
     assert!(message.contains("format 7"), "{message}");
-    refusal(read_identity(&RealDisk, &layout), &layout);
+    refusal(read_identity(&RealDisk, &root), &root);
     assert_eq!(
-        std::fs::read_to_string(layout.store_file()).expect("it is there"),
+        std::fs::read_to_string(store_file(&root)).expect("it is there"),
         later
     );
 }
 
 #[test]
 fn a_store_of_another_mode_is_refused_with_both_modes() {
-    let (_above, layout) = new_layout();
-    durable(&layout).expect("a new store");
-    let message = refusal(identify(&RealDisk, &layout, "file-fast"), &layout);
+    let (_above, root) = new_root();
+    durable(&root).expect("a new store");
+    let message = refusal(identify(&RealDisk, &root, "file-fast", &PARTS), &root);
     assert!(
         message.contains("the mode `file-durable`, and `file-fast` is asked for"),
         "{message}"
     );
-    let description = read_identity(&RealDisk, &layout).expect("tools read any mode");
+    let description = read_identity(&RealDisk, &root).expect("tools read any mode");
     assert_eq!(description.mode, "file-durable");
 }
 
 #[test]
 fn a_directory_of_somebody_else_is_refused_and_left_as_it_is() {
     for foreign in ["notes.txt", "catalog.redb", "journal/0000000000000001.journal"] {
-        let (_above, layout) = new_layout();
-        std::fs::create_dir_all(layout.journals_dir()).expect("writable");
-        std::fs::write(layout.root.join(foreign), "mine").expect("writable");
-        let before = names(&layout.root);
-        let message = refusal(durable(&layout), &layout);
+        let (_above, root) = new_root();
+        std::fs::create_dir_all(root.join("journal")).expect("writable");
+        std::fs::write(root.join(foreign), "mine").expect("writable");
+        let before = names(&root);
+        let message = refusal(durable(&root), &root);
         assert!(
             message.contains(foreign) && message.contains("STORE"),
             "{message}"
         );
-        assert_eq!(names(&layout.root), before, "{foreign}");
-        refusal(read_identity(&RealDisk, &layout), &layout);
+        assert_eq!(names(&root), before, "{foreign}");
+        refusal(read_identity(&RealDisk, &root), &root);
     }
-    let (_above, layout) = new_layout();
-    std::fs::create_dir_all(layout.root.join("photos")).expect("writable");
-    let message = refusal(DirectoryLock::acquire(&layout), &layout);
+    let (_above, root) = new_root();
+    std::fs::create_dir_all(root.join("photos")).expect("writable");
+    let message = refusal(DirectoryLock::acquire(&root), &root);
     assert!(message.contains("\"photos\""), "{message}");
-    assert_eq!(names(&layout.root), ["photos"]);
+    assert_eq!(names(&root), ["photos"]);
 }
 
 #[test]
 fn what_belongs_to_a_volume_or_to_another_mode_does_not_hinder_a_new_store() {
-    let (_above, layout) = new_layout();
+    let (_above, root) = new_root();
     for known in ["acid", "lost+found"] {
-        std::fs::create_dir_all(layout.root.join(known)).expect("writable");
+        std::fs::create_dir_all(root.join(known)).expect("writable");
     }
-    std::fs::write(layout.root.join("STORE.tmp"), "cut of").expect("writable");
-    let _lock = DirectoryLock::acquire(&layout).expect("nobody else has it");
-    assert!(durable(&layout).expect("a new store").is_new);
+    std::fs::write(root.join("STORE.tmp"), "cut of").expect("writable");
+    let _lock = DirectoryLock::acquire(&root).expect("nobody else has it");
+    assert!(durable(&root).expect("a new store").is_new);
 }
 
 #[test]
 fn a_store_that_lost_a_directory_is_damaged() {
     for lost in ["journal", "segments"] {
-        let (_above, layout) = new_layout();
-        durable(&layout).expect("a new store");
-        std::fs::remove_dir(layout.root.join(lost)).expect("it is empty");
-        let message = refusal(durable(&layout), &layout);
+        let (_above, root) = new_root();
+        durable(&root).expect("a new store");
+        std::fs::remove_dir(root.join(lost)).expect("it is empty");
+        let message = refusal(durable(&root), &root);
         assert!(message.contains(&format!("{lost} is missing")), "{message}");
     }
 }
 
 #[test]
 fn a_directory_is_locked_by_one_at_a_time_and_made_for_its_owner_only() {
-    let (_above, layout) = new_layout();
-    let held = DirectoryLock::acquire(&layout).expect("nobody has it");
-    let mode = layout.root.metadata().expect("it was made").permissions().mode();
+    let (_above, root) = new_root();
+    let held = DirectoryLock::acquire(&root).expect("nobody has it");
+    let mode = root.metadata().expect("it was made").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
-    let message = refusal(DirectoryLock::acquire(&layout), &layout);
+    let message = refusal(DirectoryLock::acquire(&root), &root);
     let holder = format!("in use by the process {};", std::process::id());
     assert!(message.contains(&holder), "{message}");
     drop(held);
-    DirectoryLock::acquire(&layout).expect("nobody has it any more");
+    DirectoryLock::acquire(&root).expect("nobody has it any more");
 }
 
 #[test]
 fn a_lock_whose_holder_has_not_written_its_number_is_still_a_lock() {
-    let (_above, layout) = new_layout();
-    let _held = DirectoryLock::acquire(&layout).expect("nobody has it");
-    std::fs::write(layout.lock_file(), "").expect("writable");
-    let message = refusal(lock(&layout.lock_file(), &layout.root), &layout);
+    let (_above, root) = new_root();
+    let _held = DirectoryLock::acquire(&root).expect("nobody has it");
+    std::fs::write(lock_file(&root), "").expect("writable");
+    let message = refusal(lock(&lock_file(&root), &root), &root);
     assert!(message.contains("in use by another process;"), "{message}");
 }
 
 #[test]
 fn a_pid_of_an_earlier_run_does_not_lock_anything() {
-    let (_above, layout) = new_layout();
-    drop(DirectoryLock::acquire(&layout).expect("nobody has it"));
-    std::fs::write(layout.lock_file(), "4194304123\n").expect("writable");
-    let _held = DirectoryLock::acquire(&layout).expect("nobody has it");
-    let written = std::fs::read_to_string(layout.lock_file()).expect("it is there");
+    let (_above, root) = new_root();
+    drop(DirectoryLock::acquire(&root).expect("nobody has it"));
+    std::fs::write(lock_file(&root), "4194304123\n").expect("writable");
+    let _held = DirectoryLock::acquire(&root).expect("nobody has it");
+    let written = std::fs::read_to_string(lock_file(&root)).expect("it is there");
     assert_eq!(written, format!("{}\n", std::process::id()));
 }
 
@@ -251,13 +253,13 @@ fn a_directory_of_another_user_is_refused() {
 
 #[test]
 fn what_is_not_a_directory_or_cannot_be_written_is_refused() {
-    let (above, layout) = new_layout();
+    let (above, root) = new_root();
     std::fs::write(above.path().join("not"), "a file").expect("writable");
-    refusal(DirectoryLock::acquire(&layout), &layout);
-    let (_above, layout) = new_layout();
-    std::fs::create_dir_all(&layout.root).expect("writable");
-    std::fs::set_permissions(&layout.root, std::fs::Permissions::from_mode(0o500)).expect("its own");
-    let message = refusal(DirectoryLock::acquire(&layout), &layout);
+    refusal(DirectoryLock::acquire(&root), &root);
+    let (_above, root) = new_root();
+    std::fs::create_dir_all(&root).expect("writable");
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o500)).expect("its own");
+    let message = refusal(DirectoryLock::acquire(&root), &root);
     assert!(message.contains("its permissions are 500"), "{message}");
 }
 
@@ -387,9 +389,9 @@ impl DiskFile for WatchedFile {
 
 #[test]
 fn everything_is_durable_before_the_identity_has_its_name() {
-    let (above, layout) = new_layout();
+    let (above, root) = new_root();
     let disk = Watched::failing_at(None);
-    identify(&disk, &layout, "file-durable").expect("a new store");
+    identify(&disk, &root, "file-durable", &PARTS).expect("a new store");
     let steps = disk.steps.lock().clone();
     let above_all: Vec<PathBuf> = above.path().ancestors().map(Path::to_path_buf).collect();
     let mut expected: Vec<String> = [
@@ -418,7 +420,7 @@ fn everything_is_durable_before_the_identity_has_its_name() {
     assert_eq!(steps, expected);
 
     let again = Watched::failing_at(None);
-    identify(&again, &layout, "file-durable").expect("the same store");
+    identify(&again, &root, "file-durable", &PARTS).expect("the same store");
     assert_eq!(
         *again.steps.lock(),
         ["sync there"],
@@ -428,24 +430,24 @@ fn everything_is_durable_before_the_identity_has_its_name() {
 
 #[test]
 fn a_creation_that_fails_anywhere_can_be_done_again() {
-    let (_above, layout) = new_layout();
+    let (_above, root) = new_root();
     let whole = Watched::failing_at(None);
-    identify(&whole, &layout, "file-durable").expect("a new store");
+    identify(&whole, &root, "file-durable", &PARTS).expect("a new store");
     let steps = whole.steps.lock().len();
     for fails_at in 0..steps {
-        let (_above, layout) = new_layout();
+        let (_above, root) = new_root();
         let disk = Watched::failing_at(Some(fails_at));
-        let failure = identify(&disk, &layout, "file-durable");
+        let failure = identify(&disk, &root, "file-durable", &PARTS);
         let message = refusal_of_a_step(failure);
         assert_eq!(
             disk.steps.lock().len(),
             fails_at + 1,
             "it goes on after {message}"
         );
-        let has_identity = layout.store_file().exists();
-        let made = durable(&layout).unwrap_or_else(|error| panic!("after {message}: {error}"));
+        let has_identity = store_file(&root).exists();
+        let made = durable(&root).unwrap_or_else(|error| panic!("after {message}: {error}"));
         assert_eq!(made.is_new, !has_identity, "after {message}");
-        assert_eq!(durable(&layout).expect("the same store").store, made.store);
+        assert_eq!(durable(&root).expect("the same store").store, made.store);
     }
 }
 

@@ -1,4 +1,4 @@
-//! One opening of the catalog's database, and what to do when it failed for want of space: another one.
+//! One opening of a database, and what to do when it failed for want of space: another one.
 
 use std::io;
 use std::path::Path;
@@ -8,21 +8,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex, RwLock};
 use redb::{Database, ReadTransaction, ReadableDatabase, StorageError};
 
+use super::DatabaseOptions;
+use super::change;
 use super::medium::{Backend, Lost, Medium, Trouble};
-use super::queries;
-use super::tables::Failure;
+use super::row::Failure;
 use crate::backend::BackendError;
-use crate::file::disk::DiskFile;
+use crate::disk::DiskFile;
 
-/// The catalog's file, and how it is to be used.
+/// A database's file, and how it is to be used.
 pub(super) struct Place {
     pub(super) path: Box<Path>,
     pub(super) file: Arc<dyn DiskFile>,
-    pub(super) cache_bytes: usize,
+    pub(super) options: DatabaseOptions,
     lost: Lost,
 }
 
-/// A database that is open over the catalog's file.
+/// A database that is open over a file.
 pub(super) struct Opened {
     pub(super) database: Database,
     pub(super) medium: Arc<Medium>,
@@ -31,7 +32,7 @@ pub(super) struct Opened {
     place: Arc<Place>,
 }
 
-/// The catalog's file, with the database that is open over it at the moment.
+/// A file, with the database that is open over it at the moment.
 pub(super) struct Shared {
     place: Arc<Place>,
     current: RwLock<Arc<Opened>>,
@@ -41,7 +42,7 @@ pub(super) struct Shared {
 }
 
 /// The right to make a change.
-pub(super) struct Turn(Arc<Shared>);
+pub(crate) struct Turn(Arc<Shared>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
@@ -59,13 +60,21 @@ pub(super) struct Snapshot {
 }
 
 impl Place {
-    pub(super) fn new(path: &Path, file: Arc<dyn DiskFile>, cache_bytes: u64) -> Arc<Self> {
+    pub(super) fn new(path: &Path, file: Arc<dyn DiskFile>, options: DatabaseOptions) -> Arc<Self> {
         Arc::new(Self {
             path: path.into(),
             file,
-            cache_bytes: usize::try_from(cache_bytes).unwrap_or(usize::MAX),
+            options,
             lost: Lost::default(),
         })
+    }
+
+    fn damaged(&self, what: &dyn std::fmt::Display) -> BackendError {
+        damaged(self.options.called, &self.path, what)
+    }
+
+    fn of_trouble(&self, trouble: Trouble) -> BackendError {
+        of_shared("using", self.options.called, &self.path, trouble.error)
     }
 }
 
@@ -78,22 +87,20 @@ impl Opened {
     /// The database in a file.
     pub(super) fn open(place: &Arc<Place>) -> Result<Self, BackendError> {
         let medium = Medium::open(Arc::clone(&place.file), &place.lost);
-        let opened = Self::new(place, medium.map_err(of_io("opening", &place.path))?)?;
-        let changes = opened.ask(|| queries::changes(&opened.database.begin_read()?))?;
+        let medium = medium.map_err(of_io("opening", place.options.called, &place.path))?;
+        let opened = Self::new(place, medium)?;
+        let changes = opened.ask(|| change::changes(&opened.database.begin_read()?))?;
         opened.changes.store(changes, Ordering::Release);
         Ok(opened)
     }
 
     fn new(place: &Arc<Place>, medium: Medium) -> Result<Self, BackendError> {
         let medium = Arc::new(medium);
-        let path = place.path.clone();
         let database = redb::Builder::new()
-            .set_cache_size(place.cache_bytes)
-            .set_repair_callback(move |_| {
-                tracing::warn!(path = %path.display(), "the whole catalog is read to repair it");
-            })
+            .set_cache_size(usize::try_from(place.options.cache_bytes).unwrap_or(usize::MAX))
+            .set_repair_callback(tell_of_repair(place))
             .create_with_backend(Backend(Arc::clone(&medium)))
-            .map_err(|error| explain(&place.path, &medium, error.into()))?;
+            .map_err(|error| explain(place, &medium, error.into()))?;
         Ok(Self {
             database,
             medium,
@@ -102,33 +109,37 @@ impl Opened {
         })
     }
 
+    pub(super) fn options(&self) -> &DatabaseOptions {
+        &self.place.options
+    }
+
     /// Whether all pages are as redb knows them by their checksums, in a file that may be written.
     pub(super) fn check_pages(mut self) -> Result<(), BackendError> {
-        let path = &self.place.path;
         match self.database.check_integrity() {
             Ok(true) => Ok(()),
-            Ok(false) => Err(damaged(path, &"its pages do not agree with each other")),
-            Err(error) => Err(explain(path, &self.medium, error.into())),
+            Ok(false) => Err(self.place.damaged(&"its pages do not agree with each other")),
+            Err(error) => Err(explain(&self.place, &self.medium, error.into())),
         }
     }
 
     /// What `question` answers, which asks this database.
     pub(super) fn ask<T>(&self, question: impl FnOnce() -> Result<T, Failure>) -> Result<T, BackendError> {
-        question().map_err(|failure| explain(&self.place.path, &self.medium, failure))
+        question().map_err(|failure| explain(&self.place, &self.medium, failure))
     }
 
     /// # Errors
     /// If something has failed.
     pub(super) fn check(&self) -> Result<(), BackendError> {
         let trouble = self.medium.trouble();
-        trouble.map_or(Ok(()), |trouble| Err(of_trouble(&self.place.path, trouble)))
+        trouble.map_or(Ok(()), |trouble| Err(self.place.of_trouble(trouble)))
     }
 
     /// Says of a change that failed that it may have been made nevertheless.
     pub(super) fn unknown(&self, error: &BackendError) -> BackendError {
         BackendError::Io {
             what: format!(
-                "changing the catalog {}, of which it is not known whether it was done",
+                "changing the {} {}, of which it is not known whether it was done",
+                self.place.options.called,
                 self.place.path.display()
             ),
             source: Arc::new(io::Error::other(error.clone())),
@@ -192,7 +203,7 @@ impl Shared {
         }
         match failed.medium.trouble() {
             None => return Ok(Arc::clone(&current)),
-            Some(trouble) if trouble.for_good => return Err(of_trouble(&self.place.path, trouble)),
+            Some(trouble) if trouble.for_good => return Err(self.place.of_trouble(trouble)),
             Some(_) => {}
         }
         // Those who still read from it get errors from now on, and never pages that are written anew.
@@ -214,47 +225,60 @@ impl Shared {
         old.opened.medium.trouble()?;
         let opened = self.instead_of(&old.opened).ok()?;
         let snapshot = opened.snapshot().ok()?;
-        let changes = opened.ask(|| queries::changes(&snapshot.transaction)).ok()?;
+        let changes = opened.ask(|| change::changes(&snapshot.transaction)).ok()?;
         (changes == old.changes).then_some(snapshot)
     }
 }
 
-fn explain(path: &Path, medium: &Medium, failure: Failure) -> BackendError {
+fn explain(place: &Place, medium: &Medium, failure: Failure) -> BackendError {
     let error = match failure {
-        Failure::Damaged(what) => return damaged(path, &what),
+        Failure::Damaged(what) => return place.damaged(&what),
         Failure::Storage(error) => error,
     };
     match (error, medium.trouble()) {
         // What redb says after the first failure is only that there was one.
         (StorageError::Io(_) | StorageError::PreviousIo | StorageError::DatabaseClosed, Some(trouble)) => {
-            of_trouble(path, trouble)
+            place.of_trouble(trouble)
         }
-        (StorageError::Io(error), None) => of_io("using", path)(error),
+        (StorageError::Io(error), None) => of_io("using", place.options.called, &place.path)(error),
         (StorageError::LockPoisoned(_), _) => BackendError::Panicked,
-        (error, _) => damaged(path, &error),
+        (error, _) => place.damaged(&error),
     }
 }
 
-fn of_trouble(path: &Path, trouble: Trouble) -> BackendError {
-    of_shared("using", path, trouble.error)
+/// Reports once that the whole file is read, and then each tenth of it.
+fn tell_of_repair(place: &Place) -> impl Fn(&mut redb::RepairSession) + 'static {
+    let (called, path) = (place.options.called, place.path.clone());
+    let told = AtomicU64::new(0);
+    move |session| {
+        let tenths = (session.progress() * 10.0) as u64;
+        if told.fetch_max(tenths + 1, Ordering::Relaxed) <= tenths {
+            let percent = tenths * 10;
+            tracing::warn!(path = %path.display(), percent, "the whole {called} is read to repair it");
+        }
+    }
 }
 
-pub(super) fn of_io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackendError {
-    move |error| of_shared(doing, path, Arc::new(error))
+pub(super) fn of_io<'a>(
+    doing: &'a str,
+    called: &'a str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> BackendError + 'a {
+    move |error| of_shared(doing, called, path, Arc::new(error))
 }
 
-fn of_shared(doing: &str, path: &Path, error: Arc<io::Error>) -> BackendError {
+fn of_shared(doing: &str, called: &str, path: &Path, error: Arc<io::Error>) -> BackendError {
     if error.kind() == io::ErrorKind::InvalidData {
-        return damaged(path, &error);
+        return damaged(called, path, &error);
     }
     BackendError::Io {
-        what: format!("{doing} the catalog {}", path.display()),
+        what: format!("{doing} the {called} {}", path.display()),
         source: error,
     }
 }
 
-fn damaged(path: &Path, what: &dyn std::fmt::Display) -> BackendError {
+fn damaged(called: &str, path: &Path, what: &dyn std::fmt::Display) -> BackendError {
     BackendError::Damaged {
-        what: format!("the catalog {}: {what}", path.display()),
+        what: format!("the {called} {}: {what}", path.display()),
     }
 }

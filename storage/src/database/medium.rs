@@ -1,4 +1,4 @@
-//! Lets redb keep its database in a file of the [`Disk`](crate::file::disk::Disk) seam, and remembers what failed.
+//! Lets redb keep its database in a file of the [`Disk`](crate::disk::Disk) seam, and remembers what failed.
 //!
 //! redb refuses everything after a failure, also reading. What it was that failed decides what comes next: after
 //! a lack of space or a failed read the database may be opened anew and goes on, after anything else it may not.
@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 
 use super::header::Header;
 use super::pages;
-use crate::file::disk::DiskFile;
+use crate::disk::DiskFile;
 
 /// What failed first of what makes it unknown what is on the disk. All openings of a file share it.
 pub(super) type Lost = Arc<OnceLock<Arc<io::Error>>>;
@@ -32,7 +32,7 @@ struct Standing {
     is_retired: bool,
 }
 
-/// The file of a catalog, as one opening of it uses it.
+/// The file of a database, as one opening of it uses it.
 pub(super) struct Medium {
     file: Arc<dyn DiskFile>,
     header: Header,
@@ -109,7 +109,7 @@ impl Medium {
         let done = {
             let standing = self.standing.read();
             if standing.is_retired {
-                return Err(io::Error::other("the catalog was opened anew"));
+                return Err(io::Error::other("the database was opened anew"));
             }
             work(self.file.as_ref())
         };

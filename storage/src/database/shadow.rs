@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::file::disk::{DiskFile, Map};
+use crate::disk::{DiskFile, Map};
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -130,7 +130,7 @@ impl DiskFile for Shadow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::disk::{Disk, RealDisk};
+    use crate::disk::{Disk, RealDisk};
 
     /// The shadow of a file of `len` random bytes, those bytes, and the file itself.
     fn shadow_of(rng: &mut fastrand::Rng, len: usize) -> (Shadow, Vec<u8>, Arc<dyn DiskFile>) {

@@ -5,7 +5,7 @@
 
 use tailwater_stream::{MessageEnds, Timestamp};
 
-use crate::file::codec::{Decoder, Encode, Malformed};
+use crate::codec::{Decoder, Encode as _, Malformed};
 
 /// The ends of several messages follow.
 const HAS_ENDS: u64 = 1;
@@ -26,7 +26,7 @@ struct Alike {
 
 /// Encodes the indices of a run's blocks, one behind the other.
 #[derive(Debug, Default)]
-pub(super) struct IndexWriter {
+pub(crate) struct IndexWriter {
     bytes: Vec<u8>,
     open: Option<Alike>,
     last_at: u64,
@@ -34,12 +34,12 @@ pub(super) struct IndexWriter {
 
 impl IndexWriter {
     /// What is encoded so far.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Adds an append. It has at least one byte.
-    pub(super) fn push(&mut self, bytes: u32, at: Timestamp, ends: &MessageEnds) {
+    pub(crate) fn push(&mut self, bytes: u32, at: Timestamp, ends: &MessageEnds) {
         let step = at.as_millis().wrapping_sub(self.last_at);
         self.last_at = at.as_millis();
         if let Some(open) = &mut self.open
@@ -59,7 +59,7 @@ impl IndexWriter {
     }
 
     /// Ends the block; what follows is the index of the next one.
-    pub(super) fn end_block(&mut self) {
+    pub(crate) fn end_block(&mut self) {
         self.flush();
         self.last_at = 0;
     }
@@ -83,18 +83,18 @@ impl IndexWriter {
 
 /// Where a block is, as its row and the row before it say.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) from: u64,
-    pub(super) until: u64,
-    pub(super) appends: u32,
-    pub(super) first_message: u64,
+pub(crate) struct Bounds {
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+    pub(crate) appends: u32,
+    pub(crate) first_message: u64,
 }
 
 /// One or several appends of a block that are alike.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Group<'a> {
+pub(crate) struct Group<'a> {
     /// How many appends there are; at least one.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     /// The position of the first append's first byte.
     start: u64,
     /// The length of each; at least one.
@@ -110,26 +110,26 @@ pub(super) struct Group<'a> {
 
 /// One append of a group.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Indexed {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) at: Timestamp,
-    pub(super) first_message: u64,
+pub(crate) struct Indexed {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) first_message: u64,
 }
 
 impl Group<'_> {
     /// The position behind the last append.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.start + self.count * self.bytes
     }
 
     /// How many whole appends end at or before a position.
-    pub(super) fn ended_at(&self, position: u64) -> u64 {
+    pub(crate) fn ended_at(&self, position: u64) -> u64 {
         (position.saturating_sub(self.start) / self.bytes).min(self.count)
     }
 
     /// The append so many appends behind the first.
-    pub(super) fn append(&self, number: u64) -> Indexed {
+    pub(crate) fn append(&self, number: u64) -> Indexed {
         debug_assert!(number < self.count);
         let start = self.start + number * self.bytes;
         Indexed {
@@ -141,7 +141,7 @@ impl Group<'_> {
     }
 
     /// Where the messages of each append end, counted from its start.
-    pub(super) fn ends(&self) -> Result<MessageEnds, Malformed> {
+    pub(crate) fn ends(&self) -> Result<MessageEnds, Malformed> {
         let Some(bytes) = self.ends else {
             return Ok(MessageEnds::One);
         };
@@ -154,7 +154,7 @@ impl Group<'_> {
 
 /// Decodes the index of a block, group by group.
 #[derive(Debug, Clone)]
-pub(super) struct Groups<'a> {
+pub(crate) struct Groups<'a> {
     bounds: Bounds,
     index: Decoder<'a>,
     /// Where the next group starts.
@@ -165,7 +165,7 @@ pub(super) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    pub(super) fn new(bounds: Bounds, index: &'a [u8]) -> Self {
+    pub(crate) fn new(bounds: Bounds, index: &'a [u8]) -> Self {
         Self {
             bounds,
             index: Decoder::new(index),
@@ -177,12 +177,12 @@ impl<'a> Groups<'a> {
     }
 
     /// Where the block is.
-    pub(super) fn bounds(&self) -> Bounds {
+    pub(crate) fn bounds(&self) -> Bounds {
         self.bounds
     }
 
     /// The next group; none behind the last one, if the groups were all that the block should have.
-    pub(super) fn next(&mut self) -> Result<Option<Group<'a>>, Malformed> {
+    pub(crate) fn next(&mut self) -> Result<Option<Group<'a>>, Malformed> {
         let what = "the index of a block";
         let malformed = Malformed { what };
         let is_whole = self.start == self.bounds.until && self.appends == u64::from(self.bounds.appends);
@@ -230,6 +230,47 @@ impl<'a> Groups<'a> {
         self.last_at = self.last_at.wrapping_add(step.wrapping_mul(group.count));
         Ok(Some(group))
     }
+}
+
+/// The end of the last message that ends at or before `limit`, which lies in the block and behind its first byte;
+/// or where the block begins.
+pub(crate) fn last_message_end(mut groups: Groups<'_>, limit: u64) -> Result<u64, Malformed> {
+    if limit == groups.bounds().until {
+        return Ok(limit);
+    }
+    let group = group_at(&mut groups, limit)?;
+    let append = group.append(group.ended_at(limit));
+    let ends = group.ends()?;
+    let MessageEnds::Many(ends) = &ends else {
+        return Ok(append.start);
+    };
+    let fitting = ends.partition_point(|end| append.start + u64::from(*end) <= limit);
+    let last = fitting.checked_sub(1).map_or(0, |last| ends[last]);
+    Ok(append.start + u64::from(last))
+}
+
+/// The end of the first message that ends behind `from`, which lies in the block.
+pub(crate) fn first_message_end(mut groups: Groups<'_>, from: u64) -> Result<u64, Malformed> {
+    let group = group_at(&mut groups, from)?;
+    let append = group.append(group.ended_at(from));
+    let ends = group.ends()?;
+    let MessageEnds::Many(ends) = &ends else {
+        return Ok(append.end);
+    };
+    let ended = ends.partition_point(|end| append.start + u64::from(*end) <= from);
+    // The last one ends with the append, which ends behind `from`.
+    Ok(append.start + u64::from(ends[ended]))
+}
+
+/// The group that holds the byte at a position of the block.
+fn group_at<'a>(groups: &mut Groups<'a>, position: u64) -> Result<Group<'a>, Malformed> {
+    while let Some(group) = groups.next()? {
+        if group.end() > position {
+            return Ok(group);
+        }
+    }
+    let what = "the index of a block";
+    Err(Malformed { what })
 }
 
 /// Differences of either sign, the small ones to small numbers.

@@ -18,9 +18,9 @@ const STATE_FLAGS: u8 = CLOSED | DELETED;
 /// Bytes that are not what their place says they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} cannot be read")]
-pub(super) struct Malformed {
+pub(crate) struct Malformed {
     /// What should have stood there.
-    pub(super) what: &'static str,
+    pub(crate) what: &'static str,
 }
 
 fn malformed<T>(what: &'static str) -> Result<T, Malformed> {
@@ -28,7 +28,7 @@ fn malformed<T>(what: &'static str) -> Result<T, Malformed> {
 }
 
 /// Appends values to a buffer.
-pub(super) trait Encode {
+pub(crate) trait Encode {
     fn put_u8(&mut self, value: u8);
     fn put_u16(&mut self, value: u16);
     fn put_u32(&mut self, value: u32);
@@ -208,22 +208,22 @@ impl Encode for Vec<u8> {
 
 /// Reads values from the front of some bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Decoder<'a> {
+pub(crate) struct Decoder<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// What has not been read yet.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
     /// Asserts that everything was read.
-    pub(super) fn end(&self, what: &'static str) -> Result<(), Malformed> {
+    pub(crate) fn end(&self, what: &'static str) -> Result<(), Malformed> {
         if self.rest.is_empty() {
             Ok(())
         } else {
@@ -231,7 +231,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    pub(super) fn slice(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn slice(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
         let (slice, rest) = self.rest.split_at_checked(count).ok_or(Malformed { what })?;
         self.rest = rest;
         Ok(slice)
@@ -243,23 +243,23 @@ impl<'a> Decoder<'a> {
         Ok(*array)
     }
 
-    pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, Malformed> {
+    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, Malformed> {
         self.array(what).map(u8::from_le_bytes)
     }
 
-    pub(super) fn u16(&mut self, what: &'static str) -> Result<u16, Malformed> {
+    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, Malformed> {
         self.array(what).map(u16::from_le_bytes)
     }
 
-    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32, Malformed> {
+    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, Malformed> {
         self.array(what).map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self, what: &'static str) -> Result<u64, Malformed> {
+    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64, Malformed> {
         self.array(what).map(u64::from_le_bytes)
     }
 
-    pub(super) fn varint(&mut self, what: &'static str) -> Result<u64, Malformed> {
+    pub(crate) fn varint(&mut self, what: &'static str) -> Result<u64, Malformed> {
         let mut value = 0;
         for shift in (0..u64::BITS).step_by(7) {
             let byte = self.u8(what)?;
@@ -275,18 +275,18 @@ impl<'a> Decoder<'a> {
         malformed(what)
     }
 
-    pub(super) fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
         let count = self.varint(what)?;
         self.slice(usize::try_from(count).ok().ok_or(Malformed { what })?, what)
     }
 
-    pub(super) fn str(&mut self, what: &'static str) -> Result<&'a str, Malformed> {
+    pub(crate) fn str(&mut self, what: &'static str) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.bytes(what)?)
             .ok()
             .ok_or(Malformed { what })
     }
 
-    pub(super) fn option<T>(
+    pub(crate) fn option<T>(
         &mut self,
         what: &'static str,
         read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
@@ -298,21 +298,21 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    pub(super) fn id(&mut self) -> Result<StreamId, Malformed> {
+    pub(crate) fn id(&mut self) -> Result<StreamId, Malformed> {
         let what = "a stream's id";
         StreamId::new(self.u64(what)?).ok_or(Malformed { what })
     }
 
-    pub(super) fn position(&mut self) -> Result<Position, Malformed> {
+    pub(crate) fn position(&mut self) -> Result<Position, Malformed> {
         let what = "a position";
         Position::new(self.u64(what)?).ok_or(Malformed { what })
     }
 
-    pub(super) fn time(&mut self) -> Result<Timestamp, Malformed> {
+    pub(crate) fn time(&mut self) -> Result<Timestamp, Malformed> {
         self.u64("a time").map(Timestamp::from_millis)
     }
 
-    pub(super) fn name(&mut self) -> Result<StreamName, Malformed> {
+    pub(crate) fn name(&mut self) -> Result<StreamName, Malformed> {
         let what = "a stream's name";
         // What was once allowed stays a name, whatever the limits are now.
         let any = NameLimits {
@@ -324,12 +324,12 @@ impl<'a> Decoder<'a> {
             .ok_or(Malformed { what })
     }
 
-    pub(super) fn content_type(&mut self) -> Result<ContentType, Malformed> {
+    pub(crate) fn content_type(&mut self) -> Result<ContentType, Malformed> {
         let what = "a content type";
         ContentType::parse(self.str(what)?).ok_or(Malformed { what })
     }
 
-    pub(super) fn lifetime(&mut self) -> Result<Lifetime, Malformed> {
+    pub(crate) fn lifetime(&mut self) -> Result<Lifetime, Malformed> {
         let what = "a lifetime";
         match self.u8(what)? {
             0 => Ok(Lifetime::Forever),
@@ -341,7 +341,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    pub(super) fn lineage(&mut self) -> Result<Lineage, Malformed> {
+    pub(crate) fn lineage(&mut self) -> Result<Lineage, Malformed> {
         let what = "a lineage";
         let count = self.varint(what)?;
         let mut spans = Vec::new();
@@ -355,7 +355,7 @@ impl<'a> Decoder<'a> {
         Lineage::from_spans(spans).ok_or(Malformed { what })
     }
 
-    pub(super) fn fork_source(&mut self) -> Result<ForkSource, Malformed> {
+    pub(crate) fn fork_source(&mut self) -> Result<ForkSource, Malformed> {
         Ok(ForkSource {
             id: self.id()?,
             name: self.name()?,
@@ -363,7 +363,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    pub(super) fn create_request(&mut self) -> Result<CreateRequest, Malformed> {
+    pub(crate) fn create_request(&mut self) -> Result<CreateRequest, Malformed> {
         let what = "what a stream was created with";
         Ok(CreateRequest {
             content_type: self.option(what, Self::content_type)?,
@@ -380,7 +380,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    pub(super) fn created(&mut self) -> Result<Created, Malformed> {
+    pub(crate) fn created(&mut self) -> Result<Created, Malformed> {
         let what = "a stream's beginning";
         Ok(Created {
             id: self.id()?,
@@ -397,7 +397,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The state of a stream without its producers, and the caller's flags, which are among `known`.
-    pub(super) fn state(&mut self, id: StreamId, known: u8) -> Result<(StreamState, u8), Malformed> {
+    pub(crate) fn state(&mut self, id: StreamId, known: u8) -> Result<(StreamState, u8), Malformed> {
         let what = "the state of a stream";
         let flags = self.u8(what)?;
         if flags & !(STATE_FLAGS | known) != 0 {
@@ -428,7 +428,7 @@ impl<'a> Decoder<'a> {
         Ok((state, flags & !STATE_FLAGS))
     }
 
-    pub(super) fn producers(&mut self) -> Result<Producers, Malformed> {
+    pub(crate) fn producers(&mut self) -> Result<Producers, Malformed> {
         let mut producers = Producers::default();
         for _ in 0..self.varint("producers")? {
             let mark = self.producer_mark()?;
@@ -437,22 +437,22 @@ impl<'a> Decoder<'a> {
         Ok(producers)
     }
 
-    pub(super) fn producer_id(&mut self) -> Result<ProducerId, Malformed> {
+    pub(crate) fn producer_id(&mut self) -> Result<ProducerId, Malformed> {
         let what = "a producer's id";
         ProducerId::parse(self.str(what)?).ok_or(Malformed { what })
     }
 
-    pub(super) fn epoch(&mut self) -> Result<Epoch, Malformed> {
+    pub(crate) fn epoch(&mut self) -> Result<Epoch, Malformed> {
         let what = "an epoch";
         Epoch::new(self.varint(what)?).ok_or(Malformed { what })
     }
 
-    pub(super) fn seq(&mut self) -> Result<Seq, Malformed> {
+    pub(crate) fn seq(&mut self) -> Result<Seq, Malformed> {
         let what = "a sequence number";
         Seq::new(self.varint(what)?).ok_or(Malformed { what })
     }
 
-    pub(super) fn producer_mark(&mut self) -> Result<ProducerMark, Malformed> {
+    pub(crate) fn producer_mark(&mut self) -> Result<ProducerMark, Malformed> {
         Ok(ProducerMark {
             id: self.producer_id()?,
             epoch: self.epoch()?,
@@ -461,7 +461,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The ends of the messages in a payload of `payload_bytes`; the last one must be the payload's end.
-    pub(super) fn message_ends(&mut self, payload_bytes: u64) -> Result<MessageEnds, Malformed> {
+    pub(crate) fn message_ends(&mut self, payload_bytes: u64) -> Result<MessageEnds, Malformed> {
         let what = "the ends of messages";
         let count = self.varint(what)?;
         if count == 0 {
@@ -484,7 +484,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// A value of a control key.
-    pub(super) fn owned_bytes(&mut self, what: &'static str) -> Result<Bytes, Malformed> {
+    pub(crate) fn owned_bytes(&mut self, what: &'static str) -> Result<Bytes, Malformed> {
         self.bytes(what).map(Bytes::copy_from_slice)
     }
 }

@@ -1,0 +1,152 @@
+//! One redb database in a file of the [`Disk`] seam, with a checksum for every page.
+//!
+//! Views are snapshots; one change at a time is made, and is durable once it is committed. When the disk is full, a
+//! change fails, views go on, and so does the next change once there is space. Which tables there are is up to whoever
+//! uses it; redb's types end there.
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `view.rs`, `change.rs` | a snapshot; a change that is being made |
+//! | `row.rs` | how values begin, and why one cannot be read |
+//! | `opened.rs` | one opening of the database, and another one after it has failed for want of space |
+//! | `medium.rs` | what redb writes to, and what has failed of it |
+//! | `pages.rs`, `header.rs` | how redb's file stands in ours, with checksums |
+//! | `shadow.rs` | a file to look at that stays as it is |
+
+mod change;
+mod header;
+mod medium;
+mod opened;
+mod pages;
+pub(crate) mod row;
+mod shadow;
+mod view;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::WriteTransaction;
+
+use crate::backend::BackendError;
+use crate::disk::{Disk, DiskFile};
+use opened::{Opened, Place, Shared};
+use shadow::Shadow;
+
+pub(crate) use change::{Change, META, changes};
+pub(crate) use row::{Failure, Tables};
+pub(crate) use view::View;
+
+/// A database in a file.
+pub(crate) struct Database {
+    shared: Arc<Shared>,
+}
+
+/// How a database is used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DatabaseOptions {
+    /// What it is called in messages, such as `catalog`.
+    pub(crate) called: &'static str,
+    /// redb caches at most so many bytes.
+    pub(crate) cache_bytes: u64,
+    /// Whether each change notes which pages are free, so that opening it after a crash reads a few pages and not all.
+    pub(crate) opens_quickly: bool,
+}
+
+impl Database {
+    /// Makes a database whose tables `make` makes, durably but for the file's name.
+    ///
+    /// # Errors
+    /// If the file is there already or cannot be written.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        path: &Path,
+        options: DatabaseOptions,
+        make: impl FnOnce(&WriteTransaction) -> Result<(), Failure>,
+    ) -> Result<Self, BackendError> {
+        let file = disk
+            .create(path)
+            .map_err(opened::of_io("making", options.called, path))?;
+        let opened = Opened::create(&Place::new(path, file, options))?;
+        opened.ask(|| change::make(&opened, make))?;
+        let shared = Shared::new(opened);
+        Ok(Self { shared })
+    }
+
+    /// Opens the database that is there, also after a crash.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds no database.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path, options: DatabaseOptions) -> Result<Self, BackendError> {
+        let file = disk
+            .open(path)
+            .map_err(opened::of_io("opening", options.called, path))?;
+        Self::over(file, path, options)
+    }
+
+    /// Opens the database that is there, also after a crash, and changes nothing of it.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds no database.
+    pub(crate) fn look_at(
+        disk: &dyn Disk,
+        path: &Path,
+        options: DatabaseOptions,
+    ) -> Result<Self, BackendError> {
+        Self::over(shadow_of(disk, path, options)?, path, options)
+    }
+
+    fn over(file: Arc<dyn DiskFile>, path: &Path, options: DatabaseOptions) -> Result<Self, BackendError> {
+        let opened = Opened::open(&Place::new(path, file, options))?;
+        let shared = Shared::new(opened);
+        Ok(Self { shared })
+    }
+
+    /// Compares the checksums of all pages, and changes nothing.
+    ///
+    /// # Errors
+    /// [`BackendError::Damaged`] if they are not those of the pages; [`BackendError::Io`] if they cannot be read.
+    pub(crate) fn check_pages(
+        disk: &dyn Disk,
+        path: &Path,
+        options: DatabaseOptions,
+    ) -> Result<(), BackendError> {
+        Opened::open(&Place::new(path, shadow_of(disk, path, options)?, options))?.check_pages()
+    }
+
+    /// What the database says now.
+    ///
+    /// # Errors
+    /// If it has failed and cannot be opened anew.
+    pub(crate) fn view(&self) -> Result<View, BackendError> {
+        View::new(&self.shared)
+    }
+
+    /// Begins a change. Waits until no other one is being made.
+    ///
+    /// # Errors
+    /// If the database has failed and cannot be opened anew.
+    pub(crate) fn change(&self) -> Result<Change, BackendError> {
+        Change::new(&self.shared)
+    }
+
+    /// Opens the database anew if it has failed and that helps. Views and changes do so themselves.
+    ///
+    /// # Errors
+    /// If it has failed for good, or still fails.
+    pub(crate) fn reopen(&self) -> Result<(), BackendError> {
+        self.shared.usable().map(drop)
+    }
+}
+
+fn shadow_of(
+    disk: &dyn Disk,
+    path: &Path,
+    options: DatabaseOptions,
+) -> Result<Arc<dyn DiskFile>, BackendError> {
+    let shadow = disk.open_sealed(path).and_then(Shadow::new);
+    Ok(Arc::new(shadow.map_err(opened::of_io(
+        "opening",
+        options.called,
+        path,
+    ))?))
+}
