@@ -14,8 +14,25 @@ pub trait Backend: Send + Sync + 'static {
     /// How this backend wants to be called.
     fn nature(&self) -> Nature;
 
-    /// The partition that holds the streams of this name, below [`Nature::partitions`].
-    fn partition_of(&self, name: &StreamName) -> usize;
+    /// The partition that holds a stream, below [`Nature::partitions`]. It follows from the id alone.
+    fn partition_of(&self, id: StreamId) -> usize;
+
+    /// The least id, `at_least` or above, with which a stream of this name stands in the partition that the name is
+    /// looked up in; or in that of another stream, if it is to stand beside one.
+    fn next_id(&self, at_least: u64, name: &StreamName, beside: Option<StreamId>) -> u64 {
+        let _ = (name, beside);
+        at_least
+    }
+
+    /// Lets a name be looked up in the partition of a stream, durably, for another stream that will stand beside that
+    /// one. If none comes to have the name there, nothing is found under it.
+    ///
+    /// # Errors
+    /// If the backend cannot be written.
+    fn lead(&self, name: &StreamName, beside: StreamId) -> Result<(), BackendError> {
+        let _ = (name, beside);
+        Ok(())
+    }
 
     /// Makes records durable, in order, each whole or absent, and says what became of each.
     ///

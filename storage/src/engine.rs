@@ -232,15 +232,25 @@ impl Engine {
         self.shared.clock.now()
     }
 
-    fn next_id(&self) -> StreamId {
+    /// An id for a new stream, which says in which partition it stands: that of its name, or that of another stream.
+    fn next_id(&self, name: &StreamName, beside: Option<StreamId>) -> StreamId {
         let now = self.shared.clock.now_micros();
-        let next = |last: u64| Some(now.max(last + 1));
+        let next = |last: u64| self.shared.backend.next_id(now.max(last + 1), name, beside);
         let last = self
             .shared
             .last_id
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         let last = last.expect("the update always succeeds");
-        StreamId::new(now.max(last + 1)).expect("the clock is centuries below the limit")
+        StreamId::new(next(last)).expect("the clock is centuries below the limit")
+    }
+
+    /// Lets a name be looked up where a stream stands, before another one that has the name is placed beside it.
+    async fn lead(&self, name: &StreamName, beside: StreamId) -> Result<(), EngineError> {
+        if self.shared.nature.partitions == 1 {
+            return Ok(());
+        }
+        let name = name.clone();
+        self.ask(move |backend| backend.lead(&name, beside)).await
     }
 
     /// Asks the backend something, off the runtime if it may have to wait for a disk.
@@ -259,7 +269,7 @@ impl Engine {
     /// The entry of a name, pinned and loaded.
     async fn open(&self, name: &StreamName) -> Result<Arc<Entry>, EngineError> {
         let shared = &self.shared;
-        let entry = shared.registry.pin(name, || shared.backend.partition_of(name));
+        let entry = shared.registry.pin(name);
         if !entry.loaded.initialized() {
             entry.loaded.get_or_try_init(|| self.load(&entry)).await?;
         }
@@ -320,12 +330,13 @@ impl Engine {
         pin: Option<Arc<ForkPin>>,
     ) -> Result<Option<oneshot::Receiver<Settled>>, EngineError> {
         if self.shared.nature.commits_inline {
-            self.commit_inline(entry, sequencer, &record)?;
+            self.commit_inline(sequencer, &record)?;
             return Ok(None);
         }
         let (answer, settled) = oneshot::channel();
         sequencer.accept(&record);
-        let pushed = self.shared.partitions[entry.partition].push(Queued {
+        let partition = partition_of(self.shared.backend.as_ref(), &record);
+        let pushed = self.shared.partitions[partition].push(Queued {
             record,
             entry: Arc::clone(entry),
             generation: sequencer.generation(),
@@ -341,19 +352,15 @@ impl Engine {
         Ok(Some(settled))
     }
 
-    fn commit_inline(
-        &self,
-        entry: &Entry,
-        sequencer: &mut Sequencer,
-        record: &Record,
-    ) -> Result<(), EngineError> {
+    fn commit_inline(&self, sequencer: &mut Sequencer, record: &Record) -> Result<(), EngineError> {
         let shared = &self.shared;
         if shared.has_failed.load(Ordering::Relaxed) {
             return Err(BackendError::Poisoned.into());
         }
         let started = Instant::now();
         let records = std::slice::from_ref(record);
-        let outcomes = committer::commit_to(shared.backend.as_ref(), entry.partition, records);
+        let partition = partition_of(shared.backend.as_ref(), record);
+        let outcomes = committer::commit_to(shared.backend.as_ref(), partition, records);
         shared.stats.observe_commit(1, started.elapsed());
         match outcomes.inspect_err(|error| shared.fail(error.clone()))?[..] {
             [Outcome::Durable] => {
@@ -403,6 +410,17 @@ impl Engine {
         }
         self.ask(move |backend| backend.has_forks(id)).await
     }
+}
+
+/// The partition of a record, all of whose streams stand in the same one.
+fn partition_of(backend: &dyn Backend, record: &Record) -> usize {
+    let mut partitions = record.streams().map(|stream| backend.partition_of(stream));
+    let partition = partitions.next().expect("a record has a part");
+    debug_assert!(
+        partitions.all(|other| other == partition),
+        "a record stays within one partition"
+    );
+    partition
 }
 
 fn publisher(shared: &Arc<Shared>) -> Publisher {

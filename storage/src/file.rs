@@ -190,7 +190,7 @@ impl Backend for FileStore {
         }
     }
 
-    fn partition_of(&self, _: &StreamName) -> usize {
+    fn partition_of(&self, _: StreamId) -> usize {
         0
     }
 

@@ -174,7 +174,7 @@ impl Backend for Memory {
         }
     }
 
-    fn partition_of(&self, _: &StreamName) -> usize {
+    fn partition_of(&self, _: StreamId) -> usize {
         0
     }
 

@@ -147,6 +147,9 @@ impl Engine {
                 }
                 Step::Prepare => {
                     let begins = self.origin(command).await?;
+                    if let Some(source) = &begins.source {
+                        self.lead(&entry.name, source.id).await?;
+                    }
                     let body = EncodedBody::new(begins.content_type.kind(), &command.body);
                     origin = Some((begins, body));
                 }
@@ -168,7 +171,8 @@ impl Engine {
         body: &EncodedBody,
         now: Timestamp,
     ) -> Decision<Step> {
-        let id = self.next_id();
+        let beside = origin.source.as_ref().map(|source| source.id);
+        let id = self.next_id(name, beside);
         let lineage = match (&origin.lineage, &origin.source) {
             (Some(inherited), Some(source)) => inherited.fork(id, source.point),
             _ => Lineage::root(id),

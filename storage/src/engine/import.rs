@@ -184,17 +184,24 @@ impl Importer {
     }
 
     async fn begin_in(&mut self, named: &Arc<Entry>, exported: ExportedStream) -> Result<Begun, ImportError> {
-        if let Some((_, pin, here)) = self.engine.pin_for_export(&named.name).await?
-            && is_same(&here, &exported.state)
-        {
-            self.remember(&exported, &here, Arc::new(pin));
-            return Ok(Begun::Present);
+        let mut replaced = None;
+        if let Some((_, pin, here)) = self.engine.pin_for_export(&named.name).await? {
+            if is_same(&here, &exported.state) {
+                self.remember(&exported, &here, Arc::new(pin));
+                return Ok(Begun::Present);
+            }
+            // Both change with one record.
+            replaced = Some(here.id);
         }
         let source = match &exported.state.source {
             Some(source) => Some(self.source_of(source).await?),
             None => None,
         };
-        let id = self.engine.next_id();
+        let beside = source.as_ref().map(|source| source.id).or(replaced);
+        let id = self.engine.next_id(&named.name, beside);
+        if let Some(beside) = beside {
+            self.engine.lead(&named.name, beside).await?;
+        }
         let lineage = lineage_of(id, &exported.state, source.as_ref())?;
         self.staged = Some(Staged::new(&self.engine, named, exported, id, lineage, source));
         Ok(Begun::Staged)

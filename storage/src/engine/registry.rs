@@ -43,12 +43,12 @@ impl Registry {
     }
 
     /// The entry of this name, pinned; a new one, not loaded yet, if there is none.
-    pub(super) fn pin(&self, name: &StreamName, partition: impl FnOnce() -> usize) -> Arc<Entry> {
+    pub(super) fn pin(&self, name: &StreamName) -> Arc<Entry> {
         let mut shard = self.shard(name).lock();
         if let Some(entry) = shard.get(name) {
             return Arc::clone(entry);
         }
-        let entry = Arc::new(Entry::new(name.clone(), partition()));
+        let entry = Arc::new(Entry::new(name.clone()));
         shard.insert(name.clone(), Arc::clone(&entry));
         self.count.fetch_add(1, Ordering::Relaxed);
         entry

@@ -18,7 +18,6 @@ use crate::sync::{AtomicU64, Mutex};
 /// An open stream name. Whoever holds it pins it in the registry.
 pub(super) struct Entry {
     pub(super) name: StreamName,
-    pub(super) partition: usize,
     pub(super) loaded: OnceCell<()>,
     pub(super) sequencer: Mutex<Sequencer>,
     /// The sweep during which it was last used.
@@ -26,10 +25,9 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(name: StreamName, partition: usize) -> Self {
+    pub(super) fn new(name: StreamName) -> Self {
         Self {
             name,
-            partition,
             loaded: OnceCell::new(),
             sequencer: Mutex::new(Sequencer::default()),
             used_in_sweep: AtomicU64::new(0),

@@ -164,12 +164,22 @@ fn the_last_id_stays_when_its_stream_is_gone() {
 }
 
 #[test]
-fn the_partition_of_a_name_is_below_the_number_of_partitions_and_stays() {
+fn the_ids_of_a_name_stand_in_one_partition_and_those_beside_a_stream_in_that_ones() {
     every_backend(|backend| {
+        let id = |at_least, stream, beside| {
+            let id = backend.next_id(at_least, &name(stream), beside);
+            assert!((at_least..at_least + 256).contains(&id), "{id} for {at_least}");
+            StreamId::new(id).expect("an id")
+        };
+        let first = id(1, "first", None);
         for stream in ["a", "b", "runs/42", "é"] {
-            let partition = backend.partition_of(&name(stream));
+            let partition = backend.partition_of(id(1, stream, None));
             assert!(partition < backend.nature().partitions);
-            assert_eq!(backend.partition_of(&name(stream)), partition);
+            for at_least in [2, 1000, 1_795_000_000_000_000] {
+                assert_eq!(backend.partition_of(id(at_least, stream, None)), partition);
+                let beside = id(at_least, stream, Some(first));
+                assert_eq!(backend.partition_of(beside), backend.partition_of(first));
+            }
         }
     });
 }

@@ -63,8 +63,8 @@ impl Backend for Tended {
         self.store.nature()
     }
 
-    fn partition_of(&self, name: &StreamName) -> usize {
-        self.store.partition_of(name)
+    fn partition_of(&self, id: StreamId) -> usize {
+        self.store.partition_of(id)
     }
 
     fn commit(&self, partition: usize, batch: &[Record]) -> Result<Outcomes, BackendError> {

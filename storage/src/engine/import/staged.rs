@@ -95,7 +95,7 @@ impl Staged {
             state,
             exported,
             named: Arc::clone(named),
-            entry: Arc::new(Entry::new(named.name.clone(), named.partition)),
+            entry: Arc::new(Entry::new(named.name.clone())),
             pin,
             messages: None,
             gathered_bytes: 0,
