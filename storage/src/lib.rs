@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`backend`] | the trait [`Backend`]: keeps committed bytes, and nothing more |
 //! | [`memory`] | the backend that keeps them on the heap |
+//! | [`acid`] | the backend that keeps them in redb databases, the shards |
 //! | [`file`](mod@file) | the backend that keeps them in journals and segments |
 //! | [`engine`] | [`Engine`]: create, append, read, watch, delete, trim, list |
 //! | `directory` | whose directory it is: lock, identity, mode, format |
@@ -14,6 +15,7 @@
 //! | [`clock`] | where the engine's time comes from |
 //! | [`stats`] | what the engine counts and measures |
 
+pub mod acid;
 pub mod backend;
 mod block_index;
 pub mod clock;

@@ -18,7 +18,12 @@ mod contract {
     pub(crate) mod tended;
 }
 
+use std::sync::Arc;
+
 use contract::tended::{FAST, Tended};
+use support::faulty_disk::FaultyDisk;
+use tailwater_storage::acid::{AcidOptions, AcidStore};
+use tailwater_storage::disk::Disk;
 use tailwater_storage::file::Durability::Durable;
 use tailwater_storage::{Backend, Memory};
 
@@ -52,7 +57,19 @@ const BACKENDS: &[Row] = &[
     on_disk("file-fast", |_| Tended::in_memory(FAST, false)),
     on_disk("file-fast, compacted", |_| Tended::in_memory(FAST, true)),
     on_disk("file-fast in a directory", |_| Tended::on_disk(FAST)),
+    on_disk("acid", |_| acid_in_memory(1)),
 ];
+
+/// A store of shards in memory.
+fn acid_in_memory(shard_count: u32) -> Box<dyn Backend> {
+    let disk: Arc<dyn Disk> = FaultyDisk::new(0);
+    let options = AcidOptions {
+        shard_count,
+        cache_bytes: 1 << 20,
+        ..AcidOptions::new("/data".into())
+    };
+    Box::new(AcidStore::open_unlocked(&disk, &options).expect("a new store"))
+}
 
 /// Holds a promise against some backends, each with room for `bytes_max` if it is bounded.
 fn some_within(bytes_max: u64, which: impl Fn(&Row) -> bool, promise: impl Fn(&dyn Backend)) {

@@ -49,6 +49,20 @@ pub enum OpenError {
         /// The mode that was asked for.
         wanted: &'static str,
     },
+    /// The store has another number of shards.
+    #[error(
+        "{} holds a store of {found} shards, and {wanted} are asked for; set storage.acid_shard_count to {found}, or \
+         export the streams and import them into another directory",
+        dir.display()
+    )]
+    OtherShardCount {
+        /// The store's directory.
+        dir: PathBuf,
+        /// How many shards it has.
+        found: u32,
+        /// How many were asked for.
+        wanted: u32,
+    },
     /// The store was written by a later version.
     #[error(
         "{} holds a store of format {found}, and this version knows none later than {known}; use the version that \

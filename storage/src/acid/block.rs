@@ -1,0 +1,158 @@
+//! A block: appends of one stream that were committed together, as one row.
+//!
+//! What the row says is, in this order: how many appends there are and the number of the first message (varints), their
+//! index ([`block_index`](crate::block_index)) as bytes, and their length (varint). Up to [`INLINE_BYTES_MAX`] the
+//! bytes themselves follow. Longer ones stand in pieces of [`PIECE_BYTES`], so that whoever reads a part of a long append
+//! reads no more than that.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tailwater_stream::{Append, Position, StreamId};
+
+use crate::block_index::{Bounds, Groups, IndexWriter};
+use crate::codec::{Decoder, Encode as _, Malformed};
+use crate::database::Failure;
+use crate::database::row;
+
+/// Bytes of a block that stand in its own row, at the most.
+pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
+/// The length of each piece but the last.
+pub(super) const PIECE_BYTES: usize = 64 << 10;
+/// Appends in one block at the most, so that its index stays short.
+const APPENDS_MAX: u32 = 4096;
+
+/// A block that is being put together.
+pub(super) struct BlockWriter {
+    pub(super) from: Position,
+    until: Position,
+    first_message: u64,
+    appends: u32,
+    index: IndexWriter,
+    payloads: SmallVec<[Bytes; 1]>,
+    payload_bytes: usize,
+}
+
+/// A block that is written.
+pub(super) struct Block<'a> {
+    bounds: Bounds,
+    index: &'a [u8],
+    /// None if the bytes stand in pieces.
+    pub(super) inline: Option<&'a [u8]>,
+}
+
+impl BlockWriter {
+    /// A block that begins with an append, which has at least one byte.
+    pub(super) fn begin(append: &Append) -> Self {
+        let mut block = Self {
+            from: append.start,
+            until: append.start,
+            first_message: append.first_message,
+            appends: 0,
+            index: IndexWriter::default(),
+            payloads: SmallVec::new(),
+            payload_bytes: 0,
+        };
+        block.push(append);
+        block
+    }
+
+    /// Whether an append fits in that follows.
+    pub(super) fn fits(&self, append: &Append) -> bool {
+        self.appends < APPENDS_MAX && self.payload_bytes + append.payload.len() <= INLINE_BYTES_MAX
+    }
+
+    pub(super) fn push(&mut self, append: &Append) {
+        debug_assert_eq!(append.start, self.until, "appends follow each other");
+        let bytes = u32::try_from(append.payload.len()).expect("a request's body is below 4 GiB");
+        self.index.push(bytes, append.at, &append.ends);
+        self.appends += 1;
+        self.payload_bytes += append.payload.len();
+        self.payloads.push(append.payload.clone());
+        self.until = append.end();
+    }
+
+    /// What its row says.
+    pub(super) fn value(&mut self) -> Vec<u8> {
+        self.index.end_block();
+        row::value(|out| {
+            out.put_varint(u64::from(self.appends));
+            out.put_varint(self.first_message);
+            out.put_bytes(self.index.bytes());
+            out.put_varint(self.payload_bytes as u64);
+            if self.payload_bytes <= INLINE_BYTES_MAX {
+                self.payloads.iter().for_each(|payload| out.put_slice(payload));
+            }
+        })
+    }
+
+    /// What does not stand in its row, with where each piece begins.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let long = self
+            .payloads
+            .first()
+            .filter(|_| self.payload_bytes > INLINE_BYTES_MAX);
+        let from = self.from.get();
+        long.into_iter().flat_map(move |payload| {
+            let pieces = payload.chunks(PIECE_BYTES).enumerate();
+            pieces.map(move |(number, piece)| (from + (number * PIECE_BYTES) as u64, piece))
+        })
+    }
+}
+
+impl<'a> Block<'a> {
+    /// Reads the row of a block.
+    pub(super) fn read(key: &[u8; 16], value: &'a [u8]) -> Result<Self, Failure> {
+        let (_, from) = stream_and_start(key)?;
+        let mut said = row::said("blocks", key, value)?;
+        Self::take(from, &mut said).map_err(|why| Failure::of_row("blocks", key, &why))
+    }
+
+    fn take(from: u64, said: &mut Decoder<'a>) -> Result<Self, Malformed> {
+        let what = "a block";
+        let appends = u32::try_from(said.varint(what)?).map_err(|_too_many| Malformed { what })?;
+        let first_message = said.varint(what)?;
+        let index = said.bytes(what)?;
+        let bytes = said.varint(what)?;
+        let is_inline = bytes <= INLINE_BYTES_MAX as u64;
+        let inline = is_inline.then(|| said.rest());
+        let fits = match inline {
+            Some(inline) => inline.len() as u64 == bytes && bytes > 0,
+            None => said.rest().is_empty(),
+        };
+        let until = from
+            .checked_add(bytes)
+            .filter(|_| fits)
+            .ok_or(Malformed { what })?;
+        Ok(Self {
+            bounds: Bounds {
+                from,
+                until,
+                appends,
+                first_message,
+            },
+            index,
+            inline,
+        })
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Its appends, group by group.
+    pub(super) fn groups(&self) -> Groups<'a> {
+        Groups::new(self.bounds, self.index)
+    }
+}
+
+/// What a key of `blocks` or `pieces` says.
+pub(super) fn stream_and_start(key: &[u8; 16]) -> Result<(StreamId, u64), Failure> {
+    let (stream, start) = key.split_at(8);
+    let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("half of sixteen bytes"));
+    let stream = StreamId::new(number(stream));
+    let what = Malformed {
+        what: "a block's key",
+    };
+    let stream = stream.ok_or_else(|| Failure::of_row("blocks", key, &what))?;
+    Ok((stream, number(start)))
+}

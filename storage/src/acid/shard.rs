@@ -1,0 +1,309 @@
+//! One shard: a database, and what is counted in it.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tailwater_stream::{AppendExtent, Position, Record, StreamId, StreamName, StreamState, Timestamp};
+
+use super::placement::Placement;
+use super::tables::{self, BLOCKS, PIECES, ShardMeta};
+use super::{batch, read};
+use crate::backend::{BackendError, ReadError, ReadRequest, Slices};
+use crate::database::{Database, DatabaseOptions, Failure};
+use crate::disk::Disk;
+use crate::reachable::oldest_reachable;
+use crate::stream_tables::keys::pair_key;
+use crate::stream_tables::{StreamRow, StreamTables, deadline, queries};
+
+/// Rows that are removed in one change at the most, so that appends do not wait for long.
+const REMOVED_ROWS_MAX: usize = 4096;
+
+/// A shard that is open.
+pub(super) struct Shard {
+    database: Database,
+    /// As the last change has left it. Changed by whoever makes a change, before the next one begins.
+    meta: Mutex<ShardMeta>,
+}
+
+fn options(cache_bytes: u64) -> DatabaseOptions {
+    DatabaseOptions {
+        called: "shard",
+        cache_bytes,
+        opens_quickly: true,
+    }
+}
+
+impl Shard {
+    /// Makes an empty shard, durably but for the file's name.
+    pub(super) fn create(
+        disk: &dyn Disk,
+        path: &Path,
+        cache_bytes: u64,
+        meta: ShardMeta,
+    ) -> Result<Self, BackendError> {
+        let make = |transaction: &_| tables::make_all(transaction, &meta);
+        Ok(Self {
+            database: Database::create(disk, path, options(cache_bytes), make)?,
+            meta: Mutex::new(meta),
+        })
+    }
+
+    /// Opens a shard, also after a crash.
+    ///
+    /// # Errors
+    /// If it is not the one that `expected` says, of the same store; what that counts is not looked at.
+    pub(super) fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        cache_bytes: u64,
+        expected: &ShardMeta,
+    ) -> Result<Self, BackendError> {
+        let database = Database::open(disk, path, options(cache_bytes))?;
+        let meta = database.view()?.ask(tables::meta)?;
+        let identity = |meta: &ShardMeta| (meta.store, meta.number, meta.count);
+        if identity(&meta) != identity(expected) {
+            let ShardMeta {
+                store, number, count, ..
+            } = meta;
+            let what = format!(
+                "the shard {}: it is number {number} of {count} of the store {store}",
+                path.display()
+            );
+            return Err(BackendError::Damaged { what });
+        }
+        Ok(Self {
+            database,
+            meta: Mutex::new(meta),
+        })
+    }
+
+    pub(super) fn meta(&self) -> ShardMeta {
+        *self.meta.lock()
+    }
+
+    /// Makes records durable, all of them or none.
+    pub(super) fn commit(&self, records: &[&Record]) -> Result<(), BackendError> {
+        let change = self.database.change()?;
+        let mut meta = self.meta();
+        change.ask(|transaction| batch::write(transaction, &mut meta, records))?;
+        self.end(change, meta)
+    }
+
+    fn end(&self, change: crate::database::Change, meta: ShardMeta) -> Result<(), BackendError> {
+        // The next change begins only once this one is counted.
+        let turn = change.commit()?;
+        *self.meta.lock() = meta;
+        drop(turn);
+        Ok(())
+    }
+
+    /// Leads a name to where its stream is placed.
+    pub(super) fn redirect(&self, name: &StreamName, placement: Placement) -> Result<(), BackendError> {
+        if self.redirected(name)? == Some(placement) {
+            return Ok(());
+        }
+        let change = self.database.change()?;
+        change.ask(|transaction| tables::put_redirect(transaction, name.as_str(), placement.0))?;
+        change.commit().map(drop)
+    }
+
+    pub(super) fn redirected(&self, name: &StreamName) -> Result<Option<Placement>, BackendError> {
+        let found = self
+            .database
+            .view()?
+            .ask(|tables| tables::redirect(tables, name.as_str()));
+        Ok(found?.map(Placement))
+    }
+
+    pub(super) fn load(&self, name: &StreamName) -> Result<Option<StreamState>, BackendError> {
+        let row = self.database.view()?.ask(|tables| {
+            let id = queries::id_of(tables, name)?;
+            id.map_or(Ok(None), |id| queries::with_producers(tables, id))
+        });
+        Ok(row?.map(|row| row.state))
+    }
+
+    /// Streams that are not deleted, in the order of their names.
+    pub(super) fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        count_max: usize,
+    ) -> Result<Vec<StreamState>, BackendError> {
+        self.database.view()?.ask(|tables| {
+            let mut states = Vec::new();
+            let mut after = after.map(str::to_owned);
+            while states.len() < count_max {
+                let wanted = count_max - states.len();
+                let names = queries::names(tables, prefix, after.as_deref(), wanted)?;
+                for (_, id) in &names {
+                    let row = queries::with_producers(tables, *id)?;
+                    states.extend(row.map(|row| row.state).filter(|state| !state.deleted));
+                }
+                if names.len() < wanted {
+                    break;
+                }
+                after = names.last().map(|(name, _)| name.as_str().to_owned());
+            }
+            Ok(states)
+        })
+    }
+
+    pub(super) fn forks_of(&self, source: StreamId) -> Result<Vec<StreamId>, BackendError> {
+        self.database
+            .view()?
+            .ask(|tables| queries::forks_of(tables, source))
+    }
+
+    pub(super) fn deleted(&self) -> Result<Vec<StreamId>, BackendError> {
+        self.database.view()?.ask(queries::deleted)
+    }
+
+    pub(super) fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<StreamName>, BackendError> {
+        self.database.view()?.ask(|tables| {
+            let mut names = Vec::new();
+            for (_, id) in queries::due(tables, now, None, count_max)? {
+                names.extend(queries::head(tables, id)?.map(|row| row.state.name));
+            }
+            Ok(names)
+        })
+    }
+
+    pub(super) fn control(&self, id: StreamId, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
+        self.database
+            .view()?
+            .ask(|tables| queries::control(tables, id, key))
+    }
+
+    pub(super) fn controls(&self, id: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        self.database
+            .view()?
+            .ask(|tables| queries::controls(tables, id, prefix))
+    }
+
+    pub(super) fn read(&self, request: &ReadRequest) -> Result<Slices, ReadError> {
+        let found = self.database.view()?.ask(|tables| read::bytes(tables, request));
+        found?.ok_or(ReadError::Gone)
+    }
+
+    pub(super) fn extents(&self, request: &ReadRequest) -> Result<Vec<AppendExtent>, ReadError> {
+        let found = self.database.view()?.ask(|tables| read::extents(tables, request));
+        found?.ok_or(ReadError::Gone)
+    }
+
+    /// Forgets a deleted stream. Answers its source if that is deleted too.
+    pub(super) fn release(&self, id: StreamId) -> Result<Option<StreamId>, BackendError> {
+        let view = self.database.view()?;
+        let Some(row) = view.ask(|tables| queries::head(tables, id))? else {
+            return Ok(None);
+        };
+        assert!(row.state.deleted, "stream {id} is released but not deleted");
+        // Its bytes go first: a crash in between leaves a deleted stream, which is released again.
+        self.remove_bytes(id, Position::LAST)?;
+        let change = self.database.change()?;
+        let mut meta = self.meta();
+        let source = change.ask(|transaction| {
+            let mut streams = StreamTables::new(transaction);
+            if let Some(row) = streams.remove_stream(id)? {
+                meta.streams = meta.streams.saturating_sub(1);
+                meta.payload_bytes -= kept_bytes(&row).min(meta.payload_bytes);
+            }
+            let source = row.state.source.as_ref();
+            let source = source.map_or(Ok(None), |source| streams.head(source.id))?;
+            drop(streams);
+            tables::put_meta(transaction, &meta)?;
+            Ok(source
+                .filter(|source| source.state.deleted)
+                .map(|source| source.state.id))
+        })?;
+        self.end(change, meta)?;
+        Ok(source)
+    }
+
+    /// Gives back what nobody can read any more of a stream's own bytes.
+    pub(super) fn reclaim(&self, id: StreamId) -> Result<(), BackendError> {
+        let view = self.database.view()?;
+        let Some(row) = view.ask(|tables| queries::head(tables, id))? else {
+            return Ok(());
+        };
+        let state_of = |id| {
+            let row = view.ask(|tables| queries::head(tables, id))?;
+            Ok::<_, BackendError>(row.map(|row| row.state))
+        };
+        let forks_of = |id| view.ask(|tables| queries::forks_of(tables, id));
+        let reachable = oldest_reachable(id, forks_of, state_of)?.min(row.state.tail);
+        if reachable > row.stored_from {
+            self.remove_bytes(id, reachable)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a stream's blocks that end at or before a position, some at a time.
+    fn remove_bytes(&self, id: StreamId, before: Position) -> Result<(), BackendError> {
+        let mut is_done = false;
+        while !is_done {
+            let change = self.database.change()?;
+            let mut meta = self.meta();
+            is_done = change.ask(|transaction| {
+                let mut streams = StreamTables::new(transaction);
+                let Some(mut row) = streams.head(id)? else {
+                    return Ok(true);
+                };
+                let before = before.min(row.state.tail);
+                let kept = kept_bytes(&row);
+                let (from, is_done) = remove_blocks(transaction, id, before)?;
+                row.stored_from = if is_done {
+                    row.stored_from.max(before)
+                } else {
+                    row.stored_from.max(from)
+                };
+                streams.put_row(&row, deadline(&row.state))?;
+                drop(streams);
+                meta.payload_bytes -= (kept - kept_bytes(&row)).min(meta.payload_bytes);
+                tables::put_meta(transaction, &meta)?;
+                Ok(is_done)
+            })?;
+            self.end(change, meta)?;
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a stream that count as stored.
+fn kept_bytes(row: &StreamRow) -> u64 {
+    row.state.tail.since(row.stored_from)
+}
+
+/// Removes the first blocks of a stream, as far as they end at or before a position. Answers up to where the stream's
+/// bytes are gone, and whether all that could go are.
+fn remove_blocks(
+    transaction: &redb::WriteTransaction,
+    id: StreamId,
+    before: Position,
+) -> Result<(Position, bool), Failure> {
+    use redb::ReadableTable as _;
+    let mut blocks = transaction.open_table(BLOCKS)?;
+    let (first, last) = (pair_key(id.get(), 0), pair_key(id.get(), before.get()));
+    let mut ends = Vec::new();
+    for entry in blocks
+        .range::<&[u8; 16]>(&first..&last)?
+        .take(REMOVED_ROWS_MAX + 1)
+    {
+        let (key, value) = entry?;
+        let block = super::block::Block::read(key.value(), value.value())?;
+        if block.bounds().until > before.get() {
+            break;
+        }
+        ends.push((*key.value(), block.bounds().until));
+    }
+    let is_done = ends.len() <= REMOVED_ROWS_MAX;
+    ends.truncate(REMOVED_ROWS_MAX);
+    let end = ends.last().map_or(0, |(_, end)| *end);
+    for (key, _) in &ends {
+        blocks.remove(key)?;
+    }
+    let mut pieces = transaction.open_table(PIECES)?;
+    pieces.retain_in::<&[u8; 16], _>(&first..&pair_key(id.get(), end), |_, _| false)?;
+    Ok((Position::new(end).unwrap_or(Position::LAST), is_done))
+}

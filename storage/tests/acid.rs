@@ -1,0 +1,169 @@
+//! The backend `acid` with several shards: where streams stand, and what is there after a restart or a crash. What every
+//! backend owes is in `contract.rs`.
+#![cfg(not(feature = "shuttle"))]
+
+mod support;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use support::ask::Rig;
+use support::faulty_disk::FaultyDisk;
+use support::gated::PATIENCE;
+use tailwater_storage::acid::{AcidOptions, AcidStore};
+use tailwater_storage::disk::Disk;
+use tailwater_storage::{Backend as _, OpenError};
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime can be made");
+    let finished = runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await });
+    assert!(finished.is_ok(), "the test hangs");
+}
+
+fn try_open(disk: &Arc<FaultyDisk>, shard_count: u32) -> Result<AcidStore, OpenError> {
+    let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);
+    let options = AcidOptions {
+        shard_count,
+        cache_bytes: 4 << 20,
+        ..AcidOptions::new("/data".into())
+    };
+    AcidStore::open_unlocked(&disk, &options)
+}
+
+fn open(disk: &Arc<FaultyDisk>) -> Rig {
+    Rig::over(Arc::new(try_open(disk, 4).expect("the store opens")))
+}
+
+/// Ends an engine, and with it all who use its store.
+fn stop(rig: Rig) {
+    let Rig { engine, .. } = rig;
+    engine.stop();
+}
+
+#[test]
+fn streams_and_their_forks_are_found_in_every_shard_also_after_a_restart() {
+    let disk = FaultyDisk::new(1);
+    run(async {
+        let rig = open(&disk);
+        for number in 0..24 {
+            let stream = format!("runs/{number}");
+            rig.create(&stream).await.expect("created");
+            rig.append(&stream, &format!("first of {number};"))
+                .await
+                .expect("appended");
+            rig.fork(&format!("fork of/{number}"), &stream)
+                .await
+                .expect("forked");
+            rig.append(&stream, "later").await.expect("appended");
+        }
+        stop(rig);
+        let rig = open(&disk);
+        for number in 0..24 {
+            assert_eq!(
+                rig.text(&format!("runs/{number}")).await,
+                format!("first of {number};later")
+            );
+            assert_eq!(
+                rig.text(&format!("fork of/{number}")).await,
+                format!("first of {number};")
+            );
+        }
+        assert_eq!(rig.usage().0, 48);
+    });
+}
+
+/// Whoever looks a name up in its own shard must find a stream that stands in another one, and another stream of the
+/// name once that is gone.
+#[test]
+fn the_name_of_a_fork_is_free_for_a_stream_in_its_own_shard_once_the_fork_is_gone() {
+    let disk = FaultyDisk::new(2);
+    run(async {
+        let rig = open(&disk);
+        rig.create("source").await.expect("created");
+        for number in 0..8 {
+            let fork = format!("fork/{number}");
+            rig.fork(&fork, "source").await.expect("forked");
+            rig.delete(&fork).await;
+            rig.create(&fork).await.expect("created anew");
+            rig.append(&fork, "anew").await.expect("appended");
+        }
+        stop(rig);
+        let rig = open(&disk);
+        for number in 0..8 {
+            assert_eq!(rig.text(&format!("fork/{number}")).await, "anew");
+        }
+    });
+}
+
+/// The bytes of a long append stand in pieces, and a reader comes for a part of it, from a place within a piece.
+#[test]
+fn a_long_append_is_read_a_part_at_a_time() {
+    let disk = FaultyDisk::new(4);
+    run(async {
+        let rig = open(&disk);
+        rig.create_json("long").await;
+        let messages: Vec<_> = (0..3000)
+            .map(|number| format!("{{\"n\":\"{number:0100}\"}}"))
+            .collect();
+        rig.append_json("long", &format!("[{}]", messages.join(",")))
+            .await;
+        let stored = messages.join(",") + ",";
+        assert!(stored.len() > 4 * (64 << 10), "several pieces");
+        let reader = rig.look("long").await;
+        let view = reader.incarnation().view();
+        let (mut at, mut read) = (view.oldest, String::new());
+        while at < view.tail {
+            let slices = reader.read(at, &view, 10_000).await.expect("readable");
+            assert!(slices.len() <= 10_000, "{} bytes", slices.len());
+            at = slices.end;
+            let part = slices.into_contiguous();
+            assert!(part.ends_with(b"},"), "a read ends at the end of a message");
+            read.push_str(std::str::from_utf8(&part).expect("text"));
+        }
+        assert_eq!(read, stored);
+    });
+}
+
+#[test]
+fn a_power_loss_takes_nothing_that_was_acknowledged() {
+    for seed in 0..20 {
+        let mut disk = FaultyDisk::new(seed);
+        let mut texts = vec![String::new(); 8];
+        run(async {
+            for life in 0..3 {
+                let rig = open(&disk);
+                for (number, text) in texts.iter_mut().enumerate() {
+                    let stream = format!("s/{number}");
+                    if life == 0 {
+                        rig.create(&stream).await.expect("created");
+                    }
+                    assert_eq!(rig.text(&stream).await, *text, "seed {seed}, life {life}");
+                    let more = format!("{life}.{number} ").repeat(number * 5000 + 1);
+                    rig.append(&stream, &more).await.expect("appended");
+                    text.push_str(&more);
+                }
+                // What still runs of the old life writes to a disk that nobody has any more.
+                disk = disk.crash_machine();
+                stop(rig);
+            }
+            let rig = open(&disk);
+            for (number, text) in texts.iter().enumerate() {
+                assert_eq!(rig.text(&format!("s/{number}")).await, *text, "seed {seed}");
+            }
+        });
+    }
+}
+
+#[test]
+fn another_number_of_shards_is_refused_with_the_one_that_there_is() {
+    let disk = FaultyDisk::new(3);
+    drop(try_open(&disk, 4).expect("made"));
+    let refused = try_open(&disk, 16).err().expect("another number");
+    let said = refused.to_string();
+    assert!(said.contains("of 4 shards, and 16 are asked for"), "{said}");
+    assert!(said.contains("storage.acid_shard_count"), "{said}");
+    assert_eq!(try_open(&disk, 4).expect("as before").nature().partitions, 4);
+}
