@@ -5,6 +5,7 @@
 mod support;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 
 use support::ask::Rig;
@@ -166,4 +167,39 @@ fn another_number_of_shards_is_refused_with_the_one_that_there_is() {
     assert!(said.contains("of 4 shards, and 16 are asked for"), "{said}");
     assert!(said.contains("storage.acid_shard_count"), "{said}");
     assert_eq!(try_open(&disk, 4).expect("as before").nature().partitions, 4);
+}
+
+/// Whoever lost the file that says how many shards there are must not lose the shards by the next start.
+#[test]
+fn shards_without_the_file_that_counts_them_are_refused_and_stay() {
+    let disk = FaultyDisk::new(5);
+    run(async {
+        let rig = open(&disk);
+        rig.create("kept").await.expect("created");
+        let Rig { engine, .. } = rig;
+        engine.stop();
+    });
+    let before = disk.files();
+    disk.remove(Path::new("/data/acid/SHARDS")).expect("it was there");
+    let said = try_open(&disk, 4).err().expect("it is missing").to_string();
+    assert!(said.contains("no file SHARDS"), "{said}");
+    assert_eq!(disk.files().len(), before.len() - 1);
+}
+
+#[test]
+fn a_store_that_was_cut_off_while_it_was_made_is_made_again() {
+    let whole = FaultyDisk::new(6);
+    drop(try_open(&whole, 4).expect("made"));
+    for operation in 0..whole.operations() {
+        let disk = FaultyDisk::new(operation);
+        disk.cut_at(operation);
+        drop(try_open(&disk, 4));
+        let disk = disk.crash_machine();
+        run(async {
+            let rig = open(&disk);
+            rig.create("a").await.expect("created");
+            rig.append("a", "b").await.expect("appended");
+            assert_eq!(rig.text("a").await, "b", "cut at {operation}");
+        });
+    }
 }

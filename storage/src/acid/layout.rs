@@ -1,8 +1,9 @@
 //! Where the shards of a store are, and how many.
 //!
-//! The directory `acid` has a file `SHARDS`, which says how many there are, and a directory of that many shards. `SHARDS` is
-//! made last, so that shards which it does not speak of are none: what is found beside them was not finished, and is
-//! removed.
+//! The directory `acid` has a file `SHARDS`, which says how many there are, and a directory of that many shards. Before they
+//! are made that file is there under the name `SHARDS.tmp`, and gets its name once they are durable: with that one and
+//! without `SHARDS`, what is there was not finished, and is made again. Without either, shards are damage: they may be
+//! all that somebody has.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use crate::disk::Disk;
 /// The directory in a store's that every store of this mode has.
 pub(super) const PART: &str = "acid";
 
+const SHARDS: &str = "SHARDS";
+const SHARDS_DRAFT: &str = "SHARDS.tmp";
 /// `SHARDS` has two lines.
 const SHARDS_BYTES_MAX: u64 = 64;
 
@@ -25,7 +28,11 @@ struct Layout {
 
 impl Layout {
     fn shards_file(&self) -> PathBuf {
-        self.dir.join("SHARDS")
+        self.dir.join(SHARDS)
+    }
+
+    fn draft(&self) -> PathBuf {
+        self.dir.join(SHARDS_DRAFT)
     }
 
     /// The directory of so many shards.
@@ -55,6 +62,7 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
     }
     let dir = layout.shards_dir(count);
     if is_new {
+        begin(disk, &layout, count)?;
         make_room(disk, &dir)?;
     }
     let cache_bytes = options.cache_bytes / u64::from(count);
@@ -79,7 +87,10 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
         for dir in [&dir, &layout.dir] {
             disk.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
         }
-        put_count(disk, &layout, count)?;
+        let (draft, path) = (layout.draft(), layout.shards_file());
+        disk.rename(&draft, &path).map_err(OpenError::io("make", &path))?;
+        disk.sync_dir(&layout.dir)
+            .map_err(OpenError::io("sync", &layout.dir))?;
     }
     Ok(shards)
 }
@@ -126,18 +137,25 @@ fn read_count(disk: &dyn Disk, layout: &Layout) -> Result<Option<u32>, OpenError
     })
 }
 
-fn put_count(disk: &dyn Disk, layout: &Layout, count: u32) -> Result<(), OpenError> {
-    let (path, draft) = (layout.shards_file(), layout.dir.join("SHARDS.tmp"));
-    match disk.remove(&draft) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        removed => removed.map_err(OpenError::io("remove", &draft))?,
+/// Notes durably that shards are being made.
+fn begin(disk: &dyn Disk, layout: &Layout, count: u32) -> Result<(), OpenError> {
+    let names = disk
+        .list(&layout.dir)
+        .map_err(OpenError::io("list", &layout.dir))?;
+    let draft = layout.draft();
+    if names.iter().any(|name| name == SHARDS_DRAFT) {
+        disk.remove(&draft).map_err(OpenError::io("remove", &draft))?;
+    } else if let Some(found) = names.first() {
+        return Err(OpenError::Damaged {
+            dir: layout.dir.clone(),
+            what: format!("it has {found:?} and no file SHARDS, which says how many shards there are"),
+        });
     }
     let written = disk.create(&draft).and_then(|file| {
         file.write_at(0, text_of(count).as_bytes())?;
         file.sync()
     });
     written.map_err(OpenError::io("write", &draft))?;
-    disk.rename(&draft, &path).map_err(OpenError::io("make", &path))?;
     disk.sync_dir(&layout.dir)
         .map_err(OpenError::io("sync", &layout.dir))
 }

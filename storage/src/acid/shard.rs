@@ -200,7 +200,9 @@ impl Shard {
         };
         assert!(row.state.deleted, "stream {id} is released but not deleted");
         // Its bytes go first: a crash in between leaves a deleted stream, which is released again.
-        self.remove_bytes(id, Position::LAST)?;
+        if kept_bytes(&row) > 0 {
+            self.remove_bytes(id, Position::LAST)?;
+        }
         let change = self.database.change()?;
         let mut meta = self.meta();
         let source = change.ask(|transaction| {
