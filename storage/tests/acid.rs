@@ -4,25 +4,14 @@
 
 mod support;
 
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
-use support::ask::Rig;
+use support::ask::{Rig, run};
 use support::faulty_disk::FaultyDisk;
-use support::gated::PATIENCE;
 use tailwater_storage::acid::{AcidOptions, AcidStore};
 use tailwater_storage::disk::Disk;
 use tailwater_storage::{Backend as _, OpenError};
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .expect("a runtime can be made");
-    let finished = runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await });
-    assert!(finished.is_ok(), "the test hangs");
-}
 
 fn try_open(disk: &Arc<FaultyDisk>, shard_count: u32) -> Result<AcidStore, OpenError> {
     let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);

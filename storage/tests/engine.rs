@@ -20,19 +20,9 @@ mod engine {
 use std::future::Future;
 use std::sync::Arc;
 
-use support::ask::Rig;
-use support::gated::{Gated, PATIENCE};
+use support::ask::{Rig, run};
+use support::gated::Gated;
 use tailwater_storage::{EngineLimits, Memory};
-
-/// Runs a test to its end, or fails it if it hangs.
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .expect("a runtime can be made");
-    let finished = runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await });
-    assert!(finished.is_ok(), "the test hangs");
-}
 
 /// Runs a test over every kind of backend, each with room for `bytes_max`.
 fn over_each<F: Future<Output = ()>>(bytes_max: u64, limits: EngineLimits, test: impl Fn(Rig) -> F) {

@@ -9,7 +9,7 @@ use tailwater_storage::stream::AppendRefusal;
 use tailwater_storage::{Backend, EngineLimits, Memory};
 use tokio::runtime::Runtime;
 
-use crate::run;
+use crate::support::ask::run;
 use crate::support::ask::{Rig, bytes, fork_of, name, producer, text_of};
 use crate::support::gated::Gated;
 

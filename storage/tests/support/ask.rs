@@ -14,6 +14,8 @@ use tailwater_storage::stream::{
 };
 use tailwater_storage::{Backend, Engine, EngineLimits};
 
+use super::gated::PATIENCE;
+
 pub(crate) fn name(text: &str) -> StreamName {
     StreamName::parse(text, NameLimits::default()).expect("a name")
 }
@@ -36,6 +38,16 @@ pub(crate) fn producer(id: &str, epoch: u64, seq: u64) -> ProducerMark {
         epoch: Epoch::new(epoch).expect("an epoch"),
         seq: Seq::new(seq).expect("a number"),
     }
+}
+
+/// Runs a test to its end, or fails it if it hangs.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime can be made");
+    let finished = runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await });
+    assert!(finished.is_ok(), "the test hangs");
 }
 
 /// An engine, and the clock it goes by.
