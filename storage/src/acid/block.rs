@@ -13,6 +13,7 @@ use crate::block_index::{Bounds, Groups, IndexWriter};
 use crate::codec::{Decoder, Encode as _, Malformed};
 use crate::database::Failure;
 use crate::database::row;
+use crate::stream_tables::keys::numbers;
 
 /// Bytes of a block that stand in its own row, at the most.
 pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -147,12 +148,7 @@ impl<'a> Block<'a> {
 
 /// What a key of `blocks` or `pieces` says.
 pub(super) fn stream_and_start(key: &[u8; 16]) -> Result<(StreamId, u64), Failure> {
-    let (stream, start) = key.split_at(8);
-    let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("half of sixteen bytes"));
-    let stream = StreamId::new(number(stream));
-    let what = Malformed {
-        what: "a block's key",
-    };
-    let stream = stream.ok_or_else(|| Failure::of_row("blocks", key, &what))?;
-    Ok((stream, number(start)))
+    let found = numbers::<2>(key).and_then(|[stream, start]| Some((StreamId::new(stream)?, start)));
+    let what = "a block's key";
+    found.ok_or_else(|| Failure::of_row("blocks", key, &Malformed { what }))
 }

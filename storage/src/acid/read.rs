@@ -34,12 +34,8 @@ pub(super) fn bytes(tables: &impl Tables, request: &ReadRequest) -> Found<Slices
         } else {
             let malformed =
                 |why: Malformed| Failure::Damaged(format!("a block of stream {}: {why}", request.stream));
-            // What is wanted may end before the block's first message does, or before this block begins.
-            let last = if wanted > bounds.from {
-                last_message_end(block.groups(), wanted).map_err(malformed)?
-            } else {
-                bounds.from
-            };
+            // What is wanted ends within the block, for the one before ended before that.
+            let last = last_message_end(block.groups(), wanted).map_err(malformed)?;
             if last > at {
                 last
             } else if gathered.is_empty() {
