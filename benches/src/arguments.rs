@@ -141,6 +141,7 @@ impl Peers {
         let all = match setup.durability {
             Durability::Memory => scenarios(self.quick),
             Durability::Fast | Durability::Durable => scenarios_on_disk(self.quick),
+            Durability::Acid => scenarios_in_shards(self.quick),
         };
         let chosen = all
             .into_iter()
@@ -276,6 +277,30 @@ fn scenarios_on_disk(quick: bool) -> Vec<(Mode, Scenario)> {
         append(256, many, false),
         catch_up(4096),
         catch_up(256),
+        (Mode::Streams, Scenario::Streams(many_streams)),
+    ]
+}
+
+/// All that a comparison of sharded databases measures, in the order of its table.
+fn scenarios_in_shards(quick: bool) -> Vec<(Mode, Scenario)> {
+    let append = |streams| {
+        let append = Append {
+            connections: 64,
+            streams: Some(streams),
+            record_bytes: 256,
+            producers: false,
+        };
+        (Mode::Append, Scenario::Append(append))
+    };
+    let many_streams = Streams {
+        streams: if quick { 2_000 } else { 100_000 },
+        connections: 256,
+        record_bytes: 256,
+    };
+    vec![
+        append(1),
+        append(64),
+        append(1_000),
         (Mode::Streams, Scenario::Streams(many_streams)),
     ]
 }

@@ -13,6 +13,8 @@ pub(crate) enum Durability {
     Fast,
     /// A crash of the machine: it is synced.
     Durable,
+    /// The same, kept in sharded redb databases by servers that have such a mode.
+    Acid,
 }
 
 /// How to start a server and where its streams are. In arguments and environment `{port}` stands for
@@ -25,7 +27,7 @@ pub(crate) struct Server {
     arguments: &'static [&'static str],
     environment: &'static [(&'static str, &'static str)],
     /// What is added for each durability.
-    modes: [Mode; 3],
+    modes: [Mode; 4],
     /// The most streams that it can hold under the usual limit of 20,000 open files, if that limits them.
     pub(crate) streams_max: Option<usize>,
     /// What stands before a stream's name in a path.
@@ -88,6 +90,11 @@ pub(crate) static SERVERS: [Server; 3] = [
                     ("DS_STORAGE__DATA_DIR", "{data}"),
                 ],
             },
+            Mode {
+                durability: Durability::Acid,
+                arguments: &[],
+                environment: &[("DS_STORAGE__MODE", "acid"), ("DS_STORAGE__DATA_DIR", "{data}")],
+            },
         ],
         streams_max: None,
         prefix: "/v1/stream/",
@@ -111,6 +118,12 @@ pub(crate) static SERVERS: [Server; 3] = [
             },
             Mode {
                 durability: Durability::Durable,
+                arguments: &["--durability", "wal"],
+                environment: &[],
+            },
+            // It has one way to sync.
+            Mode {
+                durability: Durability::Acid,
                 arguments: &["--durability", "wal"],
                 environment: &[],
             },
@@ -145,6 +158,11 @@ pub(crate) static SERVERS: [Server; 3] = [
                 durability: Durability::Durable,
                 arguments: &[],
                 environment: &[("DS_STORAGE__MODE", "file-durable")],
+            },
+            Mode {
+                durability: Durability::Acid,
+                arguments: &[],
+                environment: &[("DS_STORAGE__MODE", "acid")],
             },
         ],
         streams_max: Some(19_000),
@@ -210,7 +228,12 @@ mod tests {
     #[test]
     fn every_server_has_a_mode_for_every_durability() {
         for server in &SERVERS {
-            for durability in [Durability::Memory, Durability::Fast, Durability::Durable] {
+            for durability in [
+                Durability::Memory,
+                Durability::Fast,
+                Durability::Durable,
+                Durability::Acid,
+            ] {
                 assert_eq!(server.mode(durability).durability, durability, "{}", server.name);
             }
         }

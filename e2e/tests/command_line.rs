@@ -498,7 +498,7 @@ fn check_and_serve_refuse_every_mistake_at_once() {
     ] {
         let mut command = tailwater(arguments);
         command
-            .env("DS_STORAGE__MODE", "acid")
+            .env("DS_STORAGE__ACID_SHARD_COUNT", "3")
             .env("DS_TLS__CERT_PATH", "/x");
         let output = run(command);
         assert_eq!((output.status.code(), stdout(&output)), (Some(2), String::new()));
@@ -506,7 +506,7 @@ fn check_and_serve_refuse_every_mistake_at_once() {
         assert!(said.contains("3 mistakes"), "{said}");
         assert!(said.contains("did you mean `limits.max_connections`?"), "{said}");
         assert!(
-            said.contains("DS_STORAGE__MODE: `storage.mode` cannot be `acid`: this version does not have"),
+            said.contains("DS_STORAGE__ACID_SHARD_COUNT: `storage.acid_shard_count` cannot be `3`; allowed: one of 1, 2,"),
             "{said}"
         );
         assert!(said.contains("DS_TLS__CERT_PATH: unknown setting"), "{said}");

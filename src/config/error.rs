@@ -69,7 +69,7 @@ pub enum ConfigError {
 }
 
 /// Settings of later versions or of other servers: what to do instead.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 3] = [
     (
         "tls.",
         "this version speaks plain HTTP: end TLS in a proxy in front of it",
@@ -77,10 +77,6 @@ const ELSEWHERE: [(&str, &str); 4] = [
     (
         "auth.",
         "this version checks no credentials: check them in a proxy in front of it",
-    ),
-    (
-        "storage.acid",
-        "this version does not have the storage mode `acid` yet",
     ),
     (
         "log.",

@@ -34,10 +34,14 @@ pub enum StorageMode {
     FileFast,
     /// On disk, synced before the acknowledgement.
     FileDurable,
+    /// On disk in redb databases, each commit a transaction.
+    Acid,
 }
 
 impl StorageMode {
-    const ALL: [Self; 3] = [Self::Memory, Self::FileFast, Self::FileDurable];
+    const ALL: [Self; 4] = [Self::Memory, Self::FileFast, Self::FileDurable, Self::Acid];
+    /// What `acid` may be called instead, after what it is made of.
+    const ACID_ALIAS: &str = "redb";
 
     /// The mode's name, as in `storage.mode`.
     pub fn name(self) -> &'static str {
@@ -45,14 +49,22 @@ impl StorageMode {
             Self::Memory => "memory",
             Self::FileFast => "file-fast",
             Self::FileDurable => "file-durable",
+            Self::Acid => "acid",
         }
+    }
+
+    fn named(text: &str) -> Option<Self> {
+        if text == Self::ACID_ALIAS {
+            return Some(Self::Acid);
+        }
+        Self::ALL.into_iter().find(|mode| mode.name() == text)
     }
 
     /// Whether streams are on a disk, and memory only holds what is worked with.
     pub fn is_on_disk(self) -> bool {
         match self {
             Self::Memory => false,
-            Self::FileFast | Self::FileDurable => true,
+            Self::FileFast | Self::FileDurable | Self::Acid => true,
         }
     }
 }
@@ -247,6 +259,33 @@ impl Kind for Count {
     }
 }
 
+/// A power of two, from 1 on.
+pub(super) struct PowerOfTwo {
+    pub(super) max: u32,
+}
+
+impl Kind for PowerOfTwo {
+    type Value = u32;
+
+    fn allowed(&self) -> String {
+        let powers: Vec<_> = (0..=self.max.ilog2())
+            .map(|bits| (1u32 << bits).to_string())
+            .collect();
+        format!("one of {}", powers.join(", "))
+    }
+
+    fn parse(&self, text: &str) -> Result<u32, Option<String>> {
+        let number = digits_only(text).and_then(|number| u32::try_from(number).ok());
+        number
+            .filter(|number| number.is_power_of_two() && *number <= self.max)
+            .ok_or(None)
+    }
+
+    fn toml(&self, text: &str) -> String {
+        digits_only(text).unwrap_or_default().to_string()
+    }
+}
+
 /// Whole seconds. The unit is in the key.
 pub(super) struct Seconds {
     pub(super) min: u64,
@@ -343,23 +382,43 @@ impl<T: Copy> Kind for Choice<T> {
     }
 }
 
-/// The storage mode. Modes of other versions are told apart from typing errors.
+/// On or off.
+pub(super) struct Switch;
+
+impl Kind for Switch {
+    type Value = bool;
+
+    fn allowed(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<bool, Option<String>> {
+        text.parse().or(Err(None))
+    }
+
+    fn toml(&self, text: &str) -> String {
+        text.to_owned()
+    }
+}
+
+/// The storage mode.
 pub(super) struct Mode;
 
 impl Kind for Mode {
     type Value = StorageMode;
 
     fn allowed(&self) -> String {
-        format!("one of {}", StorageMode::ALL.map(StorageMode::name).join(", "))
+        let names = StorageMode::ALL.map(StorageMode::name).join(", ");
+        format!("one of {names} (or {}, which is acid)", StorageMode::ACID_ALIAS)
     }
 
     fn parse(&self, text: &str) -> Result<StorageMode, Option<String>> {
-        let known = StorageMode::ALL.into_iter().find(|mode| mode.name() == text);
-        known.ok_or_else(|| (text == "acid").then(|| "this version does not have that mode yet".to_owned()))
+        StorageMode::named(text).ok_or(None)
     }
 
     fn toml(&self, text: &str) -> String {
-        quoted(text)
+        let named = StorageMode::named(text);
+        quoted(named.map_or(text, |mode| mode.name()))
     }
 }
 

@@ -38,7 +38,7 @@ pub fn markdown_table() -> String {
         let default = if setting.default_on_disk == setting.default {
             format!("`{}`", setting.default)
         } else {
-            format!("`{}`; file modes `{}`", setting.default, setting.default_on_disk)
+            format!("`{}`; on disk `{}`", setting.default, setting.default_on_disk)
         };
         let _ = writeln!(
             text,

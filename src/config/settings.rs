@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tailwater_storage::acid::SHARDS_MAX;
+
 use super::kinds::{
     Address, AnyKind, BasePath, BufferSize, CachePolicy, Choice, CorsOrigins, Count, Directory, Kind,
-    LogFormat, Milliseconds, Mode, Origins, Seconds, Size, StorageMode,
+    LogFormat, Milliseconds, Mode, Origins, PowerOfTwo, Seconds, Size, StorageMode, Switch,
 };
 
 /// One setting, as everything but the typed structs sees it.
@@ -165,7 +167,7 @@ settings! {
     storage: StorageConfig {
         /// Where streams are kept, and what they survive; `memory` forgets them when the server stops.
         mode: StorageMode = "storage.mode", "memory", Mode;
-        /// File modes: the directory that holds the streams; made if it is missing.
+        /// Modes on disk: the directory that holds the streams; made if it is missing.
         data_dir: PathBuf = "storage.data_dir", "./data", Directory;
         /// `file-fast`: how long what is acknowledged may wait until it is safe from a crash of the machine.
         fast_sync_ms: u64 = "storage.fast_sync_ms", "100", Milliseconds { min: 1, max: 60_000 };
@@ -173,15 +175,23 @@ settings! {
         journal_bytes: u64 = "storage.journal_bytes", "64MiB", Size { min: MIB, max: 1024 * MIB };
         /// File modes: once the journals hold this much, they are folded into segments; a restart reads it again.
         fold_bytes: u64 = "storage.fold_bytes", "256MiB", Size { min: MIB, max: STORED_MAX };
+        /// `acid`: how many databases the streams are spread over; chosen when the directory is made.
+        acid_shard_count: u32 = "storage.acid_shard_count", "16", PowerOfTwo { max: SHARDS_MAX };
+        /// `acid`: what the caches of all databases together may take of memory; at most half of
+        /// `limits.max_memory_bytes`.
+        acid_cache_bytes: u64 = "storage.acid_cache_bytes", "64MiB", Size { min: MIB, max: STORED_MAX };
+        /// `acid`: whether each commit also notes which pages are free, which takes a second sync. After a crash the
+        /// next start then reads a few pages and not all of them.
+        acid_quick_repair: bool = "storage.acid_quick_repair", "false", Switch;
     }
 
     /// What the server refuses to go beyond.
     limits: LimitsConfig {
-        /// Memory mode: stored bytes of all streams together. File modes: what queues, caches and the streams that
+        /// Memory mode: stored bytes of all streams together. On disk: what queues, caches and the streams that
         /// are held ready may take of memory; what is stored is bounded by the disk.
         max_memory_bytes: u64 =
             "limits.max_memory_bytes", "100MiB" and "256MiB" on disk, Size { min: 1, max: STORED_MAX };
-        /// Memory mode: stored bytes of one stream. File modes: likewise if it is set; else only the disk bounds it.
+        /// Memory mode: stored bytes of one stream. On disk: likewise if it is set; else only the disk bounds it.
         max_stream_bytes: u64 =
             "limits.max_stream_bytes", "10MiB" and "1024TiB" on disk, Size { min: 1, max: STORED_MAX };
         /// One request's body.
@@ -204,7 +214,7 @@ settings! {
         /// Producers that one stream remembers.
         max_producers_per_stream: usize =
             "limits.max_producers_per_stream", "1000", Count { min: 1, max: ENTRIES_MAX };
-        /// Streams held ready; idle ones beyond that are put away. File modes: fewer if
+        /// Streams held ready; idle ones beyond that are put away. On disk: fewer if
         /// `limits.max_memory_bytes` is small.
         max_open_streams: usize = "limits.max_open_streams", "100000", Count { min: 1, max: ENTRIES_MAX };
         /// Changes that the change feed remembers.

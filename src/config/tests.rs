@@ -221,33 +221,46 @@ fn settings_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn storage_modes_are_known_by_name_and_one_of_a_later_version_is_told_from_a_slip() {
+fn storage_modes_are_known_by_name() {
     for (name, mode) in [
         ("memory", StorageMode::Memory),
         ("file-fast", StorageMode::FileFast),
         ("file-durable", StorageMode::FileDurable),
+        ("acid", StorageMode::Acid),
     ] {
         let config = Config::load(&variables(&[("DS_STORAGE__MODE", name)])).expect("a mode");
         assert_eq!((config.storage.mode, mode.name()), (mode, name));
     }
-    let allowed = "allowed: one of memory, file-fast, file-durable";
-    assert_eq!(
-        refusal(&variables(&[("DS_STORAGE__MODE", "acid")])).0[0].to_string(),
-        format!(
-            "DS_STORAGE__MODE: `storage.mode` cannot be `acid`: this version does not have that mode yet; {allowed}"
-        )
-    );
-    for slip in ["Memory", "file", "file-durable ", "redb"] {
+    let effective = Effective::load(&variables(&[("DS_STORAGE__MODE", "redb")])).expect("a mode");
+    assert_eq!(effective.config.storage.mode, StorageMode::Acid);
+    assert!(effective.to_toml().contains("mode = \"acid\" # DS_STORAGE__MODE"));
+    for slip in ["Memory", "file", "file-durable ", "Redb"] {
         assert_eq!(
             refusal(&flags(&[("storage.mode", slip)])).0[0].to_string(),
-            format!("--set storage.mode={slip}: `storage.mode` cannot be `{slip}`; {allowed}")
+            format!(
+                "--set storage.mode={slip}: `storage.mode` cannot be `{slip}`; allowed: one of memory, file-fast, \
+                 file-durable, acid (or redb, which is acid)"
+            )
         );
     }
-    let shards = refusal(&variables(&[("DS_STORAGE__ACID_SHARD_COUNT", "16")])).to_string();
-    assert!(
-        shards.contains("this version does not have the storage mode `acid` yet"),
-        "{shards}"
-    );
+}
+
+#[test]
+fn a_number_of_shards_is_a_power_of_two_that_placements_know() {
+    let shards = |count: &str| Config::load(&variables(&[("DS_STORAGE__ACID_SHARD_COUNT", count)]));
+    for count in [1, 2, 16, 256] {
+        let config = shards(&count.to_string()).expect("an allowed number");
+        assert_eq!(config.storage.acid_shard_count, count);
+    }
+    for wrong in ["0", "3", "-1", "512", "many", ""] {
+        assert_eq!(
+            shards(wrong).expect_err("a refusal").0[0].to_string(),
+            format!(
+                "DS_STORAGE__ACID_SHARD_COUNT: `storage.acid_shard_count` cannot be `{wrong}`; allowed: one of 1, 2, \
+                 4, 8, 16, 32, 64, 128, 256"
+            )
+        );
+    }
 }
 
 /// On disk, the limit on memory says nothing about how long a stream may be, and nor does its own limit unless
@@ -266,7 +279,7 @@ fn on_disk_a_stream_has_the_limit_that_was_set_and_no_other() {
     let variable = "DS_LIMITS__MAX_STREAM_BYTES";
     assert_eq!(limit("memory", &[]), Ok((10 << 20, 100 << 20)));
     assert!(limit("memory", &[(variable, "1GiB")]).is_err());
-    for mode in ["file-fast", "file-durable"] {
+    for mode in ["file-fast", "file-durable", "acid"] {
         assert_eq!(limit(mode, &[]), Ok((UNLIMITED, 256 << 20)));
         assert_eq!(limit(mode, &[(variable, "10MiB")]), Ok((10 << 20, 256 << 20)));
         assert_eq!(limit(mode, &[(variable, "1GiB")]), Ok((1 << 30, 256 << 20)));

@@ -27,7 +27,7 @@ fn promise(config: &Config) -> String {
             "what is acknowledged survives a crash of the process; of the machine, but for the last {} ms",
             config.storage.fast_sync_ms
         ),
-        StorageMode::FileDurable => {
+        StorageMode::FileDurable | StorageMode::Acid => {
             "what is acknowledged survives a crash of the process, a crash of the kernel and a power loss"
                 .to_owned()
         }

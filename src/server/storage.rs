@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tailwater_storage::acid::AcidOptions;
 use tailwater_storage::clock::SystemClock;
-use tailwater_storage::file::{self, Durability, FileOptions};
-use tailwater_storage::{Backend, Engine, EngineLimits, FileStore, Memory};
+use tailwater_storage::file::{Durability, FileOptions};
+use tailwater_storage::{Backend, Engine, EngineLimits, Memory, Store, StoreOptions};
 
 use super::ServeError;
 use crate::config::{Config, StorageMode};
@@ -19,42 +20,52 @@ const OPEN_STREAMS_MIN: u64 = 1000;
 pub(super) struct Storage {
     pub(super) engine: Engine,
     /// None in memory mode.
-    pub(super) store: Option<Arc<FileStore>>,
+    pub(super) store: Option<Store>,
 }
 
 /// Opens the storage and starts an engine over it. Blocks for as long as a store takes to recover. Must be called
 /// within the runtime, for the engine's own tasks.
 pub(super) fn start(config: &Config) -> Result<Storage, ServeError> {
-    let options = file_options(config);
-    let store = options.map(file::open).transpose()?.map(Arc::new);
+    let store = store_options(config).map(Store::open).transpose()?;
     let backend: Arc<dyn Backend> = match &store {
         None => Arc::new(Memory::new(config.limits.max_memory_bytes)),
-        Some(store) => Arc::clone(store) as Arc<dyn Backend>,
+        Some(store) => store.backend(),
     };
     let engine = Engine::start(backend, Arc::new(SystemClock), engine_limits(config))?;
     Ok(Storage { engine, store })
 }
 
 /// None in memory mode.
-fn file_options(config: &Config) -> Option<FileOptions> {
+fn store_options(config: &Config) -> Option<StoreOptions> {
     let storage = &config.storage;
-    let durability = match storage.mode {
-        StorageMode::Memory => return None,
-        StorageMode::FileFast => Durability::Fast {
-            sync_interval_ms: storage.fast_sync_ms,
-        },
-        StorageMode::FileDurable => Durability::Durable,
+    let fast = Durability::Fast {
+        sync_interval_ms: storage.fast_sync_ms,
     };
+    match storage.mode {
+        StorageMode::Memory => None,
+        StorageMode::FileFast => Some(StoreOptions::File(file_options(config, fast))),
+        StorageMode::FileDurable => Some(StoreOptions::File(file_options(config, Durability::Durable))),
+        StorageMode::Acid => Some(StoreOptions::Acid(AcidOptions {
+            data_dir: absolute(&storage.data_dir),
+            shard_count: storage.acid_shard_count,
+            cache_bytes: storage.acid_cache_bytes.min(config.limits.max_memory_bytes / 2),
+            quick_repair: storage.acid_quick_repair,
+        })),
+    }
+}
+
+fn file_options(config: &Config, durability: Durability) -> FileOptions {
+    let storage = &config.storage;
     let options = FileOptions::new(
         absolute(&storage.data_dir),
         durability,
         config.limits.max_memory_bytes,
     );
-    Some(FileOptions {
+    FileOptions {
         journal_bytes: storage.journal_bytes,
         fold_bytes: storage.fold_bytes,
         ..options
-    })
+    }
 }
 
 /// Messages name the directory so that it can be found from anywhere. One that cannot be made absolute stays as it
@@ -83,9 +94,10 @@ fn engine_limits(config: &Config) -> EngineLimits {
 mod tests {
     use std::path::Path;
 
+    use tailwater_storage::StoreOptions;
     use tailwater_storage::file::Durability;
 
-    use super::{engine_limits, file_options};
+    use super::{engine_limits, store_options};
     use crate::config::{Config, Flag, Sources};
 
     fn config(settings: &[(&str, &str)]) -> Config {
@@ -103,8 +115,8 @@ mod tests {
 
     #[test]
     fn the_settings_of_the_store_reach_it() {
-        assert_eq!(file_options(&config(&[])), None, "memory is the default");
-        let options = file_options(&config(&[
+        assert_eq!(store_options(&config(&[])), None, "memory is the default");
+        let options = store_options(&config(&[
             ("storage.mode", "file-fast"),
             ("storage.data_dir", "some/where"),
             ("storage.fast_sync_ms", "7"),
@@ -112,17 +124,38 @@ mod tests {
             ("storage.fold_bytes", "3MiB"),
             ("limits.max_memory_bytes", "64MiB"),
         ]));
-        let options = options.expect("a mode on disk");
+        let Some(StoreOptions::File(options)) = options else {
+            panic!("a store of files: {options:?}");
+        };
         assert_eq!(options.durability, Durability::Fast { sync_interval_ms: 7 });
         assert!(options.data_dir.is_absolute(), "{}", options.data_dir.display());
         assert!(options.data_dir.ends_with(Path::new("some/where")));
         assert_eq!((options.journal_bytes, options.fold_bytes), (2 << 20, 3 << 20));
         assert_eq!(options.index_bytes_max, 16 << 20);
-        let durable = file_options(&config(&[("storage.mode", "file-durable")]));
-        assert_eq!(
-            durable.map(|options| options.durability),
-            Some(Durability::Durable)
-        );
+        let durable = store_options(&config(&[("storage.mode", "file-durable")]));
+        let Some(StoreOptions::File(durable)) = durable else {
+            panic!("a store of files: {durable:?}");
+        };
+        assert_eq!(durable.durability, Durability::Durable);
+    }
+
+    #[test]
+    fn the_shards_of_a_store_and_their_caches_are_as_configured() {
+        let options = |settings: &[(&str, &str)]| {
+            let all = [&[("storage.mode", "acid")][..], settings].concat();
+            match store_options(&config(&all)) {
+                Some(StoreOptions::Acid(options)) => (options.shard_count, options.cache_bytes),
+                other => panic!("a store of shards: {other:?}"),
+            }
+        };
+        assert_eq!(options(&[]), (16, 64 << 20));
+        let chosen = [
+            ("storage.acid_shard_count", "64"),
+            ("storage.acid_cache_bytes", "100MiB"),
+        ];
+        assert_eq!(options(&chosen), (64, 100 << 20));
+        let little = [("limits.max_memory_bytes", "64MiB")];
+        assert_eq!(options(&little), (16, 32 << 20), "half of the memory at most");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `block.rs` | appends that were committed together, as one row |
 //! | `read.rs` | bytes of a stream from its blocks |
 //! | `tables.rs` | a shard's own tables |
+//! | `stats.rs` | what operators ask of it |
 
 mod batch;
 mod block;
@@ -17,6 +18,7 @@ mod layout;
 mod placement;
 mod read;
 mod shard;
+mod stats;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -37,6 +39,7 @@ use crate::disk::{Disk, RealDisk};
 use placement::Placement;
 pub use placement::SHARDS_MAX;
 use shard::Shard;
+pub use stats::{AcidStats, stats_of};
 
 /// The storage mode's name.
 pub const MODE: &str = "acid";
@@ -52,6 +55,9 @@ pub struct AcidOptions {
     pub shard_count: u32,
     /// Memory for the caches of all shards together, in bytes.
     pub cache_bytes: u64,
+    /// Whether each commit also notes which pages are free, so that opening a shard after a crash reads a few pages and
+    /// not all of them. It takes a second sync.
+    pub quick_repair: bool,
 }
 
 impl AcidOptions {
@@ -61,6 +67,7 @@ impl AcidOptions {
             data_dir,
             shard_count: SHARDS_DEFAULT,
             cache_bytes: 64 << 20,
+            quick_repair: false,
         }
     }
 }

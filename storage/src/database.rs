@@ -129,6 +129,14 @@ impl Database {
         Change::new(&self.shared)
     }
 
+    /// The length of its file.
+    ///
+    /// # Errors
+    /// If the disk cannot be asked.
+    pub(crate) fn file_bytes(&self) -> Result<u64, BackendError> {
+        self.shared.file_bytes()
+    }
+
     /// Opens the database anew if it has failed and that helps. Views and changes do so themselves.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! | [`memory`] | the backend that keeps them on the heap |
 //! | [`acid`] | the backend that keeps them in redb databases, the shards |
 //! | [`file`](mod@file) | the backend that keeps them in journals and segments |
+//! | [`Store`] | a store on disk, of either of these two |
 //! | [`engine`] | [`Engine`]: create, append, read, watch, delete, trim, list |
 //! | `directory` | whose directory it is: lock, identity, mode, format |
 //! | [`disk`] | the seam to the operating system: files and directories |
@@ -28,6 +29,7 @@ pub mod file;
 pub mod memory;
 mod reachable;
 pub mod stats;
+mod store;
 mod stream_tables;
 mod sync;
 
@@ -36,4 +38,5 @@ pub use directory::OpenError;
 pub use engine::{Engine, EngineLimits};
 pub use file::{FileOptions, FileStore};
 pub use memory::Memory;
+pub use store::{Store, StoreOptions};
 pub use tailwater_stream as stream;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::AcidOptions;
 use super::shard::Shard;
 use super::tables::ShardMeta;
+use crate::database::DatabaseOptions;
 use crate::directory::{OpenError, StoreId};
 use crate::disk::Disk;
 
@@ -19,6 +20,10 @@ pub(super) const PART: &str = "acid";
 
 const SHARDS: &str = "SHARDS";
 const SHARDS_DRAFT: &str = "SHARDS.tmp";
+/// What a shard is called in messages.
+const CALLED: &str = "shard";
+/// Memory for the pages of a shard that is only looked at.
+const LOOK_CACHE_BYTES: u64 = 4 << 20;
 /// `SHARDS` has two lines.
 const SHARDS_BYTES_MAX: u64 = 64;
 
@@ -65,21 +70,18 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
         begin(disk, &layout, count)?;
         make_room(disk, &dir)?;
     }
-    let cache_bytes = options.cache_bytes / u64::from(count);
+    let database = DatabaseOptions {
+        called: CALLED,
+        cache_bytes: options.cache_bytes / u64::from(count),
+        opens_quickly: options.quick_repair,
+    };
     let shards = (0..count).map(|number| {
         let path = layout.shard(number, count);
-        let meta = ShardMeta {
-            store,
-            number,
-            count,
-            last_id: 0,
-            streams: 0,
-            payload_bytes: 0,
-        };
+        let meta = ShardMeta::new(store, number, count);
         if is_new {
-            Shard::create(disk, &path, cache_bytes, meta)
+            Shard::create(disk, &path, database, meta)
         } else {
-            Shard::open(disk, &path, cache_bytes, &meta)
+            Shard::open(disk, &path, database, &meta)
         }
     });
     let shards = shards.collect::<Result<Vec<_>, _>>()?;
@@ -93,6 +95,25 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
             .map_err(OpenError::io("sync", &layout.dir))?;
     }
     Ok(shards)
+}
+
+/// Opens the shards of a store that nobody has open, and changes nothing of them. None if it was never made to the end.
+pub(super) fn look_at(disk: &dyn Disk, data_dir: &Path, store: StoreId) -> Result<Vec<Shard>, OpenError> {
+    let layout = Layout {
+        dir: data_dir.join(PART),
+    };
+    let count = read_count(disk, &layout)?.unwrap_or(0);
+    let database = DatabaseOptions {
+        called: CALLED,
+        cache_bytes: LOOK_CACHE_BYTES,
+        opens_quickly: false,
+    };
+    let shards = (0..count).map(|number| {
+        let path = layout.shard(number, count);
+        let meta = ShardMeta::new(store, number, count);
+        Ok(Shard::look_at(disk, &path, database, &meta)?)
+    });
+    shards.collect()
 }
 
 /// An empty directory for shards. An earlier run may have been interrupted while it made some.

@@ -26,25 +26,17 @@ pub(super) struct Shard {
     meta: Mutex<ShardMeta>,
 }
 
-fn options(cache_bytes: u64) -> DatabaseOptions {
-    DatabaseOptions {
-        called: "shard",
-        cache_bytes,
-        opens_quickly: true,
-    }
-}
-
 impl Shard {
     /// Makes an empty shard, durably but for the file's name.
     pub(super) fn create(
         disk: &dyn Disk,
         path: &Path,
-        cache_bytes: u64,
+        options: DatabaseOptions,
         meta: ShardMeta,
     ) -> Result<Self, BackendError> {
         let make = |transaction: &_| tables::make_all(transaction, &meta);
         Ok(Self {
-            database: Database::create(disk, path, options(cache_bytes), make)?,
+            database: Database::create(disk, path, options, make)?,
             meta: Mutex::new(meta),
         })
     }
@@ -56,10 +48,26 @@ impl Shard {
     pub(super) fn open(
         disk: &dyn Disk,
         path: &Path,
-        cache_bytes: u64,
+        options: DatabaseOptions,
         expected: &ShardMeta,
     ) -> Result<Self, BackendError> {
-        let database = Database::open(disk, path, options(cache_bytes))?;
+        Self::over(Database::open(disk, path, options)?, path, expected)
+    }
+
+    /// Opens a shard that nobody has open, and changes nothing of it.
+    ///
+    /// # Errors
+    /// As [`Shard::open`].
+    pub(super) fn look_at(
+        disk: &dyn Disk,
+        path: &Path,
+        options: DatabaseOptions,
+        expected: &ShardMeta,
+    ) -> Result<Self, BackendError> {
+        Self::over(Database::look_at(disk, path, options)?, path, expected)
+    }
+
+    fn over(database: Database, path: &Path, expected: &ShardMeta) -> Result<Self, BackendError> {
         let meta = database.view()?.ask(tables::meta)?;
         let identity = |meta: &ShardMeta| (meta.store, meta.number, meta.count);
         if identity(&meta) != identity(expected) {
@@ -76,6 +84,11 @@ impl Shard {
             database,
             meta: Mutex::new(meta),
         })
+    }
+
+    /// The length of its file.
+    pub(super) fn file_bytes(&self) -> Result<u64, BackendError> {
+        self.database.file_bytes()
     }
 
     pub(super) fn meta(&self) -> ShardMeta {

@@ -39,6 +39,18 @@ pub(super) struct ShardMeta {
 }
 
 impl ShardMeta {
+    /// That of an empty shard.
+    pub(super) fn new(store: StoreId, number: u32, count: u32) -> Self {
+        Self {
+            store,
+            number,
+            count,
+            last_id: 0,
+            streams: 0,
+            payload_bytes: 0,
+        }
+    }
+
     fn value(&self) -> Vec<u8> {
         value(|out| {
             out.put_slice(&self.store.0);

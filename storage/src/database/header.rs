@@ -1,8 +1,10 @@
-//! redb's header, which it writes in place: here in two places in turn, each with a count and a checksum.
+//! redb's header, which it writes in place: here in two places, each with a count and a checksum.
 //!
-//! What was torn or damaged is passed over for the other one, as if it had not been written. Each is: the format's
-//! name (four bytes), how many times the header was written (eight bytes), the first 512 bytes of redb's file, and
-//! the CRC-32 over all that. Numbers are little-endian.
+//! What was torn or damaged is passed over for the other one, as if it had not been written. One is durable at any
+//! time, and redb may write its header more than once before it syncs: so all that is written goes to the place where the
+//! durable one is not, and only a sync lets the places change their parts. Each is: the format's name (four bytes), how
+//! many times the header was written (eight bytes), the first 512 bytes of redb's file, and the CRC-32 over all that.
+//! Numbers are little-endian.
 
 use std::io;
 
@@ -16,6 +18,10 @@ use crate::disk::DiskFile;
 pub(super) const HEADER_PAGES: u64 = 2;
 const HEADER_BYTES: usize = 512;
 const FORMAT: &[u8; 4] = b"TWC\x01";
+/// The byte of redb's header that says which of its two commits counts, and how it was made.
+const COMMIT_AT: usize = 9;
+/// The bit of it that is set once the pages of that commit were synced before the header was written.
+const IS_SYNCED_FIRST: u8 = 4;
 const ENTRY_BYTES: usize = 4 + 8 + HEADER_BYTES + 4;
 
 /// What redb has written last.
@@ -24,6 +30,10 @@ pub(super) struct Header(Mutex<Written>);
 struct Written {
     count: u64,
     bytes: [u8; HEADER_BYTES],
+    /// Where it stands.
+    place: u64,
+    /// Whether that is known to be durable.
+    is_synced: bool,
 }
 
 impl Header {
@@ -32,6 +42,8 @@ impl Header {
         Self(Mutex::new(Written {
             count: 0,
             bytes: [0; HEADER_BYTES],
+            place: 0,
+            is_synced: true,
         }))
     }
 
@@ -42,7 +54,7 @@ impl Header {
         let mut entry = [0; ENTRY_BYTES];
         for place in 0..HEADER_PAGES {
             file.read_at(place * PAGE_BYTES, &mut entry)?;
-            let found = Written::read(&entry);
+            let found = Written::read(&entry, place);
             if found.as_ref().map(|found| found.count) > newest.as_ref().map(|newest| newest.count) {
                 newest = found;
             }
@@ -67,6 +79,9 @@ impl Header {
         let offset = usize::try_from(offset).expect("within the header");
         let mut written = self.0.lock();
         written.count += 1;
+        if std::mem::take(&mut written.is_synced) {
+            written.place = (written.place + 1) % HEADER_PAGES;
+        }
         written.bytes[offset..offset + data.len()].copy_from_slice(data);
         written.put(file)
     }
@@ -80,11 +95,22 @@ impl Header {
     pub(super) fn write_again(&self, file: &dyn DiskFile) -> io::Result<()> {
         self.0.lock().put(file)
     }
+
+    /// Notes that the file was synced after all that was written of it.
+    pub(super) fn synced(&self) {
+        self.0.lock().is_synced = true;
+    }
+
+    /// Whether the pages of the commit that it tells of were durable before it was. Otherwise they need not be whole,
+    /// and redb compares its own checksums to find out.
+    pub(super) fn tells_of_synced_pages(&self) -> bool {
+        self.0.lock().bytes[COMMIT_AT] & IS_SYNCED_FIRST != 0
+    }
 }
 
 impl Written {
     fn put(&self, file: &dyn DiskFile) -> io::Result<()> {
-        file.write_at(self.count % HEADER_PAGES * PAGE_BYTES, &self.entry())
+        file.write_at(self.place * PAGE_BYTES, &self.entry())
     }
 
     fn entry(&self) -> Vec<u8> {
@@ -97,12 +123,14 @@ impl Written {
         entry
     }
 
-    fn read(entry: &[u8; ENTRY_BYTES]) -> Option<Self> {
+    fn read(entry: &[u8; ENTRY_BYTES], place: u64) -> Option<Self> {
         let (said, crc) = entry.split_last_chunk::<4>()?;
         let mut from = Decoder::new(said.strip_prefix(FORMAT)?);
         let written = Self {
             count: from.u64("a count").ok()?,
             bytes: from.rest().try_into().ok()?,
+            place,
+            is_synced: false,
         };
         (crc32fast::hash(said) == u32::from_le_bytes(*crc)).then_some(written)
     }
@@ -131,12 +159,47 @@ mod tests {
         assert_eq!(first_byte(&disk), None);
         for byte in 1..=5 {
             header.write(file.as_ref(), 0, &[byte]).expect("written");
+            header.synced();
             assert_eq!(first_byte(&disk), Some(byte));
         }
         let places = [PAGE_BYTES, 0].map(|at| at as usize);
         for (place, left) in places.into_iter().zip([Some(4), None]) {
             disk.tamper(Path::new("file"), |bytes| bytes[place + ENTRY_BYTES - 5] ^= 1);
             assert_eq!(first_byte(&disk), left);
+        }
+    }
+    #[test]
+    fn what_is_written_before_a_sync_leaves_the_durable_one_alone() {
+        let disk = MemoryDisk::new();
+        let file = disk.create(Path::new("file")).expect("made");
+        let header = Header::new();
+        file.set_len(HEADER_PAGES * PAGE_BYTES).expect("long enough");
+        for byte in 1..=3 {
+            header.write(file.as_ref(), 0, &[byte]).expect("written");
+            header.synced();
+        }
+        // Commits that were not synced are lost together, and the one before stays.
+        header.write(file.as_ref(), 0, &[4]).expect("written");
+        header.write(file.as_ref(), 0, &[5]).expect("written");
+        assert_eq!(first_byte(&disk), Some(5));
+        let at = usize::try_from(header.0.lock().place * PAGE_BYTES).expect("a place");
+        disk.tamper(Path::new("file"), |bytes| bytes[at + 20] ^= 1);
+        assert_eq!(first_byte(&disk), Some(3));
+    }
+
+    /// The bit is redb's own, and another version might have it elsewhere.
+    #[test]
+    fn a_header_says_whether_its_commit_was_synced_first() {
+        for first in [false, true] {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            let database = redb::Database::create(file.path()).expect("made");
+            let mut transaction = database.begin_write().expect("begun");
+            transaction.set_two_phase_commit(first);
+            transaction.commit().expect("committed");
+            let bytes = std::fs::read(file.path()).expect("readable");
+            let header = Header::new();
+            header.0.lock().bytes.copy_from_slice(&bytes[..HEADER_BYTES]);
+            assert_eq!(header.tells_of_synced_pages(), first);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
@@ -39,6 +39,9 @@ pub(super) struct Medium {
     lost: Lost,
     /// How long redb's file is in it. Nobody else changes that, and redb asks for it often.
     len: AtomicU64,
+    /// Whether pages are taken for damaged if their checksums are wrong. Not while redb finds out by its own ones which
+    /// commit is whole.
+    is_strict: AtomicBool,
     /// Held for reading during every operation, so that none is under way once the medium is retired.
     standing: RwLock<Standing>,
 }
@@ -62,17 +65,25 @@ impl Medium {
             let error = lost.get_or_init(|| Arc::new(error));
             return Err(io::Error::new(error.kind(), Arc::clone(error)));
         }
+        header.synced();
         Ok(Self::new(file, lost, header, inner_len))
     }
 
     fn new(file: Arc<dyn DiskFile>, lost: &Lost, header: Header, len: u64) -> Self {
         Self {
+            is_strict: AtomicBool::new(header.tells_of_synced_pages()),
             file,
             header,
             lost: Arc::clone(lost),
             len: AtomicU64::new(len),
             standing: RwLock::default(),
         }
+    }
+
+    /// Takes every page for damaged from now on whose checksum is wrong: redb has opened the database, and knows which
+    /// commit counts.
+    pub(super) fn be_strict(&self) {
+        self.is_strict.store(true, Ordering::Release);
     }
 
     /// What has failed, if anything has.
@@ -125,8 +136,8 @@ impl Medium {
     }
 }
 
-/// Pages are never written in place but the header's, and that only after a sync of all others: a write that finds
-/// no space leaves the last commit as it was.
+/// No page is written in place that the last commit refers to, and the header not where the durable one stands: a write
+/// that finds no space leaves the last commit as it was.
 fn is_no_lack_of_space(kind: io::ErrorKind) -> bool {
     !matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -153,7 +164,11 @@ impl redb::StorageBackend for Backend {
                     self.0.header.read(offset, out);
                     return Ok(());
                 }
-                pages::read(file, offset, out)
+                if self.0.is_strict.load(Ordering::Acquire) {
+                    pages::read(file, offset, out)
+                } else {
+                    pages::read_unchecked(file, offset, out)
+                }
             },
         )
     }
@@ -168,7 +183,9 @@ impl redb::StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.use_file(|_| true, sync)
+        self.0.use_file(|_| true, sync)?;
+        self.0.header.synced();
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -101,6 +101,7 @@ impl Opened {
             .set_repair_callback(tell_of_repair(place))
             .create_with_backend(Backend(Arc::clone(&medium)))
             .map_err(|error| explain(place, &medium, error.into()))?;
+        medium.be_strict();
         Ok(Self {
             database,
             medium,
@@ -174,6 +175,14 @@ impl Shared {
             .wait_while(&mut is_changing, |is_changing| *is_changing);
         *is_changing = true;
         Turn(Arc::clone(self))
+    }
+
+    pub(super) fn file_bytes(&self) -> Result<u64, BackendError> {
+        let Place {
+            path, file, options, ..
+        } = &*self.place;
+        file.len()
+            .map_err(of_io("asking for the length of", options.called, path))
     }
 
     fn current(&self) -> Arc<Opened> {

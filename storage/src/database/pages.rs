@@ -5,9 +5,9 @@
 //! page of their checksums, four bytes each: the CRC-32 over the page's number (eight bytes, little-endian) and the
 //! page. redb's first page is its header, so that its place here, and its checksum's, is left empty.
 //!
-//! A crash never parts a page from its checksum: redb writes no page that the last commit refers to, so that the
-//! checksums of those stay the same, whatever becomes of others beside them; and it syncs pages, with their
-//! checksums, before the header refers to them.
+//! A crash parts no page from its checksum that a durable commit refers to: redb writes none of those, so that their
+//! checksums stay the same, whatever becomes of others beside them. Pages of a commit that a crash has interrupted may be
+//! parted from theirs, unless they were synced before the header was written that refers to them.
 
 use std::io;
 use std::ops::Range;
@@ -47,6 +47,14 @@ pub(super) fn inner_len(len: u64) -> Option<u64> {
     let pages = (len / PAGE_BYTES).checked_sub(HEADER_PAGES)?;
     let inner = (pages - pages.div_ceil(GROUP_PAGES + 1)) * PAGE_BYTES;
     (outer_len(inner) == len).then_some(inner)
+}
+
+/// Reads pages as they are.
+pub(super) fn read_unchecked(file: &dyn DiskFile, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    for piece in pieces(offset, out.len())? {
+        file.read_at(piece.at, &mut out[piece.part])?;
+    }
+    Ok(())
 }
 
 /// Reads pages and compares their checksums.
