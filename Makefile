@@ -47,6 +47,7 @@ test: test-needs
 	$(CARGO) test --workspace
 	$(CARGO) test -p tailwater-storage --features shuttle --test interleavings
 	TAILWATER_E2E_MODE=file-durable $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))
+	TAILWATER_E2E_MODE=acid $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))
 	$(MAKE) --no-print-directory test-full-disk
 
 # Whoever may not mount a tmpfs is told so, at the end, where it is seen.

@@ -7,7 +7,7 @@ FOLD_OFTEN := DS_STORAGE__FOLD_BYTES=64MiB
 FOLD_NEVER := DS_STORAGE__FOLD_BYTES=1TiB
 FOLD_MEMORY := DS_LIMITS__MAX_MEMORY_BYTES=4GiB
 
-.PHONY: bench bench-peers bench-durable bench-compaction bench-micro bench-peers-install bench-peers-build
+.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-micro bench-peers-install bench-peers-build
 
 # A short run over every scenario: shows that everything works, not who is faster.
 bench: bench-peers-install bench-peers-build
@@ -21,6 +21,14 @@ bench-peers: bench-peers-install bench-peers-build
 bench-durable: bench-peers-install bench-peers-build
 	cargo run --release -p tailwater-benches --bin loadgen -- --durability durable \
 	    peers --peer durable-streams $(LOADGEN_ARGS)
+
+# The comparison of sharded databases with the peer that has some.
+bench-acid: bench-peers-install bench-peers-build
+	cargo run --release -p tailwater-benches --bin loadgen -- --durability acid peers $(LOADGEN_ARGS)
+
+# Numbers of shards against each other, and against files.
+bench-shards: bench-peers-build
+	cargo run --release -p tailwater-benches --bin loadgen -- shards $(LOADGEN_ARGS)
 
 # What compaction does to appends: the same build, compacting often and not at all.
 bench-compaction: bench-peers-build

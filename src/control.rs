@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tailwater_storage::file::{BackupError, BackupReport, StoreStats};
+use tailwater_storage::store::{BackupError, BackupReport};
+use tailwater_storage::{StoreStats, acid, file};
 
 /// The socket, in the data directory.
 pub(crate) const SOCKET_NAME: &str = "control.sock";
@@ -54,29 +55,64 @@ pub(crate) struct Backup {
     pub(crate) to: PathBuf,
     pub(crate) streams: u64,
     pub(crate) stored_bytes: u64,
-    pub(crate) segments: u64,
-    pub(crate) segment_bytes: u64,
-    pub(crate) copied_segments: u64,
-    pub(crate) catalog_bytes: u64,
+    #[serde(flatten)]
+    pub(crate) files: BackupFiles,
+}
+
+/// What a copy consists of. Which of them it is follows from the fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum BackupFiles {
+    File {
+        segments: u64,
+        segment_bytes: u64,
+        copied_segments: u64,
+        catalog_bytes: u64,
+    },
+    Acid {
+        shards: u64,
+        shard_bytes: u64,
+    },
 }
 
 impl Backup {
     pub(crate) fn new(to: PathBuf, report: BackupReport) -> Self {
-        Self {
-            to,
-            streams: report.streams,
-            stored_bytes: report.stored_bytes,
-            segments: report.segments,
-            segment_bytes: report.segment_bytes,
-            copied_segments: report.copied_segments,
-            catalog_bytes: report.catalog_bytes,
+        match report {
+            BackupReport::File(report) => Self {
+                to,
+                streams: report.streams,
+                stored_bytes: report.stored_bytes,
+                files: BackupFiles::File {
+                    segments: report.segments,
+                    segment_bytes: report.segment_bytes,
+                    copied_segments: report.copied_segments,
+                    catalog_bytes: report.catalog_bytes,
+                },
+            },
+            BackupReport::Acid(report) => Self {
+                to,
+                streams: report.streams,
+                stored_bytes: report.stored_bytes,
+                files: BackupFiles::Acid {
+                    shards: report.shards,
+                    shard_bytes: report.shard_bytes,
+                },
+            },
         }
     }
 }
 
-/// What a store holds.
+/// What a store holds. Which of them it is follows from the fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stats {
+#[serde(untagged)]
+pub(crate) enum Stats {
+    File(FileStats),
+    Acid(AcidStats),
+}
+
+/// What a store of journals and segments holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileStats {
     pub(crate) streams: u64,
     pub(crate) deleted_streams: u64,
     pub(crate) stored_bytes: u64,
@@ -91,9 +127,28 @@ pub(crate) struct Stats {
     pub(crate) catalog_bytes: u64,
 }
 
+/// What a store of shards holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AcidStats {
+    pub(crate) streams: u64,
+    pub(crate) deleted_streams: u64,
+    pub(crate) stored_bytes: u64,
+    pub(crate) shards: u64,
+    pub(crate) shard_bytes: u64,
+}
+
 impl From<StoreStats> for Stats {
     fn from(stats: StoreStats) -> Self {
-        let StoreStats {
+        match stats {
+            StoreStats::File(stats) => Self::File(stats.into()),
+            StoreStats::Acid(stats) => Self::Acid(stats.into()),
+        }
+    }
+}
+
+impl From<file::FileStats> for FileStats {
+    fn from(stats: file::FileStats) -> Self {
+        let file::FileStats {
             streams,
             deleted_streams,
             stored_bytes,
@@ -120,6 +175,25 @@ impl From<StoreStats> for Stats {
             live_bytes,
             dead_bytes,
             catalog_bytes,
+        }
+    }
+}
+
+impl From<acid::AcidStats> for AcidStats {
+    fn from(stats: acid::AcidStats) -> Self {
+        let acid::AcidStats {
+            streams,
+            deleted_streams,
+            stored_bytes,
+            shards,
+            shard_bytes,
+        } = stats;
+        Self {
+            streams,
+            deleted_streams,
+            stored_bytes,
+            shards,
+            shard_bytes,
         }
     }
 }

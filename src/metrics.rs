@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use tailwater_storage::FileStore;
-use tailwater_storage::file::{StoreActivity, StoreStats};
+use tailwater_storage::acid::AcidStats;
+use tailwater_storage::file::{FileStats, StoreActivity};
 use tailwater_storage::stats::{Counter, Histogram};
+use tailwater_storage::{Store, StoreStats};
 
 use crate::http::App;
 
@@ -24,11 +25,11 @@ pub(crate) struct Metrics {
     delivery_bytes: Counter,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     /// None in memory mode.
-    store: Option<Arc<FileStore>>,
+    store: Option<Store>,
 }
 
 impl Metrics {
-    pub(crate) fn new(store: Option<Arc<FileStore>>) -> Self {
+    pub(crate) fn new(store: Option<Store>) -> Self {
         Self {
             store,
             ..Self::default()
@@ -37,7 +38,7 @@ impl Metrics {
 
     /// What the store on disk holds; none if there is none, or it cannot be asked. May take as long as the disk.
     pub(crate) async fn store_stats(&self) -> Option<StoreStats> {
-        let store = Arc::clone(self.store.as_ref()?);
+        let store = self.store.clone()?;
         let stats = tokio::task::spawn_blocking(move || store.stats()).await.ok()?;
         stats
             .inspect_err(|error| tracing::warn!(%error, "the store cannot be asked what it holds"))
@@ -199,11 +200,13 @@ impl Metrics {
             "1 once the storage has failed.",
             failed,
         );
-        if let Some(store) = &self.store {
-            page.store_activity(&store.activity());
+        if let Some(Store::File(store)) = &self.store {
+            page.file_activity(&store.activity());
         }
-        if let Some(stats) = store {
-            page.store_stats(stats);
+        match store {
+            Some(StoreStats::File(stats)) => page.file_stats(stats),
+            Some(StoreStats::Acid(stats)) => page.acid_stats(stats),
+            None => {}
         }
         page.text
     }
@@ -216,7 +219,7 @@ struct Page {
 }
 
 impl Page {
-    fn store_activity(&mut self, activity: &StoreActivity) {
+    fn file_activity(&mut self, activity: &StoreActivity) {
         self.counter(
             "tailwater_store_journal_bytes_total",
             "Bytes written to journals.",
@@ -264,7 +267,7 @@ impl Page {
         );
     }
 
-    fn store_stats(&mut self, stats: &StoreStats) {
+    fn file_stats(&mut self, stats: &FileStats) {
         self.gauge(
             "tailwater_store_unfolded_bytes",
             "Bytes in journals that are not in segments yet.",
@@ -280,6 +283,15 @@ impl Page {
             "tailwater_store_dead_bytes",
             "Bytes in segments that no stream wants any more.",
             stats.dead_bytes,
+        );
+    }
+
+    fn acid_stats(&mut self, stats: &AcidStats) {
+        self.gauge("tailwater_store_shards", "Shards.", stats.shards);
+        self.gauge(
+            "tailwater_store_shard_bytes",
+            "Length of the files of all shards.",
+            stats.shard_bytes,
         );
     }
 

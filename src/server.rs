@@ -59,10 +59,6 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     // Until signals are received here they end the process at once. A store that is being opened survives that,
     // and recovering a large one need not be waited for.
     let storage::Storage { engine, store } = open_storage(&config).await?;
-    let store = match store {
-        Some(tailwater_storage::Store::File(store)) => Some(store),
-        _ => None,
-    };
     let mut signals = Signals::receive().map_err(ServeError::Signals)?;
     let metrics = Arc::new(Metrics::new(store.clone()));
     let listener = listen(config.server.bind_address).await?;

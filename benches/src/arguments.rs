@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Peers(Peers),
     /// Compare the subject with itself under other settings and print a table.
     Versus(Versus),
+    /// Compare numbers of shards of the mode `acid`, with `file-durable` beside them, and print a table.
+    Shards(Shards),
     #[command(flatten)]
     One(Scenario),
 }
@@ -132,7 +134,9 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn plan(&self, setup: &Setup) -> Plan {
-        let others = SERVERS.iter().filter(|server| server.name != setup.subject.name);
+        let others = SERVERS
+            .iter()
+            .filter(|server| server.name != setup.subject.name && server.has(setup.durability));
         let peers = if self.peers.is_empty() {
             others.collect()
         } else {
@@ -180,6 +184,49 @@ impl Versus {
         Plan {
             contenders: vec![setup.subject(), other],
             scenarios: vec![setup.paced(self.scenario.clone(), false)],
+            rounds: self.pairs,
+        }
+    }
+}
+
+/// How often each number of shards runs.
+#[derive(Debug, Args)]
+pub(crate) struct Shards {
+    /// Rounds in which each runs once.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pairs: u32,
+}
+
+impl Shards {
+    pub(crate) fn plan(&self, setup: &Setup) -> Plan {
+        let contender = |durability, settings: Vec<Setting>| Contender {
+            durability,
+            settings,
+            ..setup.subject()
+        };
+        // The default is what the others are compared with.
+        let shards = [16, 1, 4, 64].map(|count| {
+            let count = ("DS_STORAGE__ACID_SHARD_COUNT".to_owned(), count.to_string());
+            contender(Durability::Acid, vec![count])
+        });
+        let file = contender(Durability::Durable, Vec::new());
+        let append = |(connections, streams)| {
+            let append = Append {
+                connections,
+                streams: Some(streams),
+                record_bytes: 256,
+                producers: false,
+            };
+            let pace = Pace {
+                warm_up_ms: setup.warm_up_ms.unwrap_or(2_000),
+                window_ms: setup.window_ms.unwrap_or(10_000),
+            };
+            (Scenario::Append(append), pace)
+        };
+        let loads = [16, 256].map(|connections| [1, 64, 1_000].map(|streams| (connections, streams)));
+        Plan {
+            contenders: shards.into_iter().chain([file]).collect(),
+            scenarios: loads.into_iter().flatten().map(append).collect(),
             rounds: self.pairs,
         }
     }
@@ -386,6 +433,31 @@ mod tests {
             .map(|(scenario, _)| scenario.title())
             .collect();
         assert_eq!(needing, ["append, 256 connections, 100000 streams"]);
+    }
+
+    #[test]
+    fn shards_are_compared_with_servers_that_have_some() {
+        assert_eq!(
+            names(&plan(&["--durability=acid"])),
+            ["tailwater", "durable-streams-server"]
+        );
+    }
+
+    #[test]
+    fn numbers_of_shards_are_compared_with_each_other_and_with_files() {
+        let arguments = Arguments::parse_from(["loadgen", "shards", "--pairs=2"]);
+        let Command::Shards(shards) = &arguments.command else {
+            panic!("the command was shards")
+        };
+        let plan = shards.plan(&arguments.setup);
+        let labels: Vec<String> = plan.contenders.iter().map(Contender::label).collect();
+        let count = "tailwater acid DS_STORAGE__ACID_SHARD_COUNT=";
+        assert_eq!(
+            labels[..4],
+            ["16", "1", "4", "64"].map(|shards| format!("{count}{shards}"))
+        );
+        assert_eq!(labels[4..], ["tailwater"]);
+        assert_eq!((plan.scenarios.len(), plan.rounds), (6, 2));
     }
 
     #[test]

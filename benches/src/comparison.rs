@@ -84,6 +84,9 @@ fn run_scenario(
 
 /// Starts a server for this run only, so that no run inherits another's memory or files.
 fn run_on(contender: &Contender, scenario: &Scenario, pace: &Pace, setup: &Setup) -> Result<Outcome> {
+    if !contender.server.has(contender.durability) {
+        bail!("{} has no mode of that durability", contender.server.name);
+    }
     let mut process = Process::start(contender, &scenario.needs(contender.durability), setup)?;
     scenario
         .run(&mut process, pace)

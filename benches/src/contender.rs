@@ -21,9 +21,15 @@ impl Contender {
             .settings
             .iter()
             .map(|(name, value)| format!(" {name}={value}"));
-        std::iter::once(self.server.name.to_owned())
-            .chain(settings)
-            .collect()
+        std::iter::once(self.name()).chain(settings).collect()
+    }
+
+    /// The server's; with its durability, if that may not be what all others have.
+    fn name(&self) -> String {
+        match self.durability {
+            Durability::Acid => format!("{} acid", self.server.name),
+            Durability::Memory | Durability::Fast | Durability::Durable => self.server.name.to_owned(),
+        }
     }
 }
 

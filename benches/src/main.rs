@@ -72,6 +72,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Command::Peers(peers) => comparison::run(&peers.plan(setup), setup),
         Command::Versus(versus) => comparison::run(&versus.plan(setup), setup),
+        Command::Shards(shards) => comparison::run(&shards.plan(setup), setup),
         Command::One(scenario) => comparison::run_one(scenario, setup),
     }
 }

@@ -8,6 +8,7 @@ const MODES: &[(&str, &[(&str, &str)])] = &[
     ("memory", &[("DS_STORAGE__MODE", "memory")]),
     ("file-fast", &[("DS_STORAGE__MODE", "file-fast")]),
     ("file-durable", &[("DS_STORAGE__MODE", "file-durable")]),
+    ("acid", &[("DS_STORAGE__MODE", "acid")]),
 ];
 
 /// Tests that run in the pinned version of the suite. A suite that silently shrinks is a failure.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tailwater_e2e::Server;
 use tempfile::TempDir;
 
-const MODES: [&str; 2] = ["file-fast", "file-durable"];
+const MODES: [&str; 3] = ["file-fast", "file-durable", "acid"];
 /// A user of no name that no test runs as.
 const NOBODY: u32 = 4_000_000;
 
@@ -66,6 +66,10 @@ fn the_directory_is_made_for_its_owner_only_and_stands_in_the_banner() {
             "file-durable",
             "survives a crash of the process, a crash of the kernel and a power loss",
         ),
+        (
+            "acid",
+            "survives a crash of the process, a crash of the kernel and a power loss",
+        ),
     ] {
         let place = Place::new();
         let mut settings = settings(mode, &place.dir).to_vec();
@@ -112,13 +116,67 @@ fn a_directory_in_use_is_refused_until_its_user_ends_however_it_ends() {
 
 #[test]
 fn a_store_of_another_mode_is_refused_with_the_mode_that_it_has() {
-    for (made, wanted) in [("file-fast", "file-durable"), ("file-durable", "file-fast")] {
+    for (made, wanted) in MODES
+        .iter()
+        .flat_map(|made| MODES.map(|wanted| (*made, wanted)))
+        .filter(|(made, wanted)| made != wanted)
+    {
         let place = Place::new();
         place.start(made).stop();
         let said = place.refusal(wanted);
         assert!(said.contains(&format!("set storage.mode to `{made}`")), "{said}");
         place.start(made).stop();
     }
+}
+
+#[test]
+fn a_store_with_another_number_of_shards_is_refused_with_the_number_that_it_has() {
+    let place = Place::new();
+    let settings = |count| {
+        let mut settings = settings("acid", &place.dir).to_vec();
+        settings.push(("DS_STORAGE__ACID_SHARD_COUNT", count));
+        settings
+    };
+    Server::start_with(&settings("4")).stop();
+    let (code, said) = Server::refusal(&settings("8"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("of 4 shards, and 8 are asked for"), "{said}");
+    assert!(said.contains("tailwater reshard"), "{said}");
+    let server = Server::start_with(&settings("4"));
+    server.assert_well("another number of shards was refused");
+}
+
+#[test]
+fn redb_is_another_name_of_acid() {
+    let place = Place::new();
+    let said = place.start("redb").stop();
+    assert!(said.contains("  storage      acid: "), "{said}");
+    place.start("acid").stop();
+}
+
+/// A database that was not closed is read whole by the next start.
+#[test]
+fn a_store_of_shards_that_was_stopped_is_not_repaired() {
+    let place = Place::new();
+    let start = || {
+        let mut settings = settings("acid", &place.dir).to_vec();
+        settings.push(("RUST_LOG", "info,tailwater_storage=debug"));
+        Server::start_with(&settings)
+    };
+    let repairs = |server: Server| server.stop().matches("to repair it").count();
+    let server = start();
+    for number in 0..50 {
+        let _ = server
+            .stream(&format!("s/{number}"))
+            .of_type("text/plain")
+            .create();
+    }
+    server.stop();
+    assert_eq!(repairs(start()), 0);
+    let server = start();
+    let _ = server.stream("one-more").of_type("text/plain").create();
+    server.kill();
+    assert!(repairs(start()) > 0, "the log would say so");
 }
 
 #[test]

@@ -12,7 +12,7 @@ const VOLUME_MEBIBYTES: u64 = 64;
 const STREAMS: usize = 8;
 /// So many refusals in a row make a disk full; until then a fold may have made room.
 const REFUSALS: usize = 40;
-const MODES: [&str; 2] = ["file-durable", "file-fast"];
+const MODES: [&str; 3] = ["file-durable", "file-fast", "acid"];
 
 /// A store on a small disk, and what its streams hold.
 struct Site {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tailwater_e2e::{Request, Server, eventually, server};
 use tempfile::TempDir;
 
-const MODES: [&str; 3] = ["memory", "file-fast", "file-durable"];
+const MODES: [&str; 4] = ["memory", "file-fast", "file-durable", "acid"];
 
 /// A directory for files and stores.
 struct Place(TempDir);

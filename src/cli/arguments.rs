@@ -105,11 +105,11 @@ pub(super) enum Command {
         after_help = "Example:\n  tailwater backup --data-dir data --to /backup/monday && tailwater verify --data-dir \
                       /backup/monday"
     )]
-    Verify(StoreOptions),
+    Verify(DirectoryOptions),
 
     /// Show what a data directory holds, also while a server uses it
     #[command(after_help = "Example:\n  tailwater stats --data-dir data --json | jq .dead_bytes")]
-    Stats(StoreOptions),
+    Stats(DirectoryOptions),
 
     /// Copy a data directory as it is at this moment, also while a server uses it
     ///
@@ -360,7 +360,7 @@ pub(super) struct RemoveOptions {
 
 /// A command on a data directory.
 #[derive(Debug, Args)]
-pub(super) struct StoreOptions {
+pub(super) struct DirectoryOptions {
     #[command(flatten)]
     pub(super) directory: DataDirectory,
     /// Print one JSON object
@@ -379,7 +379,7 @@ pub(super) struct DataDirectory {
 #[derive(Debug, Args)]
 pub(super) struct BackupOptions {
     #[command(flatten)]
-    pub(super) store: StoreOptions,
+    pub(super) store: DirectoryOptions,
     /// Copy it into this directory, which is new or empty
     #[arg(long, value_name = "DIR")]
     pub(super) to: PathBuf,
@@ -410,7 +410,7 @@ pub(super) struct ImportOptions {
     /// Write to this data directory, which no server uses, and ask no server
     #[arg(long, value_name = "DIR", conflicts_with_all = ["url", "token"])]
     pub(super) data_dir: Option<PathBuf>,
-    /// What a new data directory is for: file-durable or file-fast
+    /// What a new data directory is for: file-durable, file-fast or acid
     #[arg(long, value_name = "MODE", requires = "data_dir")]
     pub(super) storage_mode: Option<String>,
     /// Print one JSON object

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tailwater_storage::BackendError;
 use tailwater_storage::OpenError;
 use tailwater_storage::engine::EngineError;
-use tailwater_storage::file::BackupError;
+use tailwater_storage::store::BackupError;
 
 use crate::client::ClientError;
 use crate::config::ConfigErrors;
@@ -100,7 +100,7 @@ pub(super) enum CommandError {
     TransferInUse { dir: PathBuf, pid: Option<u32> },
     /// A new data directory, and no mode for it.
     #[error(
-        "--storage-mode is {}; there is no store in the directory yet, so give `file-durable` or `file-fast`",
+        "--storage-mode is {}; there is no store in the directory yet, so give `file-durable`, `file-fast` or `acid`",
         given.as_deref().map_or_else(|| "missing".to_owned(), |given| format!("`{given}`"))
     )]
     NoMode { given: Option<String> },

@@ -6,23 +6,23 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use tailwater_storage::Backend as _;
-use tailwater_storage::OpenError;
 use tailwater_storage::file::{self, FileOptions, VerifyReport};
+use tailwater_storage::store::stats_of_directory;
+use tailwater_storage::{OpenError, Store, StoreOptions};
 
-use super::arguments::{BackupOptions, StoreOptions};
+use super::arguments::{BackupOptions, DirectoryOptions};
 use super::error::CommandError;
 use super::output::Output;
-use crate::control::{Answer, Backup, Request, Stats, socket_of};
+use crate::control::{Answer, Backup, BackupFiles, Request, Stats, socket_of};
 
 /// No answer has a longer line.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// Memory to open a store with.
 const MEMORY_BYTES: u64 = 256 << 20;
-/// A store that is opened for a moment needs no long journal.
+/// The length of a journal in a store that is opened for a moment.
 const JOURNAL_BYTES: u64 = 1 << 20;
 
-pub(super) fn verify(options: &StoreOptions, output: &mut Output) -> Result<ExitCode, CommandError> {
+pub(super) fn verify(options: &DirectoryOptions, output: &mut Output) -> Result<ExitCode, CommandError> {
     let dir = &options.directory.path;
     let report = file::verify_directory(dir).map_err(|error| match error {
         OpenError::Locked { dir, pid } => CommandError::InUse { dir, pid },
@@ -96,43 +96,48 @@ fn text_of(report: &VerifyReport, dir: &Path) -> Vec<String> {
     lines
 }
 
-pub(super) fn stats(options: &StoreOptions, output: &mut Output) -> Result<(), CommandError> {
+pub(super) fn stats(options: &DirectoryOptions, output: &mut Output) -> Result<(), CommandError> {
     let dir = &options.directory.path;
     let stats = match ask(dir, &Request::Stats)? {
         Some(Answer::Stats(stats)) => stats,
         Some(other) => return Err(unasked(dir, other)),
-        None => file::stats_of_directory(dir)?.into(),
+        None => stats_of_directory(dir)?
+            .ok_or_else(|| CommandError::UnknownMode { dir: dir.clone() })?
+            .into(),
     };
-    let Stats {
-        streams,
-        deleted_streams,
-        stored_bytes,
-        era,
-        journals,
-        journal_bytes,
-        unfolded_bytes,
-        segments,
-        segment_bytes,
-        live_bytes,
-        dead_bytes,
-        catalog_bytes,
-    } = stats;
     if options.json {
         output.line(&json!(stats).to_string())?;
     } else {
-        output.line(&format!(
-            "streams   {streams} with {stored_bytes} bytes, {deleted_streams} of them deleted"
-        ))?;
-        output.line(&format!(
-            "journals  {journals} files of {journal_bytes} bytes, {unfolded_bytes} of them not in segments yet"
-        ))?;
-        output.line(&format!(
-            "segments  {segments} files of {segment_bytes} bytes: {live_bytes} live, {dead_bytes} dead"
-        ))?;
-        output.line(&format!("catalog   {catalog_bytes} bytes"))?;
-        output.line(&format!("era       {era}"))?;
+        for line in text_of_stats(&stats) {
+            output.line(&line)?;
+        }
     }
     output.flush()
+}
+
+fn text_of_stats(stats: &Stats) -> Vec<String> {
+    let streams = |streams: u64, stored_bytes: u64, deleted_streams: u64| {
+        format!("streams   {streams} with {stored_bytes} bytes, {deleted_streams} of them deleted")
+    };
+    match stats {
+        Stats::File(stats) => vec![
+            streams(stats.streams, stats.stored_bytes, stats.deleted_streams),
+            format!(
+                "journals  {} files of {} bytes, {} of them not in segments yet",
+                stats.journals, stats.journal_bytes, stats.unfolded_bytes
+            ),
+            format!(
+                "segments  {} files of {} bytes: {} live, {} dead",
+                stats.segments, stats.segment_bytes, stats.live_bytes, stats.dead_bytes
+            ),
+            format!("catalog   {} bytes", stats.catalog_bytes),
+            format!("era       {}", stats.era),
+        ],
+        Stats::Acid(stats) => vec![
+            streams(stats.streams, stats.stored_bytes, stats.deleted_streams),
+            format!("shards    {} of {} bytes", stats.shards, stats.shard_bytes),
+        ],
+    }
 }
 
 pub(super) fn backup(options: &BackupOptions, output: &mut Output) -> Result<(), CommandError> {
@@ -142,32 +147,52 @@ pub(super) fn backup(options: &BackupOptions, output: &mut Output) -> Result<(),
         Some(Answer::Backup(backup)) => backup,
         Some(other) => return Err(unasked(dir, other)),
         None => {
-            let durability = file::durability_of(dir)?;
-            let durability = durability.ok_or_else(|| CommandError::UnknownMode { dir: dir.clone() })?;
-            let store = file::open(FileOptions {
-                journal_bytes: JOURNAL_BYTES,
-                compacts_by_itself: false,
-                ..FileOptions::new(dir.clone(), durability, MEMORY_BYTES)
-            })?;
+            let options = StoreOptions::as_made(dir, MEMORY_BYTES)?;
+            let options = options.ok_or_else(|| CommandError::UnknownMode { dir: dir.clone() })?;
+            let store = Store::open(for_a_moment(options))?;
             let backup = Backup::new(to.clone(), store.backup(&to)?);
-            store.stop()?;
+            store.backend().stop()?;
             backup
         }
     };
     if options.store.json {
         output.line(&json!(backup).to_string())?;
     } else {
-        output.line(&format!(
-            "copied {} streams with {} bytes to {}: {} segments ({} of them not as links) and a catalog of {} bytes",
-            backup.streams,
-            backup.stored_bytes,
-            backup.to.display(),
-            backup.segments,
-            backup.copied_segments,
-            backup.catalog_bytes
-        ))?;
+        output.line(&text_of_backup(&backup))?;
     }
     output.flush()
+}
+
+/// A store that is opened for a moment needs no long journal, and leaves compaction to the next server.
+fn for_a_moment(options: StoreOptions) -> StoreOptions {
+    match options {
+        StoreOptions::File(options) => StoreOptions::File(FileOptions {
+            journal_bytes: JOURNAL_BYTES,
+            compacts_by_itself: false,
+            ..options
+        }),
+        StoreOptions::Acid(options) => StoreOptions::Acid(options),
+    }
+}
+
+fn text_of_backup(backup: &Backup) -> String {
+    let files = match backup.files {
+        BackupFiles::File {
+            segments,
+            copied_segments,
+            catalog_bytes,
+            ..
+        } => format!(
+            "{segments} segments ({copied_segments} of them not as links) and a catalog of {catalog_bytes} bytes"
+        ),
+        BackupFiles::Acid { shards, shard_bytes } => format!("{shards} shards of {shard_bytes} bytes"),
+    };
+    format!(
+        "copied {} streams with {} bytes to {}: {files}",
+        backup.streams,
+        backup.stored_bytes,
+        backup.to.display()
+    )
 }
 
 /// Asks the server that uses a data directory. None if none listens there.

@@ -13,9 +13,8 @@ use serde_json::json;
 use tailwater_storage::OpenError;
 use tailwater_storage::clock::SystemClock;
 use tailwater_storage::engine::Existing;
-use tailwater_storage::file::{self, Durability, FileOptions};
 use tailwater_storage::stream::NameLimits;
-use tailwater_storage::{Backend, Engine, EngineLimits};
+use tailwater_storage::{Engine, EngineLimits, Store, StoreOptions};
 use tokio::sync::mpsc;
 
 use super::arguments::{ExportOptions, ImportOptions};
@@ -246,24 +245,27 @@ fn read_input(path: Option<&Path>) -> Result<mpsc::Receiver<io::Result<Bytes>>, 
 
 /// The engine over a data directory. A new one is made only for an import, which says of which mode.
 fn open_engine(dir: &Path, import_as: Option<Option<&str>>) -> Result<Engine, CommandError> {
-    let durability = match (file::durability_of(dir), import_as) {
-        (Ok(Some(durability)), _) => durability,
+    let options = match (StoreOptions::as_made(dir, MEMORY_BYTES), import_as) {
+        (Ok(Some(options)), _) => options,
         (Ok(None), _) => return Err(CommandError::UnknownMode { dir: dir.to_owned() }),
-        (Err(OpenError::NoStore { .. }), Some(mode)) => mode_of(mode)?,
+        (Err(OpenError::NoStore { .. }), Some(mode)) => mode
+            .and_then(|mode| StoreOptions::of_mode(mode, dir, MEMORY_BYTES))
+            .ok_or_else(|| CommandError::NoMode {
+                given: mode.map(str::to_owned),
+            })?,
         (Err(error), _) => return Err(error.into()),
     };
-    let store = file::open(FileOptions::new(dir.to_owned(), durability, MEMORY_BYTES));
-    let store: Arc<dyn Backend> = Arc::new(store.map_err(|error| match error {
+    let store = Store::open(options).map_err(|error| match error {
         OpenError::Locked { dir, pid } => CommandError::TransferInUse { dir, pid },
         error => error.into(),
-    })?);
+    })?;
     let limits = EngineLimits {
         stream_bytes_max: u64::MAX,
         producers_max: usize::MAX,
         open_streams_max: OPEN_STREAMS_MAX,
         ..EngineLimits::default()
     };
-    let engine = Engine::start(store, Arc::new(SystemClock), limits)?;
+    let engine = Engine::start(store.backend(), Arc::new(SystemClock), limits)?;
     let evicted = engine.clone();
     tokio::spawn(async move {
         loop {
@@ -272,17 +274,4 @@ fn open_engine(dir: &Path, import_as: Option<Option<&str>>) -> Result<Engine, Co
         }
     });
     Ok(engine)
-}
-
-fn mode_of(name: Option<&str>) -> Result<Durability, CommandError> {
-    let fast = Durability::Fast {
-        sync_interval_ms: 100,
-    };
-    let known = [Durability::Durable, fast];
-    let named = known
-        .into_iter()
-        .find(|durability| Some(durability.mode()) == name);
-    named.ok_or_else(|| CommandError::NoMode {
-        given: name.map(str::to_owned),
-    })
 }

@@ -287,7 +287,7 @@ impl From<EngineError> for Problem {
                 StatusCode::INSUFFICIENT_STORAGE,
                 "storage_full",
                 "There is no space left; delete or trim streams, or raise limits.max_memory_bytes in memory mode, or \
-                 make room on the disk in file modes.",
+                 make room on the disk in the other modes.",
             ),
             EngineError::Backend(_) => Self::storage_failed(),
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_storage::FileStore;
+use tailwater_storage::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
@@ -35,11 +35,11 @@ pub(super) struct ControlSocket {
 impl ControlSocket {
     /// Listens in the data directory, which must be locked: a socket that is there is one that nobody listens on.
     /// None, after a warning, if that is impossible, which is no reason not to serve.
-    pub(super) fn listen(store: &Arc<FileStore>, data_dir: &Path, timeouts: Timeouts) -> Option<Self> {
+    pub(super) fn listen(store: &Store, data_dir: &Path, timeouts: Timeouts) -> Option<Self> {
         let path = socket_of(data_dir);
         match bind(&path) {
             Ok(listener) => {
-                let accepting = tokio::spawn(accept(listener, Arc::clone(store), timeouts));
+                let accepting = tokio::spawn(accept(listener, store.clone(), timeouts));
                 Some(Self { path, accepting })
             }
             Err(error) => {
@@ -76,7 +76,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     socket.listen(CONNECTIONS_MAX as u32)
 }
 
-async fn accept(listener: UnixListener, store: Arc<FileStore>, timeouts: Timeouts) {
+async fn accept(listener: UnixListener, store: Store, timeouts: Timeouts) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -84,7 +84,7 @@ async fn accept(listener: UnixListener, store: Arc<FileStore>, timeouts: Timeout
         };
         match listener.accept().await {
             Ok((stream, _peer)) => {
-                let store = Arc::clone(&store);
+                let store = store.clone();
                 tokio::spawn(async move {
                     if let Err(error) = serve(stream, store, timeouts).await {
                         tracing::debug!(%error, "a peer of the control socket went away");
@@ -101,7 +101,7 @@ async fn accept(listener: UnixListener, store: Arc<FileStore>, timeouts: Timeout
     }
 }
 
-async fn serve(mut stream: UnixStream, store: Arc<FileStore>, timeouts: Timeouts) -> io::Result<()> {
+async fn serve(mut stream: UnixStream, store: Store, timeouts: Timeouts) -> io::Result<()> {
     let line = tokio::time::timeout(timeouts.request, read_line(&mut stream)).await??;
     let answer = match serde_json::from_slice(&line) {
         Ok(request) => answer(store, request).await,
@@ -129,7 +129,7 @@ async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     }
 }
 
-async fn answer(store: Arc<FileStore>, request: Request) -> Answer {
+async fn answer(store: Store, request: Request) -> Answer {
     let answered = tokio::task::spawn_blocking(move || match request {
         Request::Stats => match store.stats() {
             Ok(stats) => Answer::Stats(stats.into()),
@@ -140,8 +140,9 @@ async fn answer(store: Arc<FileStore>, request: Request) -> Answer {
         }
         Request::Backup { to } => match store.backup(&to) {
             Ok(report) => {
-                tracing::info!(to = %to.display(), streams = report.streams, "the store was copied");
-                Answer::Backup(Backup::new(to, report))
+                let backup = Backup::new(to, report);
+                tracing::info!(to = %backup.to.display(), streams = backup.streams, "the store was copied");
+                Answer::Backup(backup)
             }
             Err(error) => {
                 tracing::warn!(to = %to.display(), %error, "the store could not be copied");

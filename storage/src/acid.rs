@@ -6,7 +6,8 @@
 //! | `placement.rs` | which shard a stream stands in |
 //! | `layout.rs` | where the shards are, and how many |
 //! | `shard.rs` | one shard: questions and changes |
-//! | `batch.rs` | a batch of records as one change |
+//! | `commit.rs`, `room.rs`, `spare.rs` | commits a batch, as far as there is room for it |
+//! | `batch.rs` | records as one change |
 //! | `block.rs` | appends that were committed together, as one row |
 //! | `read.rs` | bytes of a stream from its blocks |
 //! | `tables.rs` | a shard's own tables |
@@ -14,31 +15,33 @@
 
 mod batch;
 mod block;
+mod commit;
 mod layout;
 mod placement;
 mod read;
+mod room;
 mod shard;
+mod spare;
 mod stats;
 mod tables;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
-use hashbrown::HashSet;
 use tailwater_stream::{AppendExtent, Record, StreamId, StreamName, StreamState, Timestamp};
 
 use crate::backend::{
-    Backend, BackendError, ListRequest, Nature, Outcome, Outcomes, ReadError, ReadRequest, Slices, Usage,
-    frees_space,
+    Backend, BackendError, ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices, Usage,
 };
 use crate::directory::{self, DirectoryLock, OpenError};
 use crate::disk::{Disk, RealDisk};
 use placement::Placement;
 pub use placement::SHARDS_MAX;
+use room::{KEPT_BACK_BYTES, Room};
 use shard::Shard;
+use spare::Spare;
 pub use stats::{AcidStats, stats_of};
 
 /// The storage mode's name.
@@ -75,6 +78,8 @@ impl AcidOptions {
 /// A store of shards in a directory.
 pub struct AcidStore {
     shards: Vec<Shard>,
+    /// For each shard.
+    rooms: Vec<Room>,
     /// Held as long as the store is open.
     _lock: Option<DirectoryLock>,
 }
@@ -90,6 +95,23 @@ pub fn open(options: &AcidOptions) -> Result<AcidStore, OpenError> {
     Ok(store)
 }
 
+/// How many shards the store of a directory has. None if it was never made to the end.
+///
+/// # Errors
+/// [`OpenError`] if that cannot be read.
+pub fn shard_count_of(data_dir: &Path) -> Result<Option<u32>, OpenError> {
+    layout::shard_count(&RealDisk, data_dir)
+}
+
+/// What the store of a directory holds. Changes nothing of it.
+///
+/// # Errors
+/// As [`stats_of`]; [`OpenError::Locked`] if another process uses the store.
+pub fn stats_of_directory(data_dir: &Path) -> Result<AcidStats, OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    directory::while_unused(data_dir, || stats_of(&disk, data_dir))
+}
+
 impl AcidStore {
     /// Opens a store on any disk. Whoever calls it sees to it that nobody else has it open.
     ///
@@ -103,7 +125,26 @@ impl AcidStore {
         assert!(count.is_power_of_two() && count <= SHARDS_MAX, "{count} shards");
         let identity = directory::identify(disk.as_ref(), &options.data_dir, MODE, &[layout::PART])?;
         let shards = layout::open(disk.as_ref(), options, identity.store)?;
-        Ok(Self { shards, _lock: None })
+        Ok(Self::over(shards, disk, &options.data_dir))
+    }
+
+    fn over(shards: Vec<Shard>, disk: &Arc<dyn Disk>, data_dir: &Path) -> Self {
+        let kept_back = KEPT_BACK_BYTES * shards.len() as u64;
+        let spare = Arc::new(Spare::new(
+            disk,
+            data_dir.join(layout::PART),
+            layout::SPARE,
+            kept_back,
+        ));
+        Self {
+            rooms: shards.iter().map(|_| Room::new(disk, &spare)).collect(),
+            shards,
+            _lock: None,
+        }
+    }
+
+    fn room_of(&self, id: StreamId) -> &Room {
+        &self.rooms[self.partition_of(id)]
     }
 
     fn shard(&self, placement: Placement) -> &Shard {
@@ -143,39 +184,7 @@ impl Backend for AcidStore {
     }
 
     fn commit(&self, partition: usize, batch: &[Record]) -> Result<Outcomes, BackendError> {
-        let shard = &self.shards[partition];
-        let all: Vec<_> = batch.iter().collect();
-        match shard.commit(&all) {
-            Ok(()) => return Ok(batch.iter().map(|_| Outcome::Durable).collect()),
-            Err(error) if error.is_full() => {}
-            Err(error) => return Err(error),
-        }
-        // What makes room is still taken, as far as it finds any itself.
-        let mut refused = HashSet::<StreamId, RandomState>::default();
-        let mut outcomes: Outcomes = batch
-            .iter()
-            .map(|record| {
-                let follows_a_refused_one = record.streams().any(|stream| refused.contains(&stream));
-                if frees_space(record) && !follows_a_refused_one {
-                    return Outcome::Durable;
-                }
-                refused.extend(record.streams());
-                Outcome::Full
-            })
-            .collect();
-        let taken = batch.iter().zip(&outcomes);
-        let taken: Vec<_> = taken
-            .filter(|(_, outcome)| **outcome == Outcome::Durable)
-            .map(|(record, _)| record)
-            .collect();
-        if !taken.is_empty() {
-            match shard.commit(&taken) {
-                Ok(()) => {}
-                Err(error) if error.is_full() => outcomes.fill(Outcome::Full),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(outcomes)
+        commit::commit(&self.shards[partition], &self.rooms[partition], batch)
     }
 
     fn read(&self, request: ReadRequest) -> Result<Slices, ReadError> {
@@ -200,13 +209,18 @@ impl Backend for AcidStore {
 
     fn load(&self, name: &StreamName) -> Result<Option<StreamState>, BackendError> {
         let own = self.shard(Placement::of_name(name));
-        if let Some(state) = own.load(name)? {
-            return Ok(Some(state));
+        let mut newest = own.load(name)?;
+        if newest.as_ref().is_some_and(|state| !state.deleted) {
+            return Ok(newest);
         }
-        match own.redirected(name)? {
-            Some(other) => self.shard(other).load(name),
-            None => Ok(None),
+        // One that is deleted and still held may stand elsewhere than the one that has the name by now.
+        for placement in own.redirects(name)? {
+            let found = self.shard(placement).load(name)?;
+            if found.as_ref().map(|state| state.id) > newest.as_ref().map(|state| state.id) {
+                newest = found;
+            }
         }
+        Ok(newest)
     }
 
     fn list(&self, request: &ListRequest<'_>) -> Result<Vec<StreamState>, BackendError> {
@@ -224,7 +238,10 @@ impl Backend for AcidStore {
     }
 
     fn release(&self, id: StreamId) -> Result<Option<StreamId>, BackendError> {
-        self.shard_of(id).release(id)
+        let room = self.room_of(id);
+        let (source, bytes) = room.make_room(|| self.shard_of(id).release(id))?;
+        room.given_back(bytes);
+        Ok(source)
     }
 
     fn deleted(&self) -> Result<Vec<StreamId>, BackendError> {
@@ -236,7 +253,10 @@ impl Backend for AcidStore {
     }
 
     fn reclaim(&self, id: StreamId) -> Result<(), BackendError> {
-        self.shard_of(id).reclaim(id)
+        let room = self.room_of(id);
+        let bytes = room.make_room(|| self.shard_of(id).reclaim(id))?;
+        room.given_back(bytes);
+        Ok(())
     }
 
     fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<StreamName>, BackendError> {
@@ -269,5 +289,19 @@ impl Backend for AcidStore {
                 bytes: usage.bytes + meta.payload_bytes,
                 bytes_max: None,
             })
+    }
+}
+
+/// TEMPORARY
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BackupReport {
+    pub streams: u64,
+    pub stored_bytes: u64,
+    pub shards: u64,
+    pub shard_bytes: u64,
+}
+impl AcidStore {
+    pub fn backup(&self, _to: &Path) -> Result<BackupReport, crate::file::BackupError> {
+        todo!()
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::Disk;
 
 pub use error::OpenError;
-pub(crate) use shared::SharedLock;
+use shared::SharedLock;
 
 /// The format of the directory that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -341,6 +341,20 @@ impl DirectoryLock {
         }
         lock(&lock_file(root), root)
     }
+}
+
+/// Looks at a store that nobody uses, and keeps others from using it meanwhile.
+///
+/// # Errors
+/// [`OpenError::Locked`] if another process uses it; else what `look` says.
+pub(crate) fn while_unused<T>(
+    data_dir: &Path,
+    look: impl FnOnce() -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    let lock = SharedLock::acquire(data_dir)?;
+    let seen = look();
+    lock.release()?;
+    seen
 }
 
 /// Also root is refused: what it wrote, the owner could not use any more.

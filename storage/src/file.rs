@@ -53,13 +53,13 @@ use tailwater_stream::{AppendExtent, Record, StreamId, StreamName, StreamState, 
 
 pub use backup::{BackupError, BackupReport};
 pub use options::{Durability, FileOptions};
-pub use stats::{StoreActivity, StoreStats, stats_of};
+pub use stats::{FileStats, StoreActivity, stats_of};
 pub use verify::{VerifyReport, verify};
 
 use crate::backend::{
     Backend, BackendError, ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices, Usage,
 };
-use crate::directory::{self, DirectoryLock, OpenError, SharedLock};
+use crate::directory::{self, DirectoryLock, OpenError};
 use crate::disk::{Disk, RealDisk};
 use catalog::Meta;
 use place::Layout;
@@ -84,43 +84,20 @@ pub fn open(options: FileOptions) -> Result<FileStore, OpenError> {
     Ok(store)
 }
 
-/// The durability that the store of a directory was made for, but for how long `file-fast` may wait for a sync. None
-/// if this version does not know its mode.
-///
-/// # Errors
-/// [`OpenError`] if there is no store in the directory.
-pub fn durability_of(data_dir: &Path) -> Result<Option<Durability>, OpenError> {
-    let mode = directory::read_identity(&RealDisk, data_dir)?.mode;
-    let known = [
-        Durability::Durable,
-        Durability::Fast {
-            sync_interval_ms: 100,
-        },
-    ];
-    Ok(known.into_iter().find(|durability| durability.mode() == mode))
-}
-
 /// Checks the store of a directory, and changes nothing of it.
 ///
 /// # Errors
 /// As [`verify`]; [`OpenError::Locked`] if another process uses the store.
 pub fn verify_directory(data_dir: &Path) -> Result<VerifyReport, OpenError> {
-    while_unused(data_dir, || verify(&RealDisk, data_dir))
+    directory::while_unused(data_dir, || verify(&RealDisk, data_dir))
 }
 
 /// What the store of a directory holds. Changes nothing of it.
 ///
 /// # Errors
 /// As [`stats_of`]; [`OpenError::Locked`] if another process uses the store.
-pub fn stats_of_directory(data_dir: &Path) -> Result<StoreStats, OpenError> {
-    while_unused(data_dir, || stats_of(&RealDisk, data_dir))
-}
-
-fn while_unused<T>(data_dir: &Path, look: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
-    let lock = SharedLock::acquire(data_dir)?;
-    let seen = look();
-    lock.release()?;
-    seen
+pub fn stats_of_directory(data_dir: &Path) -> Result<FileStats, OpenError> {
+    directory::while_unused(data_dir, || stats_of(&RealDisk, data_dir))
 }
 
 impl FileStore {

@@ -29,7 +29,7 @@ pub mod file;
 pub mod memory;
 mod reachable;
 pub mod stats;
-mod store;
+pub mod store;
 mod stream_tables;
 mod sync;
 
@@ -38,5 +38,5 @@ pub use directory::OpenError;
 pub use engine::{Engine, EngineLimits};
 pub use file::{FileOptions, FileStore};
 pub use memory::Memory;
-pub use store::{Store, StoreOptions};
+pub use store::{Store, StoreOptions, StoreStats};
 pub use tailwater_stream as stream;

@@ -7,10 +7,11 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
-use support::ask::{Rig, run};
+use support::ask::{Rig, name, run};
 use support::faulty_disk::FaultyDisk;
 use tailwater_storage::acid::{AcidOptions, AcidStore};
 use tailwater_storage::disk::Disk;
+use tailwater_storage::engine::CreateError;
 use tailwater_storage::{Backend as _, OpenError};
 
 fn try_open(disk: &Arc<FaultyDisk>, shard_count: u32) -> Result<AcidStore, OpenError> {
@@ -96,6 +97,66 @@ fn the_name_of_a_fork_is_free_for_a_stream_in_its_own_shard_once_the_fork_is_gon
     });
 }
 
+/// Two who fork different sources to one name lead it to different places, and only one of them gets it.
+#[test]
+fn a_stream_is_found_though_its_name_was_led_elsewhere_since() {
+    let disk = FaultyDisk::new(7);
+    run(async {
+        let store = Arc::new(try_open(&disk, 4).expect("the store opens"));
+        let rig = Rig::over(Arc::<AcidStore>::clone(&store));
+        let sources: Vec<_> = (0..4).map(|number| format!("source/{number}")).collect();
+        for source in &sources {
+            rig.create(source).await.expect("created");
+            rig.append(source, source).await.expect("appended");
+        }
+        for source in &sources {
+            rig.fork(&format!("fork of {source}"), source)
+                .await
+                .expect("forked");
+        }
+        for source in &sources {
+            let fork = name(&format!("fork of {source}"));
+            for other in &sources {
+                let other = rig.look(other).await.incarnation().id;
+                store.lead(&fork, other).expect("led");
+            }
+        }
+        drop(store);
+        stop(rig);
+        let rig = open(&disk);
+        for source in &sources {
+            assert_eq!(rig.text(&format!("fork of {source}")).await, *source);
+        }
+    });
+}
+
+/// A deleted source is held by its forks, and its name is not free for others.
+#[test]
+fn a_name_is_its_newest_streams_in_whatever_shards_older_ones_are_held() {
+    let disk = FaultyDisk::new(8);
+    run(async {
+        let rig = open(&disk);
+        rig.create("source").await.expect("created");
+        for number in 0..8 {
+            let held = format!("held/{number}");
+            rig.fork(&held, "source").await.expect("forked");
+            rig.fork(&format!("holder/{number}"), &held)
+                .await
+                .expect("forked");
+            rig.delete(&held).await;
+        }
+        stop(rig);
+        let rig = open(&disk);
+        for number in 0..8 {
+            let refused = rig.create(&format!("held/{number}")).await;
+            assert!(
+                matches!(refused, Err(CreateError::HeldByForks)),
+                "{number}: {refused:?}"
+            );
+        }
+    });
+}
+
 /// The bytes of a long append stand in pieces, and a reader comes for a part of it, from a place within a piece.
 #[test]
 fn a_long_append_is_read_a_part_at_a_time() {
@@ -109,7 +170,7 @@ fn a_long_append_is_read_a_part_at_a_time() {
         rig.append_json("long", &format!("[{}]", messages.join(",")))
             .await;
         let stored = messages.join(",") + ",";
-        assert!(stored.len() > 4 * (64 << 10), "several pieces");
+        assert!(stored.len() > 4 * (63 << 10), "several pieces");
         let reader = rig.look("long").await;
         let view = reader.incarnation().view();
         let (mut at, mut read) = (view.oldest, String::new());

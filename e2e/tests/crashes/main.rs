@@ -36,6 +36,17 @@ fn what_file_fast_has_acknowledged_survives_the_death_of_the_process() {
 }
 
 #[test]
+fn what_acid_has_acknowledged_survives_the_death_of_the_process() {
+    kill_again_and_again("acid");
+}
+
+#[test]
+#[ignore = "mounts ext4 on a loop device, for which one must be root; `make soak` runs it"]
+fn what_acid_has_acknowledged_survives_a_power_loss() {
+    take_the_power_again_and_again("acid", Losses::None);
+}
+
+#[test]
 #[ignore = "mounts ext4 on a loop device, for which one must be root; `make soak` runs it"]
 fn what_file_durable_has_acknowledged_survives_a_power_loss() {
     take_the_power_again_and_again("file-durable", Losses::None);

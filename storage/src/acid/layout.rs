@@ -3,7 +3,7 @@
 //! The directory `acid` has a file `SHARDS`, which says how many there are, and a directory of that many shards. Before they
 //! are made that file is there under the name `SHARDS.tmp`, and gets its name once they are durable: with that one and
 //! without `SHARDS`, what is there was not finished, and is made again. Without either, shards are damage: they may be
-//! all that somebody has.
+//! all that somebody has. A file `SPARE` holds nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ use crate::disk::Disk;
 /// The directory in a store's that every store of this mode has.
 pub(super) const PART: &str = "acid";
 
+/// The file in that directory that keeps space back.
+pub(super) const SPARE: &str = "SPARE";
 const SHARDS: &str = "SHARDS";
 const SHARDS_DRAFT: &str = "SHARDS.tmp";
 /// What a shard is called in messages.
@@ -32,6 +34,12 @@ struct Layout {
 }
 
 impl Layout {
+    fn new(data_dir: &Path) -> Self {
+        Self {
+            dir: data_dir.join(PART),
+        }
+    }
+
     fn shards_file(&self) -> PathBuf {
         self.dir.join(SHARDS)
     }
@@ -52,9 +60,7 @@ impl Layout {
 
 /// Opens the shards of a store, or makes them if it has none.
 pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Result<Vec<Shard>, OpenError> {
-    let layout = Layout {
-        dir: options.data_dir.join(PART),
-    };
+    let layout = Layout::new(&options.data_dir);
     let found = read_count(disk, &layout)?;
     let is_new = found.is_none();
     let count = found.unwrap_or(options.shard_count);
@@ -99,9 +105,7 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
 
 /// Opens the shards of a store that nobody has open, and changes nothing of them. None if it was never made to the end.
 pub(super) fn look_at(disk: &dyn Disk, data_dir: &Path, store: StoreId) -> Result<Vec<Shard>, OpenError> {
-    let layout = Layout {
-        dir: data_dir.join(PART),
-    };
+    let layout = Layout::new(data_dir);
     let count = read_count(disk, &layout)?.unwrap_or(0);
     let database = DatabaseOptions {
         called: CALLED,
@@ -131,6 +135,11 @@ fn text_of(count: u32) -> String {
     let body = format!("shards: {count}\n");
     let crc = crc32fast::hash(body.as_bytes());
     format!("{body}crc: {crc:08x}\n")
+}
+
+/// How many shards a store has; none if it was never made to the end.
+pub(super) fn shard_count(disk: &dyn Disk, data_dir: &Path) -> Result<Option<u32>, OpenError> {
+    read_count(disk, &Layout::new(data_dir))
 }
 
 /// None if there is no `SHARDS`.

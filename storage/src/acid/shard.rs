@@ -96,11 +96,28 @@ impl Shard {
     }
 
     /// Makes records durable, all of them or none.
-    pub(super) fn commit(&self, records: &[&Record]) -> Result<(), BackendError> {
+    pub(super) fn put(&self, records: &[&Record]) -> Result<(), BackendError> {
         let change = self.database.change()?;
         let mut meta = self.meta();
         change.ask(|transaction| batch::write(transaction, &mut meta, records))?;
         self.end(change, meta)
+    }
+
+    /// Makes records durable if there is room for them within the shard, and for changes that make room after them:
+    /// pages for those are taken at the same time, and then given back.
+    pub(super) fn put_and_keep_room(&self, records: &[&Record]) -> Result<(), BackendError> {
+        let change = self.database.change()?;
+        let mut meta = self.meta();
+        change.ask(|transaction| {
+            batch::write(transaction, &mut meta, records)?;
+            tables::put_ballast(transaction)
+        })?;
+        self.end(change, meta)?;
+        match self.put(&[]) {
+            // The records are durable; the pages are given back by any other change.
+            Err(error) if error.is_full() => Ok(()),
+            put => put,
+        }
     }
 
     fn end(&self, change: crate::database::Change, meta: ShardMeta) -> Result<(), BackendError> {
@@ -111,9 +128,10 @@ impl Shard {
         Ok(())
     }
 
-    /// Leads a name to where its stream is placed.
+    /// Leads a name to a place where a stream may come to have it, beside those that it leads to already: one of them may
+    /// stand there, or another one may be about to.
     pub(super) fn redirect(&self, name: &StreamName, placement: Placement) -> Result<(), BackendError> {
-        if self.redirected(name)? == Some(placement) {
+        if self.redirects(name)?.contains(&placement) {
             return Ok(());
         }
         let change = self.database.change()?;
@@ -121,12 +139,10 @@ impl Shard {
         change.commit().map(drop)
     }
 
-    pub(super) fn redirected(&self, name: &StreamName) -> Result<Option<Placement>, BackendError> {
-        let found = self
-            .database
-            .view()?
-            .ask(|tables| tables::redirect(tables, name.as_str()));
-        Ok(found?.map(Placement))
+    pub(super) fn redirects(&self, name: &StreamName) -> Result<Vec<Placement>, BackendError> {
+        let view = self.database.view()?;
+        let found = view.ask(|tables| tables::redirects(tables, name.as_str()))?;
+        Ok(found.into_iter().map(Placement).collect())
     }
 
     pub(super) fn load(&self, name: &StreamName) -> Result<Option<StreamState>, BackendError> {
@@ -205,11 +221,11 @@ impl Shard {
         found?.ok_or(ReadError::Gone)
     }
 
-    /// Forgets a deleted stream. Answers its source if that is deleted too.
-    pub(super) fn release(&self, id: StreamId) -> Result<Option<StreamId>, BackendError> {
+    /// Forgets a deleted stream. Answers its source if that is deleted too, and how many bytes were removed.
+    pub(super) fn release(&self, id: StreamId) -> Result<(Option<StreamId>, u64), BackendError> {
         let view = self.database.view()?;
         let Some(row) = view.ask(|tables| queries::head(tables, id))? else {
-            return Ok(None);
+            return Ok((None, 0));
         };
         assert!(row.state.deleted, "stream {id} is released but not deleted");
         // Its bytes go first: a crash in between leaves a deleted stream, which is released again.
@@ -233,14 +249,14 @@ impl Shard {
                 .map(|source| source.state.id))
         })?;
         self.end(change, meta)?;
-        Ok(source)
+        Ok((source, kept_bytes(&row)))
     }
 
-    /// Gives back what nobody can read any more of a stream's own bytes.
-    pub(super) fn reclaim(&self, id: StreamId) -> Result<(), BackendError> {
+    /// Gives back what nobody can read any more of a stream's own bytes. Answers how many were removed, about.
+    pub(super) fn reclaim(&self, id: StreamId) -> Result<u64, BackendError> {
         let view = self.database.view()?;
         let Some(row) = view.ask(|tables| queries::head(tables, id))? else {
-            return Ok(());
+            return Ok(0);
         };
         let state_of = |id| {
             let row = view.ask(|tables| queries::head(tables, id))?;
@@ -248,10 +264,11 @@ impl Shard {
         };
         let forks_of = |id| view.ask(|tables| queries::forks_of(tables, id));
         let reachable = oldest_reachable(id, forks_of, state_of)?.min(row.state.tail);
-        if reachable > row.stored_from {
-            self.remove_bytes(id, reachable)?;
+        if reachable <= row.stored_from {
+            return Ok(0);
         }
-        Ok(())
+        self.remove_bytes(id, reachable)?;
+        Ok(reachable.since(row.stored_from))
     }
 
     /// Removes a stream's blocks that end at or before a position, some at a time.

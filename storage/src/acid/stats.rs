@@ -1,6 +1,7 @@
 //! What a store holds, in numbers.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{AcidStore, layout};
 use crate::backend::{Backend as _, BackendError};
@@ -47,9 +48,8 @@ impl AcidStore {
 ///
 /// # Errors
 /// [`OpenError`] if there is no store or it cannot be read. Not all damage is found.
-pub fn stats_of(disk: &dyn Disk, data_dir: &Path) -> Result<AcidStats, OpenError> {
-    let store = directory::read_identity(disk, data_dir)?.store;
-    let shards = layout::look_at(disk, data_dir, store)?;
-    let store = AcidStore { shards, _lock: None };
-    Ok(store.stats()?)
+pub fn stats_of(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<AcidStats, OpenError> {
+    let store = directory::read_identity(disk.as_ref(), data_dir)?.store;
+    let shards = layout::look_at(disk.as_ref(), data_dir, store)?;
+    Ok(AcidStore::over(shards, disk, data_dir).stats()?)
 }

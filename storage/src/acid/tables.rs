@@ -2,14 +2,15 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `shard` | [`ShardMeta`] |
+//! | `meta` | `shard`; `ballast` | [`ShardMeta`]; for a moment, zeros that keep pages free ([`room`](super::room)) |
 //! | `blocks` | id, first position | a [`Block`](super::block::Block) |
 //! | `pieces` | id, first position | bytes of a block that has none in its own row |
-//! | `redirects` | name | the placement of the stream that has it, which is not the name's own |
+//! | `redirects` | name | placements where a stream that has it may stand, beside the name's own: a byte each |
 
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
-use crate::codec::{Encode as _, Malformed};
+use super::room::KEPT_BACK_BYTES;
+use crate::codec::Encode as _;
 use crate::database::row::{read, value};
 use crate::database::{Failure, META, Tables};
 use crate::directory::StoreId;
@@ -20,6 +21,8 @@ pub(super) const PIECES: TableDefinition<'_, Key<16>, Bytes> = TableDefinition::
 pub(super) const REDIRECTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("redirects");
 
 const SHARD: &[u8] = b"shard";
+/// Holds pages for a moment, so that they are free afterwards.
+const BALLAST: &[u8] = b"ballast";
 
 /// What is known of a shard as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,8 @@ pub(super) fn make_all(transaction: &WriteTransaction, meta: &ShardMeta) -> Resu
 pub(super) fn put_meta(transaction: &WriteTransaction, meta: &ShardMeta) -> Result<(), Failure> {
     let mut table = transaction.open_table(META)?;
     table.insert(SHARD, meta.value().as_slice())?;
+    // Also one that was left by a crash, or by a disk without room for its removal.
+    table.remove(BALLAST)?;
     Ok(())
 }
 
@@ -100,22 +105,34 @@ pub(super) fn meta(tables: &impl Tables) -> Result<ShardMeta, Failure> {
     })
 }
 
-pub(super) fn put_redirect(transaction: &WriteTransaction, name: &str, placement: u8) -> Result<(), Failure> {
-    let mut table = transaction.open_table(REDIRECTS)?;
-    table.insert(name.as_bytes(), value(|out| out.put_u8(placement)).as_slice())?;
+/// Takes pages that the next [`put_meta`] gives back.
+pub(super) fn put_ballast(transaction: &WriteTransaction) -> Result<(), Failure> {
+    let mut table = transaction.open_table(META)?;
+    table.insert(BALLAST, vec![0; KEPT_BACK_BYTES as usize].as_slice())?;
     Ok(())
 }
 
-/// Where the stream of this name stands, if it does not stand where names place it.
-pub(super) fn redirect(tables: &impl Tables, name: &str) -> Result<Option<u8>, Failure> {
+/// Adds a placement to those that a name leads to.
+pub(super) fn put_redirect(transaction: &WriteTransaction, name: &str, placement: u8) -> Result<(), Failure> {
+    let mut placements = redirects(transaction, name)?;
+    if !placements.contains(&placement) {
+        placements.push(placement);
+    }
+    let mut table = transaction.open_table(REDIRECTS)?;
+    let value = value(|out| out.put_bytes(&placements));
+    table.insert(name.as_bytes(), value.as_slice())?;
+    Ok(())
+}
+
+/// Where a stream of this name may stand beside the place that the name itself gives.
+pub(super) fn redirects(tables: &impl Tables, name: &str) -> Result<Vec<u8>, Failure> {
     let table = tables.table(REDIRECTS)?;
     let key = name.as_bytes();
     let found = table.get(key)?;
-    let placement = |value: &[u8]| {
+    let placements = |value: &[u8]| {
         read("redirects", key, value, |from| {
-            from.u8("a placement")
-                .map_err(|_short| Malformed { what: "a placement" })
+            Ok(from.bytes("placements")?.to_vec())
         })
     };
-    found.map(|found| placement(found.value())).transpose()
+    found.map_or(Ok(Vec::new()), |found| placements(found.value()))
 }

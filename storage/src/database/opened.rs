@@ -15,6 +15,9 @@ use super::row::Failure;
 use crate::backend::BackendError;
 use crate::disk::DiskFile;
 
+/// A file of this length is read within a moment.
+const LONG_REPAIR_BYTES: u64 = 64 << 20;
+
 /// A database's file, and how it is to be used.
 pub(super) struct Place {
     pub(super) path: Box<Path>,
@@ -255,15 +258,21 @@ fn explain(place: &Place, medium: &Medium, failure: Failure) -> BackendError {
     }
 }
 
-/// Reports once that the whole file is read, and then each tenth of it.
+/// Reports that the whole file is read, and how far that is, if it is so long that somebody may wait for it.
 fn tell_of_repair(place: &Place) -> impl Fn(&mut redb::RepairSession) + 'static {
     let (called, path) = (place.options.called, place.path.clone());
+    let is_long = place.file.len().is_ok_and(|len| len >= LONG_REPAIR_BYTES);
     let told = AtomicU64::new(0);
     move |session| {
         let tenths = (session.progress() * 10.0) as u64;
-        if told.fetch_max(tenths + 1, Ordering::Relaxed) <= tenths {
-            let percent = tenths * 10;
-            tracing::warn!(path = %path.display(), percent, "the whole {called} is read to repair it");
+        if told.fetch_max(tenths + 1, Ordering::Relaxed) > tenths {
+            return;
+        }
+        let (path, percent) = (path.display(), tenths * 10);
+        if is_long {
+            tracing::warn!(%path, percent, "the whole {called} is read to repair it");
+        } else {
+            tracing::debug!(%path, percent, "the whole {called} is read to repair it");
         }
     }
 }

@@ -87,6 +87,15 @@ pub enum ImportError {
         /// How many it may have.
         bytes_max: u64,
     },
+    /// A stream that it is to replace stands in another partition than its source, and no record lies in both.
+    #[error(
+        "it branches off `{source_name}`, and the stream of its name that is to be replaced is not kept beside that; \
+         delete it first, then import again"
+    )]
+    Apart {
+        /// The name of the source here.
+        source_name: StreamName,
+    },
     /// Its ids lie in the future, so that new streams here would get the same ones.
     #[error("its id {id} was given by a clock that is far ahead of this machine's; set the clock")]
     FromTheFuture {

@@ -88,7 +88,14 @@ impl Engine {
                         .note(Leftover::Trimmed([id].into_iter().collect()));
                     None
                 } else {
-                    backend.release(id)?
+                    match backend.release(id) {
+                        // To give space back takes some, and there may be more later.
+                        Err(error) if error.is_full() => {
+                            shared.leftovers.note(Leftover::Deleted(id));
+                            None
+                        }
+                        released => released?,
+                    }
                 };
             }
             Ok(())
@@ -118,10 +125,17 @@ impl Engine {
             self.shared.leftovers.note(Leftover::Trimmed(storages));
             return Ok(());
         }
+        let shared = Arc::clone(&self.shared);
         self.ask(move |backend| {
             // Held by the work itself, which goes on when whoever asks goes away.
             let _no_new_pins = no_new_pins;
-            storages.iter().try_for_each(|id| backend.reclaim(*id))
+            match storages.iter().try_for_each(|id| backend.reclaim(*id)) {
+                Err(error) if error.is_full() => {
+                    shared.leftovers.note(Leftover::Trimmed(storages));
+                    Ok(())
+                }
+                reclaimed => reclaimed,
+            }
         })
         .await
     }

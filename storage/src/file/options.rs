@@ -15,6 +15,17 @@ pub enum Durability {
 }
 
 impl Durability {
+    /// The one that a storage mode promises, but for how long `file-fast` may wait for a sync. None if that is no mode of
+    /// these.
+    pub fn of_mode(name: &str) -> Option<Self> {
+        let fast = Self::Fast {
+            sync_interval_ms: 100,
+        };
+        [Self::Durable, fast]
+            .into_iter()
+            .find(|durability| durability.mode() == name)
+    }
+
     /// The storage mode's name.
     pub fn mode(self) -> &'static str {
         match self {

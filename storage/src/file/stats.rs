@@ -17,7 +17,7 @@ const CATALOG_CACHE_BYTES: u64 = 16 << 20;
 
 /// What a store holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StoreStats {
+pub struct FileStats {
     /// Streams that are not released.
     pub streams: u64,
     /// Those of them that are deleted.
@@ -72,17 +72,17 @@ impl FileStore {
     ///
     /// # Errors
     /// If the disk cannot be read.
-    pub fn stats(&self) -> Result<StoreStats, BackendError> {
+    pub fn stats(&self) -> Result<FileStats, BackendError> {
         let store = &self.store;
         let usage = store.usage();
         let view = store.catalog.view()?;
-        let stats = StoreStats {
+        let stats = FileStats {
             streams: usage.streams,
             deleted_streams: store.deleted()?.len() as u64,
             stored_bytes: usage.bytes,
             era: store.era,
             unfolded_bytes: store.unfolded_bytes(),
-            ..StoreStats::default()
+            ..FileStats::default()
         };
         with_files(stats, store.disk.as_ref(), &store.layout, &view)
     }
@@ -120,7 +120,7 @@ impl Store {
 ///
 /// # Errors
 /// [`OpenError`] if there is no store or it cannot be read. Not all damage is found.
-pub fn stats_of(disk: &dyn Disk, data_dir: &Path) -> Result<StoreStats, OpenError> {
+pub fn stats_of(disk: &dyn Disk, data_dir: &Path) -> Result<FileStats, OpenError> {
     let layout = Layout::new(data_dir);
     let store = directory::read_identity(disk, &layout.root)?.store;
     let path = layout.catalog_file();
@@ -129,7 +129,7 @@ pub fn stats_of(disk: &dyn Disk, data_dir: &Path) -> Result<StoreStats, OpenErro
         .map_err(io_error("listing", &layout.root))?;
     if !names.iter().any(|name| name == "catalog.redb") {
         // It was made just now, and never opened to the end.
-        return Ok(StoreStats::default());
+        return Ok(FileStats::default());
     }
     let view = Catalog::look_at(disk, &path, CATALOG_CACHE_BYTES)?.view()?;
     let meta = view.meta()?;
@@ -153,13 +153,13 @@ pub fn stats_of(disk: &dyn Disk, data_dir: &Path) -> Result<StoreStats, OpenErro
     deleted.sort_unstable();
     deleted.dedup();
     deleted.retain(|id| !unfolded.overlay.is_alive_by_import(*id));
-    let stats = StoreStats {
+    let stats = FileStats {
         streams: streams.saturating_add_signed(unfolded.overlay.streams()),
         deleted_streams: deleted.len() as u64,
         stored_bytes: payload_bytes.saturating_add_signed(unfolded.overlay.stored_bytes()),
         era,
         unfolded_bytes: unfolded.bytes,
-        ..StoreStats::default()
+        ..FileStats::default()
     };
     Ok(with_files(stats, disk, &layout, &view)?)
 }
@@ -176,11 +176,11 @@ fn numbers_in(disk: &dyn Disk, dir: &Path, extension: &str) -> Result<Vec<u64>, 
 
 /// Adds what is known of the files.
 fn with_files(
-    mut stats: StoreStats,
+    mut stats: FileStats,
     disk: &dyn Disk,
     layout: &Layout,
     view: &CatalogView,
-) -> Result<StoreStats, BackendError> {
+) -> Result<FileStats, BackendError> {
     for number in numbers_in(disk, &layout.journals_dir(), "journal")? {
         // One that was removed meanwhile is none.
         let len = disk

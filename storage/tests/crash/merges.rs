@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tailwater_storage::Backend;
 use tailwater_storage::disk::Disk;
-use tailwater_storage::file::{Durability, StoreStats, verify};
+use tailwater_storage::file::{Durability, FileStats, verify};
 use tailwater_storage::stream::StreamId;
 use tailwater_storage::{FileOptions, FileStore};
 
@@ -64,7 +64,7 @@ impl Shelf {
         assert!(self.store.failure().is_none());
     }
 
-    fn stats(&self) -> StoreStats {
+    fn stats(&self) -> FileStats {
         self.store.stats().expect("the disk works")
     }
 

@@ -49,6 +49,8 @@ enum Step {
     Refused(ImportError),
     /// The name is a deleted stream's.
     Deleted(StreamId),
+    /// The name is that of a stream whose lifetime is over, and which stands in another partition.
+    ExpiredApart,
 }
 
 impl Drop for Staged {
@@ -245,6 +247,7 @@ impl Staged {
                     return Err(ImportError::HeldByForks);
                 }
                 Step::Deleted(id) => free_of = Some(id),
+                Step::ExpiredApart => self.engine.expire(&self.named).await?,
             }
         }
     }
@@ -253,6 +256,8 @@ impl Staged {
     /// durable: `free_of` says of which one it is known.
     async fn show(&mut self, existing: Existing, free_of: Option<StreamId>) -> Result<Step, ImportError> {
         let (named, state, pin) = (Arc::clone(&self.named), self.state.clone(), Arc::clone(&self.pin));
+        let backend = &self.engine.shared.backend;
+        let is_apart = |id| backend.partition_of(id) != backend.partition_of(state.id);
         // Once it is queued, it may be there whatever becomes of this request.
         let is_left_over = &mut self.is_left_over;
         let shown = self
@@ -268,6 +273,16 @@ impl Staged {
                     }
                     (Standing::Alive(_), _) if existing == Existing::Refuse => {
                         return Decision::Answer(Step::Refused(ImportError::Exists));
+                    }
+                    (Standing::Expired, Some(old)) if is_apart(old.id) => {
+                        return Decision::Look(Step::ExpiredApart);
+                    }
+                    (Standing::Alive(_), Some(old)) if is_apart(old.id) => {
+                        // Only forks are placed by anything else than what is replaced.
+                        let source_name = state.source.as_ref().map_or(&state.name, |source| &source.name);
+                        return Decision::Answer(Step::Refused(ImportError::Apart {
+                            source_name: source_name.clone(),
+                        }));
                     }
                     (Standing::Alive(_) | Standing::Expired, Some(old)) => {
                         record.push(old.id, Transition::Delete { at: now });

@@ -4,8 +4,8 @@ use tailwater_storage::engine::{Begun, Existing, ImportError, OpenError};
 use tailwater_storage::stream::{OffsetToken, StreamId};
 
 use super::{Section, export, import, import_all, other, said};
-use crate::over_all;
-use crate::support::ask::{Rig, at, fork_of, name};
+use crate::support::ask::{Rig, at, fork_of, name, run};
+use crate::{over_all, over_shards};
 
 #[test]
 fn forks_share_their_sources_bytes_elsewhere_too() {
@@ -38,6 +38,52 @@ fn forks_share_their_sources_bytes_elsewhere_too() {
         there.delete("a/twice").await;
         there.sweep().await;
         assert_eq!(there.usage(), (0, 0));
+    });
+}
+
+/// No record lies in two partitions, and a fork lies in that of its source.
+#[test]
+fn a_fork_replaces_no_stream_that_stands_elsewhere_than_its_source() {
+    run(async {
+        let rig = other();
+        rig.create("a/source").await.expect("created");
+        rig.append("a/source", "new").await.expect("appended");
+        let forks: Vec<_> = (0..8).map(|number| format!("fork/{number}")).collect();
+        for fork in &forks {
+            rig.fork(fork, "a/source").await.expect("forked");
+        }
+        let there = over_shards();
+        for fork in &forks {
+            there.create_living(fork, 60).await;
+            there.append(fork, "old").await.expect("appended");
+        }
+        let sections = export(&rig, "").await;
+        let results = import(&there, &sections, Existing::Replace).await;
+        let mut kept = 0;
+        for (section, result) in sections.iter().zip(results) {
+            let name = section.stream.state.name.as_str();
+            match result {
+                Ok(_) => assert_eq!(there.text(name).await, "new"),
+                Err(ImportError::Apart { source_name }) => {
+                    assert_eq!(source_name.as_str(), "a/source");
+                    assert_eq!(there.text(name).await, "old");
+                    kept += 1;
+                }
+                Err(error) => panic!("{name}: {error}"),
+            }
+        }
+        assert!(
+            (1..forks.len()).contains(&kept),
+            "{kept} forks would be elsewhere"
+        );
+        // One whose lifetime is over is nobody's to keep.
+        there.clock.advance_millis(61_000);
+        for result in import(&there, &sections, Existing::Refuse).await {
+            result.expect("imported, or there already");
+        }
+        for fork in &forks {
+            assert_eq!(there.text(fork).await, "new");
+        }
     });
 }
 

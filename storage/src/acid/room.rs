@@ -1,0 +1,105 @@
+//! Whether there is room for what a shard is to take, on a disk that may be full.
+//!
+//! A write that finds no space costs much: redb's database has to be opened anew then, and all of it be read. So what needs
+//! room is refused before that. Deletions write pages too before they give any back: for them space is kept back.
+//!
+//! A full disk is not all there is: pages that were freed within a shard are room for that shard. How many there are redb
+//! does not say, so it is tried out, and after a failure only once enough was removed since.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tailwater_stream::{Part, Record, Transition};
+
+use super::spare::Spare;
+use crate::backend::BackendError;
+use crate::disk::Disk;
+
+/// What a shard keeps back, in bytes: more than a change takes that makes room.
+pub(super) const KEPT_BACK_BYTES: u64 = 256 << 10;
+/// A record changes a few pages of some tables, in bytes.
+const RECORD_BYTES: u64 = 16 << 10;
+/// It was not tried yet what room there is within the shard.
+const UNKNOWN: u64 = u64::MAX;
+
+/// The room for a shard.
+pub(super) struct Room {
+    disk: Arc<dyn Disk>,
+    spare: Arc<Spare>,
+    /// Bytes that were removed from the shard and not used again since it was known to be full.
+    within: AtomicU64,
+}
+
+impl Room {
+    /// For one of the shards of a store.
+    pub(super) fn new(disk: &Arc<dyn Disk>, spare: &Arc<Spare>) -> Self {
+        Self {
+            disk: Arc::clone(disk),
+            spare: Arc::clone(spare),
+            within: AtomicU64::new(UNKNOWN),
+        }
+    }
+
+    /// Whether the disk has room for so much, and still for deletions then. If it does not say, what is written will.
+    pub(super) fn is_on_disk_for(&self, bytes: u64) -> bool {
+        let Ok(free) = self.disk.free_bytes(self.spare.dir()) else {
+            return true;
+        };
+        if self.spare.missing() > 0 {
+            self.spare.hold(free);
+        }
+        free >= self.spare.missing().saturating_add(bytes)
+    }
+
+    /// Whether there may be room for so much within the shard.
+    pub(super) fn may_be_within_for(&self, bytes: u64) -> bool {
+        self.within.load(Ordering::Relaxed) >= KEPT_BACK_BYTES.saturating_add(bytes)
+    }
+
+    /// So much was written while there was no room on the disk.
+    pub(super) fn used(&self, bytes: u64) {
+        self.change(|within| within.saturating_sub(bytes));
+    }
+
+    /// Bytes were removed from the shard.
+    pub(super) fn given_back(&self, bytes: u64) {
+        self.change(|within| within.saturating_add(bytes));
+    }
+
+    /// Something found no space.
+    pub(super) fn is_full(&self) {
+        self.within.store(0, Ordering::Relaxed);
+    }
+
+    /// Makes a change that makes room. If it finds no space, what is kept back for it is given away.
+    pub(super) fn make_room<T>(
+        &self,
+        change: impl Fn() -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
+        match change() {
+            Err(error) if error.is_full() && self.spare.let_go() => change(),
+            changed => changed,
+        }
+    }
+
+    fn change(&self, change: impl Fn(u64) -> u64) {
+        let _known = self
+            .within
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |within| {
+                (within != UNKNOWN).then(|| change(within).min(UNKNOWN - 1))
+            });
+    }
+}
+
+/// Room for a record, in bytes: a page of redb may be twice as long as what it holds.
+pub(super) fn needed_by(record: &Record) -> u64 {
+    let payload = |part: &Part| match part {
+        Part::Stream {
+            transition: Transition::Append(append),
+            ..
+        } => append.payload.len() as u64,
+        Part::Control(change) => change.value.as_ref().map_or(0, |value| value.len() as u64),
+        Part::Stream { .. } => 0,
+    };
+    RECORD_BYTES + 2 * record.parts.iter().map(payload).sum::<u64>()
+}

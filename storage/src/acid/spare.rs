@@ -1,0 +1,96 @@
+//! Space that a store keeps back for deletions, in a file that gives it away when nothing else is left.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::disk::{Disk, DiskFile};
+
+/// Zeros are written in pieces of this length.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// The file that keeps space.
+pub(super) struct Spare {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    path: PathBuf,
+    bytes: u64,
+    is_held: Mutex<bool>,
+}
+
+impl Spare {
+    /// For so many bytes, of which nothing is kept yet.
+    pub(super) fn new(disk: &Arc<dyn Disk>, dir: PathBuf, name: &str, bytes: u64) -> Self {
+        Self {
+            disk: Arc::clone(disk),
+            path: dir.join(name),
+            dir,
+            bytes,
+            is_held: Mutex::new(false),
+        }
+    }
+
+    pub(super) fn dir(&self) -> &PathBuf {
+        &self.dir
+    }
+
+    /// Bytes that are to be left on the disk by all that gives none back.
+    pub(super) fn missing(&self) -> u64 {
+        if *self.is_held.lock() { 0 } else { self.bytes }
+    }
+
+    /// Keeps space if it is not kept already and there is twice as much. Without, the store works as well, but for
+    /// deletions on a full disk.
+    pub(super) fn hold(&self, free: u64) {
+        let mut is_held = self.is_held.lock();
+        if *is_held || self.is_there() {
+            *is_held = true;
+        } else if free >= 2 * self.bytes {
+            match self.make() {
+                Ok(()) => *is_held = true,
+                Err(error) => tracing::debug!(path = %self.path.display(), %error, "no space is kept back"),
+            }
+        }
+    }
+
+    /// Gives the space away. Answers whether there was any.
+    pub(super) fn let_go(&self) -> bool {
+        let mut is_held = self.is_held.lock();
+        let was_held = std::mem::take(&mut *is_held);
+        was_held
+            && self
+                .disk
+                .open(&self.path)
+                .and_then(|file| file.set_len(0))
+                .is_ok()
+    }
+
+    fn is_there(&self) -> bool {
+        let len = self.disk.open_sealed(&self.path).and_then(|file| file.len());
+        len.is_ok_and(|len| len == self.bytes)
+    }
+
+    fn make(&self) -> io::Result<()> {
+        let file = match self.disk.create(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.disk.open(&self.path)?,
+            made => made?,
+        };
+        let written = self.fill(file.as_ref());
+        if written.is_err() {
+            // What was written of it is space that others lack.
+            file.set_len(0)?;
+        }
+        written
+    }
+
+    fn fill(&self, file: &dyn DiskFile) -> io::Result<()> {
+        file.set_len(0)?;
+        let zeros = [0; PIECE_BYTES];
+        for at in (0..self.bytes).step_by(PIECE_BYTES) {
+            file.write_at(at, &zeros)?;
+        }
+        Ok(())
+    }
+}
