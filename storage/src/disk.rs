@@ -60,6 +60,12 @@ pub trait Disk: Send + Sync + 'static {
     /// As the system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes a directory that has nothing in it.
+    ///
+    /// # Errors
+    /// As the system says; [`io::ErrorKind::DirectoryNotEmpty`] if there is something in it.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
     /// Makes a second hard link to a file.
     ///
     /// # Errors

@@ -153,6 +153,10 @@ impl Disk for MemoryDisk {
         unsupported()
     }
 
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+
     fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
         unsupported()
     }

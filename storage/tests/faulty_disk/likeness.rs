@@ -152,3 +152,34 @@ fn what_is_absurdly_long_is_refused_without_taking_memory() {
     assert!(file.map(u64::MAX).is_err(), "the file is shorter");
     assert_eq!(file.len().expect("told"), 0);
 }
+
+#[test]
+fn a_directory_goes_only_when_nothing_is_in_it() {
+    let real = tempfile::tempdir().expect("a directory");
+    let (real_dir, faulty_dir) = (real.path().join("dir"), Path::new("/dir").to_owned());
+    let faulty = FaultyDisk::new(1);
+    let answers = [(&RealDisk as &dyn Disk, real_dir), (faulty.as_ref(), faulty_dir)].map(|(disk, dir)| {
+        let (file, inner) = (dir.join("file"), dir.join("inner"));
+        let absent = answer(disk.remove_dir(&dir));
+        disk.make_dir(&inner).expect("made");
+        drop(disk.create(&file).expect("made"));
+        let used = answer(disk.remove_dir(&dir));
+        let no_directory = answer(disk.remove_dir(&file));
+        let of_a_file = answer(disk.remove(&inner));
+        disk.remove(&file).expect("removed");
+        let holds_another = answer(disk.remove_dir(&dir));
+        let gone = [answer(disk.remove_dir(&inner)), answer(disk.remove_dir(&dir))];
+        let left = answer(disk.list(&dir));
+        (
+            absent,
+            used,
+            no_directory,
+            holds_another,
+            gone,
+            left,
+            of_a_file.contains("Ok"),
+        )
+    });
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0].4, ["Ok(())", "Ok(())"]);
+}

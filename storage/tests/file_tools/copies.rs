@@ -183,6 +183,10 @@ impl Disk for Unlinked {
         self.0.remove(path)
     }
 
+    fn remove_dir(&self, dir: &Path) -> std::io::Result<()> {
+        self.0.remove_dir(dir)
+    }
+
     fn link(&self, _: &Path, _: &Path) -> std::io::Result<()> {
         Err(std::io::ErrorKind::CrossesDevices.into())
     }

@@ -123,6 +123,19 @@ impl Names {
         Ok(())
     }
 
+    pub(super) fn remove_dir(&mut self, dir: &Path) -> io::Result<()> {
+        match self.current.get(dir) {
+            Some(Entry::Dir) => {}
+            Some(Entry::File(_)) => return Err(ErrorKind::NotADirectory.into()),
+            None => return Err(ErrorKind::NotFound.into()),
+        }
+        if self.current.keys().any(|path| path.parent() == Some(dir)) {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.change(dir, None, None);
+        Ok(())
+    }
+
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let id = self.file(from)?;
         self.existing_dir(parent(to))?;

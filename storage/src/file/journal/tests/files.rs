@@ -106,6 +106,10 @@ impl Disk for OneFile {
         unsupported()
     }
 
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+
     fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
         unsupported()
     }
