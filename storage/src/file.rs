@@ -51,7 +51,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tailwater_stream::{AppendExtent, Record, StreamId, StreamName, StreamState, Timestamp};
 
-pub use backup::{BackupError, BackupReport};
+pub use backup::BackupReport;
 pub use options::{Durability, FileOptions};
 pub use stats::{FileStats, StoreActivity, stats_of};
 pub use verify::{VerifyReport, verify};
@@ -59,6 +59,7 @@ pub use verify::{VerifyReport, verify};
 use crate::backend::{
     Backend, BackendError, ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices, Usage,
 };
+pub use crate::backup::BackupError;
 use crate::directory::{self, DirectoryLock, OpenError};
 use crate::disk::{Disk, RealDisk};
 use catalog::Meta;

@@ -12,12 +12,14 @@
 //! | `directory` | whose directory it is: lock, identity, mode, format |
 //! | [`disk`] | the seam to the operating system: files and directories |
 //! | `database`, `stream_tables` | a redb database in one of those files; what is known of streams, as its tables |
+//! | `backup` | where copies of stores may be made, and why one could not be |
 //! | `codec` | how the rules' own types become bytes |
 //! | [`clock`] | where the engine's time comes from |
 //! | [`stats`] | what the engine counts and measures |
 
 pub mod acid;
 pub mod backend;
+mod backup;
 mod block_index;
 pub mod clock;
 mod codec;

@@ -5,7 +5,7 @@
 //! begins a new era when it is opened.
 
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::FileStore;
@@ -14,44 +14,14 @@ use super::journal::FIRST_BATCH_AT;
 use super::place::{Layout, LogPlace};
 use super::recovery::COPY_BOOT_ID;
 use super::store::{Store, io_error};
-use crate::backend::BackendError;
-use crate::directory::{self, OpenError};
+use crate::backup::{self, BackupError};
+use crate::directory;
 use crate::disk::{Disk, DiskFile};
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 1 << 20;
 /// Zeros of the catalog are not written, in pieces of this length: much of its file may be holes.
 const HOLE_BYTES: usize = 64 << 10;
-
-/// Why a store could not be copied.
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    /// The copy would be a part of the original.
-    #[error("{} lies within {}; choose a directory outside of it", to.display(), data_dir.display())]
-    Inside {
-        /// Where the copy was to be.
-        to: PathBuf,
-        /// The store's directory.
-        data_dir: PathBuf,
-    },
-    /// There is something already where the copy should be.
-    #[error("{} is not empty: it has {found:?}; choose a new or an empty directory", to.display())]
-    NotEmpty {
-        /// Where the copy was to be.
-        to: PathBuf,
-        /// One of the entries.
-        found: String,
-    },
-    /// The store is being stopped.
-    #[error("the store is being stopped; what was copied until now is no store: remove it")]
-    Stopping,
-    /// The directory cannot be used.
-    #[error("{0}; what was copied until now is no store: remove it")]
-    Directory(#[from] OpenError),
-    /// The store or the copy cannot be read or written.
-    #[error("{0}; what was copied until now is no store: remove it")]
-    Backend(#[from] BackendError),
-}
 
 /// What a copy consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,18 +59,14 @@ impl FileStore {
 impl Store {
     fn backup(&self, to: &Path) -> Result<BackupReport, BackupError> {
         let disk = self.disk.as_ref();
-        let (to, data_dir) = (resolved(to), resolved(&self.layout.root));
-        if to.starts_with(&data_dir) {
-            return Err(BackupError::Inside { to, data_dir });
-        }
-        refuse_used(disk, &to)?;
+        let to = backup::place_for(disk, to, &self.layout.root)?;
         let copy = Layout::new(&to);
         let catalog = copy.catalog_file();
-        make_dir(disk, &to)?;
+        backup::make_dir(disk, &to)?;
         // From its first file on the copy is neither empty nor a store.
         drop(disk.create(&catalog).map_err(io_error("making", &catalog))?);
-        make_dir(disk, &copy.journals_dir())?;
-        make_dir(disk, &copy.segments_dir())?;
+        backup::make_dir(disk, &copy.journals_dir())?;
+        backup::make_dir(disk, &copy.segments_dir())?;
 
         let (mut report, unlinked) = {
             let _compacting = self.compaction.lock();
@@ -219,27 +185,6 @@ fn begin_anew(disk: &dyn Disk, catalog: &Path) -> Result<Meta, BackupError> {
     Ok(meta)
 }
 
-/// What the roots of file systems have does not count.
-fn refuse_used(disk: &dyn Disk, to: &Path) -> Result<(), BackupError> {
-    let names = match disk.list(to) {
-        Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(OpenError::io("list", to)(error).into()),
-    };
-    match names.into_iter().find(|name| name != "lost+found") {
-        None => Ok(()),
-        Some(found) => Err(BackupError::NotEmpty {
-            to: to.to_owned(),
-            found,
-        }),
-    }
-}
-
-fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), BackupError> {
-    let made = disk.make_dir(dir);
-    Ok(made.map_err(OpenError::io("make the directory", dir))?)
-}
-
 /// Whether a link cannot be made between these two places, and a copy can.
 fn is_impossible(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
@@ -247,25 +192,4 @@ fn is_impossible(error: &io::Error) -> bool {
         error.kind(),
         CrossesDevices | PermissionDenied | TooManyLinks | Unsupported
     )
-}
-
-/// The path as the system sees it, as far as it leads somewhere: without links, and without steps back.
-fn resolved(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_unknown_working_directory| path.to_owned());
-    let found = path.ancestors().find_map(|above| {
-        let found = above.canonicalize().ok()?;
-        Some((found, path.strip_prefix(above).ok()?))
-    });
-    let Some((mut found, rest)) = found else {
-        return path;
-    };
-    for component in rest.components() {
-        match component {
-            Component::ParentDir => {
-                found.pop();
-            }
-            component => found.push(component),
-        }
-    }
-    found
 }
