@@ -11,14 +11,21 @@
 //! | `block.rs` | appends that were committed together, as one row |
 //! | `read.rs` | bytes of a stream from its blocks |
 //! | `tables.rs` | a shard's own tables |
+//! | `copy.rs` | rows of shards in other shards |
+//! | `reshard.rs` | another number of shards |
+//! | `backup.rs`, `era.rs` | a copy of the store, and where it parts from the original |
 //! | `stats.rs` | what operators ask of it |
 
+mod backup;
 mod batch;
 mod block;
 mod commit;
+mod copy;
+mod era;
 mod layout;
 mod placement;
 mod read;
+mod reshard;
 mod room;
 mod shard;
 mod spare;
@@ -28,6 +35,7 @@ mod tables;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use tailwater_stream::{AppendExtent, Record, StreamId, StreamName, StreamState, Timestamp};
@@ -35,10 +43,13 @@ use tailwater_stream::{AppendExtent, Record, StreamId, StreamName, StreamState, 
 use crate::backend::{
     Backend, BackendError, ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices, Usage,
 };
-use crate::directory::{self, DirectoryLock, OpenError};
+pub use crate::backup::BackupError;
+use crate::directory::{self, DirectoryLock, OpenError, StoreId};
 use crate::disk::{Disk, RealDisk};
+pub use backup::BackupReport;
 use placement::Placement;
 pub use placement::SHARDS_MAX;
+pub use reshard::{ReshardReport, reshard, reshard_unlocked};
 use room::{KEPT_BACK_BYTES, Room};
 use shard::Shard;
 use spare::Spare;
@@ -80,6 +91,11 @@ pub struct AcidStore {
     shards: Vec<Shard>,
     /// For each shard.
     rooms: Vec<Room>,
+    id: StoreId,
+    disk: Arc<dyn Disk>,
+    data_dir: PathBuf,
+    /// Nothing is copied any more.
+    is_stopping: AtomicBool,
     /// Held as long as the store is open.
     _lock: Option<DirectoryLock>,
 }
@@ -108,8 +124,7 @@ pub fn shard_count_of(data_dir: &Path) -> Result<Option<u32>, OpenError> {
 /// # Errors
 /// As [`stats_of`]; [`OpenError::Locked`] if another process uses the store.
 pub fn stats_of_directory(data_dir: &Path) -> Result<AcidStats, OpenError> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    directory::while_unused(data_dir, || stats_of(&disk, data_dir))
+    directory::while_unused(data_dir, || stats_of(&RealDisk, data_dir))
 }
 
 impl AcidStore {
@@ -125,22 +140,22 @@ impl AcidStore {
         assert!(count.is_power_of_two() && count <= SHARDS_MAX, "{count} shards");
         let identity = directory::identify(disk.as_ref(), &options.data_dir, MODE, &[layout::PART])?;
         let shards = layout::open(disk.as_ref(), options, identity.store)?;
-        Ok(Self::over(shards, disk, &options.data_dir))
-    }
-
-    fn over(shards: Vec<Shard>, disk: &Arc<dyn Disk>, data_dir: &Path) -> Self {
         let kept_back = KEPT_BACK_BYTES * shards.len() as u64;
         let spare = Arc::new(Spare::new(
             disk,
-            data_dir.join(layout::PART),
+            options.data_dir.join(layout::PART),
             layout::SPARE,
             kept_back,
         ));
-        Self {
+        Ok(Self {
             rooms: shards.iter().map(|_| Room::new(disk, &spare)).collect(),
             shards,
+            id: identity.store,
+            disk: Arc::clone(disk),
+            data_dir: options.data_dir.clone(),
+            is_stopping: AtomicBool::new(false),
             _lock: None,
-        }
+        })
     }
 
     fn room_of(&self, id: StreamId) -> &Room {
@@ -289,19 +304,5 @@ impl Backend for AcidStore {
                 bytes: usage.bytes + meta.payload_bytes,
                 bytes_max: None,
             })
-    }
-}
-
-/// TEMPORARY
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct BackupReport {
-    pub streams: u64,
-    pub stored_bytes: u64,
-    pub shards: u64,
-    pub shard_bytes: u64,
-}
-impl AcidStore {
-    pub fn backup(&self, _to: &Path) -> Result<BackupReport, crate::file::BackupError> {
-        todo!()
     }
 }

@@ -29,6 +29,7 @@ use redb::WriteTransaction;
 
 use crate::backend::BackendError;
 use crate::disk::{Disk, DiskFile};
+pub(crate) use opened::Turn;
 use opened::{Opened, Place, Shared};
 use shadow::Shadow;
 
@@ -127,6 +128,11 @@ impl Database {
     /// If the database has failed and cannot be opened anew.
     pub(crate) fn change(&self) -> Result<Change, BackendError> {
         Change::new(&self.shared)
+    }
+
+    /// Keeps everybody from making a change until the answer is dropped. Waits until none is being made.
+    pub(crate) fn turn(&self) -> Turn {
+        self.shared.turn()
     }
 
     /// The length of its file.

@@ -12,6 +12,8 @@
 #[allow(dead_code, reason = "the contract's tests use more of it")]
 #[path = "contract/author.rs"]
 mod author;
+#[path = "contract/comparison.rs"]
+mod comparison;
 #[allow(dead_code, reason = "the contract's tests use more of it")]
 #[path = "contract/naive.rs"]
 mod naive;

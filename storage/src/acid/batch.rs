@@ -19,7 +19,7 @@ pub(super) fn write(
     records: &[&Record],
 ) -> Result<(), Failure> {
     let mut batch = Batch {
-        meta: &mut *meta,
+        meta,
         streams: StreamTables::new(transaction),
         blocks: transaction.open_table(tables::BLOCKS)?,
         pieces: transaction.open_table(tables::PIECES)?,
@@ -28,8 +28,7 @@ pub(super) fn write(
     for part in records.iter().flat_map(|record| &record.parts) {
         batch.apply(part)?;
     }
-    batch.finish()?;
-    tables::put_meta(transaction, meta)
+    batch.finish()
 }
 
 struct Batch<'t, 'm> {

@@ -4,13 +4,17 @@
 //! are made that file is there under the name `SHARDS.tmp`, and gets its name once they are durable: with that one and
 //! without `SHARDS`, what is there was not finished, and is made again. Without either, shards are damage: they may be
 //! all that somebody has. A file `SPARE` holds nothing.
+//!
+//! Beside `SHARDS`, a directory of another number of shards is what [`reshard`](super::reshard) has left when it was
+//! interrupted: before `SHARDS` was replaced what it was making, and afterwards what it had copied.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::AcidOptions;
+use super::placement::SHARDS_MAX;
 use super::shard::Shard;
 use super::tables::ShardMeta;
+use super::{AcidOptions, era};
 use crate::database::DatabaseOptions;
 use crate::directory::{OpenError, StoreId};
 use crate::disk::Disk;
@@ -29,84 +33,51 @@ const LOOK_CACHE_BYTES: u64 = 4 << 20;
 /// `SHARDS` has two lines.
 const SHARDS_BYTES_MAX: u64 = 64;
 
-struct Layout {
+/// The places of a store's shards.
+pub(super) struct Layout<'d> {
+    disk: &'d dyn Disk,
     dir: PathBuf,
-}
-
-impl Layout {
-    fn new(data_dir: &Path) -> Self {
-        Self {
-            dir: data_dir.join(PART),
-        }
-    }
-
-    fn shards_file(&self) -> PathBuf {
-        self.dir.join(SHARDS)
-    }
-
-    fn draft(&self) -> PathBuf {
-        self.dir.join(SHARDS_DRAFT)
-    }
-
-    /// The directory of so many shards.
-    fn shards_dir(&self, count: u32) -> PathBuf {
-        self.dir.join(format!("shards-{count:03}"))
-    }
-
-    fn shard(&self, number: u32, count: u32) -> PathBuf {
-        self.shards_dir(count).join(format!("{number:03}.redb"))
-    }
 }
 
 /// Opens the shards of a store, or makes them if it has none.
 pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Result<Vec<Shard>, OpenError> {
-    let layout = Layout::new(&options.data_dir);
-    let found = read_count(disk, &layout)?;
-    let is_new = found.is_none();
-    let count = found.unwrap_or(options.shard_count);
-    if count != options.shard_count {
+    let layout = Layout::new(disk, &options.data_dir);
+    let wanted = options.shard_count;
+    let database = DatabaseOptions {
+        opens_quickly: options.quick_repair,
+        ..cached(options.cache_bytes, wanted)
+    };
+    let Some(count) = layout.count()? else {
+        layout.begin(wanted)?;
+        let shards = layout.make_shards(database, wanted, |number| ShardMeta::new(store, number, wanted))?;
+        layout.sync(wanted)?;
+        layout.put_count()?;
+        return Ok(shards);
+    };
+    if count != wanted {
         return Err(OpenError::OtherShardCount {
             dir: options.data_dir.clone(),
             found: count,
-            wanted: options.shard_count,
+            wanted,
         });
     }
-    let dir = layout.shards_dir(count);
-    if is_new {
-        begin(disk, &layout, count)?;
-        make_room(disk, &dir)?;
-    }
-    let database = DatabaseOptions {
-        called: CALLED,
-        cache_bytes: options.cache_bytes / u64::from(count),
-        opens_quickly: options.quick_repair,
-    };
     let shards = (0..count).map(|number| {
-        let path = layout.shard(number, count);
         let meta = ShardMeta::new(store, number, count);
-        if is_new {
-            Shard::create(disk, &path, database, meta)
-        } else {
-            Shard::open(disk, &path, database, &meta)
-        }
+        Ok(Shard::open(disk, &layout.shard(number, count), database, &meta)?)
     });
-    let shards = shards.collect::<Result<Vec<_>, _>>()?;
-    if is_new {
-        for dir in [&dir, &layout.dir] {
-            disk.sync_dir(dir).map_err(OpenError::io("sync", dir))?;
-        }
-        let (draft, path) = (layout.draft(), layout.shards_file());
-        disk.rename(&draft, &path).map_err(OpenError::io("make", &path))?;
-        disk.sync_dir(&layout.dir)
-            .map_err(OpenError::io("sync", &layout.dir))?;
+    let shards = shards.collect::<Result<Vec<_>, OpenError>>()?;
+    era::begin(&shards)?;
+    // All shards that `SHARDS` tells of are there and whole, so that nobody needs any others.
+    if let Err(error) = layout.remove_leftovers(count) {
+        tracing::warn!(%error, "what a change of the number of shards has left could not be removed");
     }
     Ok(shards)
 }
 
 /// Opens the shards of a store that nobody has open, and changes nothing of them. None if it was never made to the end.
 pub(super) fn look_at(disk: &dyn Disk, data_dir: &Path, store: StoreId) -> Result<Vec<Shard>, OpenError> {
-    let layout = Layout::new(data_dir);
-    let count = read_count(disk, &layout)?.unwrap_or(0);
+    let layout = Layout::new(disk, data_dir);
+    let count = layout.count()?.unwrap_or(0);
     let database = DatabaseOptions {
         called: CALLED,
         cache_bytes: LOOK_CACHE_BYTES,
@@ -120,15 +91,203 @@ pub(super) fn look_at(disk: &dyn Disk, data_dir: &Path, store: StoreId) -> Resul
     shards.collect()
 }
 
-/// An empty directory for shards. An earlier run may have been interrupted while it made some.
-fn make_room(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
-    disk.make_dir(dir)
-        .map_err(OpenError::io("make the directory", dir))?;
-    for name in disk.list(dir).map_err(OpenError::io("list", dir))? {
-        let path = dir.join(name);
-        disk.remove(&path).map_err(OpenError::io("remove", &path))?;
+/// How so many shards are used that have so much memory together.
+pub(super) fn cached(cache_bytes: u64, count: u32) -> DatabaseOptions {
+    DatabaseOptions {
+        called: CALLED,
+        cache_bytes: cache_bytes / u64::from(count),
+        opens_quickly: false,
     }
-    Ok(())
+}
+
+impl<'d> Layout<'d> {
+    pub(super) fn new(disk: &'d dyn Disk, data_dir: &Path) -> Self {
+        Self {
+            disk,
+            dir: data_dir.join(PART),
+        }
+    }
+
+    fn shards_file(&self) -> PathBuf {
+        self.dir.join(SHARDS)
+    }
+
+    fn draft(&self) -> PathBuf {
+        self.dir.join(SHARDS_DRAFT)
+    }
+
+    /// The directory of so many shards.
+    pub(super) fn shards_dir(&self, count: u32) -> PathBuf {
+        self.dir.join(shards_name(count))
+    }
+
+    fn shard(&self, number: u32, count: u32) -> PathBuf {
+        self.shards_dir(count).join(shard_name(number))
+    }
+
+    /// How many shards there are; none if there is no `SHARDS`.
+    pub(super) fn count(&self) -> Result<Option<u32>, OpenError> {
+        let path = self.shards_file();
+        let file = match self.disk.open_sealed(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(OpenError::io("open", &path))?,
+        };
+        let len = file
+            .len()
+            .map_err(OpenError::io("read", &path))?
+            .min(SHARDS_BYTES_MAX);
+        let mut bytes = vec![0; usize::try_from(len).expect("a few bytes")];
+        file.read_at(0, &mut bytes)
+            .map_err(OpenError::io("read", &path))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let said = text.lines().next().and_then(|line| line.strip_prefix("shards: "));
+        let count = said.and_then(|count| count.parse().ok());
+        // Comparing texts refuses every other spelling, and a checksum that is not right.
+        let count = count.filter(|count| text_of(*count) == text);
+        count.map(Some).ok_or_else(|| OpenError::Damaged {
+            dir: self.dir.clone(),
+            what: "its file SHARDS does not say how many shards there are".to_owned(),
+        })
+    }
+
+    /// Notes durably that the first shards are being made.
+    fn begin(&self, count: u32) -> Result<(), OpenError> {
+        let names = self.list(&self.dir)?;
+        let is_begun = names.iter().any(|name| name == SHARDS_DRAFT);
+        if let Some(found) = names.first().filter(|_| !is_begun) {
+            return Err(OpenError::Damaged {
+                dir: self.dir.clone(),
+                what: format!("it has {found:?} and no file SHARDS, which says how many shards there are"),
+            });
+        }
+        self.draft_count(count)?;
+        self.sync_dir(&self.dir)
+    }
+
+    /// Makes the shards of a number, whose directory has nothing else afterwards. Their names are durable once they are
+    /// [synced](Self::sync).
+    pub(super) fn make_shards(
+        &self,
+        database: DatabaseOptions,
+        count: u32,
+        meta: impl Fn(u32) -> ShardMeta,
+    ) -> Result<Vec<Shard>, OpenError> {
+        let dir = self.shards_dir(count);
+        self.disk
+            .make_dir(&dir)
+            .map_err(OpenError::io("make the directory", &dir))?;
+        // An earlier run may have been interrupted while it made some.
+        for name in self.list(&dir)? {
+            self.remove(&dir.join(name))?;
+        }
+        let shards = (0..count).map(|number| self.make_shard(database, number, count, meta(number)));
+        shards.collect()
+    }
+
+    /// Makes one of so many shards, in a directory that is there.
+    pub(super) fn make_shard(
+        &self,
+        database: DatabaseOptions,
+        number: u32,
+        count: u32,
+        meta: ShardMeta,
+    ) -> Result<Shard, OpenError> {
+        let path = self.shard(number, count);
+        Ok(Shard::create(self.disk, &path, database, meta)?)
+    }
+
+    /// Makes the names of shards durable.
+    pub(super) fn sync(&self, count: u32) -> Result<(), OpenError> {
+        self.sync_dir(&self.shards_dir(count))?;
+        self.sync_dir(&self.dir)
+    }
+
+    /// Writes durably, beside `SHARDS`, what that is to say.
+    pub(super) fn draft_count(&self, count: u32) -> Result<(), OpenError> {
+        let draft = self.draft();
+        match self.disk.remove(&draft) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(OpenError::io("remove", &draft))?,
+        }
+        let written = self.disk.create(&draft).and_then(|file| {
+            file.write_at(0, text_of(count).as_bytes())?;
+            file.sync()
+        });
+        written.map_err(OpenError::io("write", &draft))
+    }
+
+    /// Lets `SHARDS` say, durably, what was drafted. The shards that it tells of are the store's from then on, and must
+    /// be durable before.
+    pub(super) fn put_count(&self) -> Result<(), OpenError> {
+        let (draft, path) = (self.draft(), self.shards_file());
+        self.disk
+            .rename(&draft, &path)
+            .map_err(OpenError::io("make", &path))?;
+        self.sync_dir(&self.dir)
+    }
+
+    /// Removes what is there beside the store's own shards, of which there are `count`: shards of other numbers, and a
+    /// draft of `SHARDS`. What is none of these stays.
+    ///
+    /// # Errors
+    /// If something cannot be removed. The store is none the worse for it.
+    pub(super) fn remove_leftovers(&self, count: u32) -> Result<(), OpenError> {
+        let names = self.list(&self.dir)?;
+        let has_draft = names.iter().any(|name| name == SHARDS_DRAFT);
+        let numbers = (0..=SHARDS_MAX.ilog2()).map(|bits| 1 << bits);
+        let others: Vec<u32> = numbers
+            .filter(|other| *other != count && names.contains(&shards_name(*other)))
+            .collect();
+        if others.is_empty() && !has_draft {
+            return Ok(());
+        }
+        // What `SHARDS` says must not be lost while that is lost which it said before.
+        self.sync_dir(&self.dir)?;
+        if has_draft {
+            self.remove(&self.draft())?;
+        }
+        for other in others {
+            self.remove_shards(other)?;
+        }
+        self.sync_dir(&self.dir)
+    }
+
+    /// Removes the directory of so many shards. One that has anything else stays as it is.
+    pub(super) fn remove_shards(&self, count: u32) -> Result<(), OpenError> {
+        let dir = self.shards_dir(count);
+        let names = self.list(&dir)?;
+        let is_shard = |name: &String| (0..count).any(|number| *name == shard_name(number));
+        if let Some(found) = names.iter().find(|name| !is_shard(name)) {
+            tracing::warn!(dir = %dir.display(), found, "a directory of shards that are not used has something else");
+            return Ok(());
+        }
+        for name in names {
+            self.remove(&dir.join(name))?;
+        }
+        self.disk
+            .remove_dir(&dir)
+            .map_err(OpenError::io("remove the directory", &dir))
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>, OpenError> {
+        self.disk.list(dir).map_err(OpenError::io("list", dir))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), OpenError> {
+        self.disk.remove(path).map_err(OpenError::io("remove", path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), OpenError> {
+        self.disk.sync_dir(dir).map_err(OpenError::io("sync", dir))
+    }
+}
+
+fn shards_name(count: u32) -> String {
+    format!("shards-{count:03}")
+}
+
+fn shard_name(number: u32) -> String {
+    format!("{number:03}.redb")
 }
 
 fn text_of(count: u32) -> String {
@@ -139,53 +298,5 @@ fn text_of(count: u32) -> String {
 
 /// How many shards a store has; none if it was never made to the end.
 pub(super) fn shard_count(disk: &dyn Disk, data_dir: &Path) -> Result<Option<u32>, OpenError> {
-    read_count(disk, &Layout::new(data_dir))
-}
-
-/// None if there is no `SHARDS`.
-fn read_count(disk: &dyn Disk, layout: &Layout) -> Result<Option<u32>, OpenError> {
-    let path = layout.shards_file();
-    let file = match disk.open_sealed(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(OpenError::io("open", &path))?,
-    };
-    let len = file
-        .len()
-        .map_err(OpenError::io("read", &path))?
-        .min(SHARDS_BYTES_MAX);
-    let mut bytes = vec![0; usize::try_from(len).expect("a few bytes")];
-    file.read_at(0, &mut bytes)
-        .map_err(OpenError::io("read", &path))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let said = text.lines().next().and_then(|line| line.strip_prefix("shards: "));
-    let count = said.and_then(|count| count.parse().ok());
-    // Comparing texts refuses every other spelling, and a checksum that is not right.
-    let count = count.filter(|count| text_of(*count) == text);
-    count.map(Some).ok_or_else(|| OpenError::Damaged {
-        dir: layout.dir.clone(),
-        what: "its file SHARDS does not say how many shards there are".to_owned(),
-    })
-}
-
-/// Notes durably that shards are being made.
-fn begin(disk: &dyn Disk, layout: &Layout, count: u32) -> Result<(), OpenError> {
-    let names = disk
-        .list(&layout.dir)
-        .map_err(OpenError::io("list", &layout.dir))?;
-    let draft = layout.draft();
-    if names.iter().any(|name| name == SHARDS_DRAFT) {
-        disk.remove(&draft).map_err(OpenError::io("remove", &draft))?;
-    } else if let Some(found) = names.first() {
-        return Err(OpenError::Damaged {
-            dir: layout.dir.clone(),
-            what: format!("it has {found:?} and no file SHARDS, which says how many shards there are"),
-        });
-    }
-    let written = disk.create(&draft).and_then(|file| {
-        file.write_at(0, text_of(count).as_bytes())?;
-        file.sync()
-    });
-    written.map_err(OpenError::io("write", &draft))?;
-    disk.sync_dir(&layout.dir)
-        .map_err(OpenError::io("sync", &layout.dir))
+    Layout::new(disk, data_dir).count()
 }

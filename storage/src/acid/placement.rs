@@ -16,7 +16,12 @@ pub(super) struct Placement(pub(super) u8);
 impl Placement {
     /// Where streams of this name stand, unless they are placed beside another one.
     pub(super) fn of_name(name: &StreamName) -> Self {
-        let [placement, ..] = crc32fast::hash(name.as_str().as_bytes()).to_le_bytes();
+        Self::of_name_bytes(name.as_str().as_bytes())
+    }
+
+    /// Likewise, for whoever has no more than the bytes of a name.
+    pub(super) fn of_name_bytes(name: &[u8]) -> Self {
+        let [placement, ..] = crc32fast::hash(name).to_le_bytes();
         Self(placement)
     }
 

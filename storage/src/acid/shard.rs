@@ -4,13 +4,14 @@ use std::path::Path;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use redb::WriteTransaction;
 use tailwater_stream::{AppendExtent, Position, Record, StreamId, StreamName, StreamState, Timestamp};
 
 use super::placement::Placement;
 use super::tables::{self, BLOCKS, PIECES, ShardMeta};
 use super::{batch, read};
 use crate::backend::{BackendError, ReadError, ReadRequest, Slices};
-use crate::database::{Database, DatabaseOptions, Failure};
+use crate::database::{Database, DatabaseOptions, Failure, Turn, View};
 use crate::disk::Disk;
 use crate::reachable::oldest_reachable;
 use crate::stream_tables::keys::pair_key;
@@ -95,37 +96,53 @@ impl Shard {
         *self.meta.lock()
     }
 
-    /// Makes records durable, all of them or none.
-    pub(super) fn put(&self, records: &[&Record]) -> Result<(), BackendError> {
+    /// What it says now.
+    pub(super) fn view(&self) -> Result<View, BackendError> {
+        self.database.view()
+    }
+
+    /// Keeps everybody from changing the shard until the answer is dropped.
+    pub(super) fn turn(&self) -> Turn {
+        self.database.turn()
+    }
+
+    /// Makes a change durable that `make` makes, which says what is known of the shard from then on.
+    pub(super) fn change<T>(
+        &self,
+        make: impl FnOnce(&WriteTransaction, &mut ShardMeta) -> Result<T, Failure>,
+    ) -> Result<T, BackendError> {
         let change = self.database.change()?;
         let mut meta = self.meta();
-        change.ask(|transaction| batch::write(transaction, &mut meta, records))?;
-        self.end(change, meta)
+        let made = change.ask(|transaction| {
+            tables::remove_ballast(transaction)?;
+            let made = make(transaction, &mut meta)?;
+            tables::put_meta(transaction, &meta)?;
+            Ok(made)
+        })?;
+        // The next change begins only once this one is counted.
+        let turn = change.commit()?;
+        *self.meta.lock() = meta;
+        drop(turn);
+        Ok(made)
+    }
+
+    /// Makes records durable, all of them or none.
+    pub(super) fn put(&self, records: &[&Record]) -> Result<(), BackendError> {
+        self.change(|transaction, meta| batch::write(transaction, meta, records))
     }
 
     /// Makes records durable if there is room for them within the shard, and for changes that make room after them:
     /// pages for those are taken at the same time, and then given back.
     pub(super) fn put_and_keep_room(&self, records: &[&Record]) -> Result<(), BackendError> {
-        let change = self.database.change()?;
-        let mut meta = self.meta();
-        change.ask(|transaction| {
-            batch::write(transaction, &mut meta, records)?;
+        self.change(|transaction, meta| {
+            batch::write(transaction, meta, records)?;
             tables::put_ballast(transaction)
         })?;
-        self.end(change, meta)?;
         match self.put(&[]) {
             // The records are durable; the pages are given back by any other change.
             Err(error) if error.is_full() => Ok(()),
             put => put,
         }
-    }
-
-    fn end(&self, change: crate::database::Change, meta: ShardMeta) -> Result<(), BackendError> {
-        // The next change begins only once this one is counted.
-        let turn = change.commit()?;
-        *self.meta.lock() = meta;
-        drop(turn);
-        Ok(())
     }
 
     /// Leads a name to a place where a stream may come to have it, beside those that it leads to already: one of them may
@@ -232,9 +249,7 @@ impl Shard {
         if kept_bytes(&row) > 0 {
             self.remove_bytes(id, Position::LAST)?;
         }
-        let change = self.database.change()?;
-        let mut meta = self.meta();
-        let source = change.ask(|transaction| {
+        let source = self.change(|transaction, meta| {
             let mut streams = StreamTables::new(transaction);
             if let Some(row) = streams.remove_stream(id)? {
                 meta.streams = meta.streams.saturating_sub(1);
@@ -242,13 +257,10 @@ impl Shard {
             }
             let source = row.state.source.as_ref();
             let source = source.map_or(Ok(None), |source| streams.head(source.id))?;
-            drop(streams);
-            tables::put_meta(transaction, &meta)?;
             Ok(source
                 .filter(|source| source.state.deleted)
                 .map(|source| source.state.id))
         })?;
-        self.end(change, meta)?;
         Ok((source, kept_bytes(&row)))
     }
 
@@ -275,9 +287,7 @@ impl Shard {
     fn remove_bytes(&self, id: StreamId, before: Position) -> Result<(), BackendError> {
         let mut is_done = false;
         while !is_done {
-            let change = self.database.change()?;
-            let mut meta = self.meta();
-            is_done = change.ask(|transaction| {
+            is_done = self.change(|transaction, meta| {
                 let mut streams = StreamTables::new(transaction);
                 let Some(mut row) = streams.head(id)? else {
                     return Ok(true);
@@ -291,26 +301,23 @@ impl Shard {
                     row.stored_from.max(from)
                 };
                 streams.put_row(&row, deadline(&row.state))?;
-                drop(streams);
                 meta.payload_bytes -= (kept - kept_bytes(&row)).min(meta.payload_bytes);
-                tables::put_meta(transaction, &meta)?;
                 Ok(is_done)
             })?;
-            self.end(change, meta)?;
         }
         Ok(())
     }
 }
 
 /// The bytes of a stream that count as stored.
-fn kept_bytes(row: &StreamRow) -> u64 {
+pub(super) fn kept_bytes(row: &StreamRow) -> u64 {
     row.state.tail.since(row.stored_from)
 }
 
 /// Removes the first blocks of a stream, as far as they end at or before a position. Answers up to where the stream's
 /// bytes are gone, and whether all that could go are.
 fn remove_blocks(
-    transaction: &redb::WriteTransaction,
+    transaction: &WriteTransaction,
     id: StreamId,
     before: Position,
 ) -> Result<(Position, bool), Failure> {

@@ -1,10 +1,10 @@
 //! What a store holds, in numbers.
 
 use std::path::Path;
-use std::sync::Arc;
 
+use super::shard::Shard;
 use super::{AcidStore, layout};
-use crate::backend::{Backend as _, BackendError};
+use crate::backend::BackendError;
 use crate::directory::{self, OpenError};
 use crate::disk::Disk;
 
@@ -29,27 +29,30 @@ impl AcidStore {
     /// # Errors
     /// If the disk cannot be read.
     pub fn stats(&self) -> Result<AcidStats, BackendError> {
-        let usage = self.usage();
-        let mut stats = AcidStats {
-            streams: usage.streams,
-            deleted_streams: self.deleted()?.len() as u64,
-            stored_bytes: usage.bytes,
-            shards: self.shards.len() as u64,
-            shard_bytes: 0,
-        };
-        for shard in &self.shards {
-            stats.shard_bytes += shard.file_bytes()?;
-        }
-        Ok(stats)
+        stats(&self.shards)
     }
+}
+
+fn stats(shards: &[Shard]) -> Result<AcidStats, BackendError> {
+    let mut stats = AcidStats {
+        shards: shards.len() as u64,
+        ..AcidStats::default()
+    };
+    for shard in shards {
+        let meta = shard.meta();
+        stats.streams += meta.streams;
+        stats.deleted_streams += shard.deleted()?.len() as u64;
+        stats.stored_bytes += meta.payload_bytes;
+        stats.shard_bytes += shard.file_bytes()?;
+    }
+    Ok(stats)
 }
 
 /// What the store of a directory holds that nobody has open. Changes nothing of it.
 ///
 /// # Errors
 /// [`OpenError`] if there is no store or it cannot be read. Not all damage is found.
-pub fn stats_of(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<AcidStats, OpenError> {
-    let store = directory::read_identity(disk.as_ref(), data_dir)?.store;
-    let shards = layout::look_at(disk.as_ref(), data_dir, store)?;
-    Ok(AcidStore::over(shards, disk, data_dir).stats()?)
+pub fn stats_of(disk: &dyn Disk, data_dir: &Path) -> Result<AcidStats, OpenError> {
+    let store = directory::read_identity(disk, data_dir)?.store;
+    Ok(stats(&layout::look_at(disk, data_dir, store)?)?)
 }

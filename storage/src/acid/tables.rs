@@ -10,7 +10,7 @@
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::room::KEPT_BACK_BYTES;
-use crate::codec::Encode as _;
+use crate::codec::{Encode as _, Malformed};
 use crate::database::row::{read, value};
 use crate::database::{Failure, META, Tables};
 use crate::directory::StoreId;
@@ -39,6 +39,8 @@ pub(super) struct ShardMeta {
     pub(super) streams: u64,
     /// Bytes of their payloads that are kept.
     pub(super) payload_bytes: u64,
+    /// Whether the shard is a copy and what it has may have been gone on with elsewhere: see [`era`](super::era).
+    pub(super) is_copy: bool,
 }
 
 impl ShardMeta {
@@ -51,6 +53,7 @@ impl ShardMeta {
             last_id: 0,
             streams: 0,
             payload_bytes: 0,
+            is_copy: false,
         }
     }
 
@@ -62,6 +65,7 @@ impl ShardMeta {
             out.put_u64(self.last_id);
             out.put_u64(self.streams);
             out.put_u64(self.payload_bytes);
+            out.put_u8(u8::from(self.is_copy));
         })
     }
 }
@@ -78,8 +82,6 @@ pub(super) fn make_all(transaction: &WriteTransaction, meta: &ShardMeta) -> Resu
 pub(super) fn put_meta(transaction: &WriteTransaction, meta: &ShardMeta) -> Result<(), Failure> {
     let mut table = transaction.open_table(META)?;
     table.insert(SHARD, meta.value().as_slice())?;
-    // Also one that was left by a crash, or by a disk without room for its removal.
-    table.remove(BALLAST)?;
     Ok(())
 }
 
@@ -101,14 +103,26 @@ pub(super) fn meta(tables: &impl Tables) -> Result<ShardMeta, Failure> {
             last_id: from.u64(what)?,
             streams: from.u64(what)?,
             payload_bytes: from.u64(what)?,
+            is_copy: match from.u8(what)? {
+                0 => false,
+                1 => true,
+                _ => return Err(Malformed { what }),
+            },
         })
     })
 }
 
-/// Takes pages that the next [`put_meta`] gives back.
+/// Takes pages that any later change gives back.
 pub(super) fn put_ballast(transaction: &WriteTransaction) -> Result<(), Failure> {
     let mut table = transaction.open_table(META)?;
     table.insert(BALLAST, vec![0; KEPT_BACK_BYTES as usize].as_slice())?;
+    Ok(())
+}
+
+/// Gives back what was taken, also before a crash, or on a disk that had no room for that.
+pub(super) fn remove_ballast(transaction: &WriteTransaction) -> Result<(), Failure> {
+    let mut table = transaction.open_table(META)?;
+    table.remove(BALLAST)?;
     Ok(())
 }
 

@@ -51,8 +51,10 @@ pub enum OpenError {
     },
     /// The store has another number of shards.
     #[error(
-        "{} holds a store of {found} shards, and {wanted} are asked for; set storage.acid_shard_count to {found}, or \
-         export the streams and import them into another directory",
+        "{} holds a store of {found} shards, and {wanted} are asked for; set storage.acid_shard_count to {found}, give \
+         it {wanted} with `tailwater reshard --data-dir {} --to {wanted}`, or export the streams and import them into \
+         another directory",
+        dir.display(),
         dir.display()
     )]
     OtherShardCount {

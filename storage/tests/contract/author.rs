@@ -72,9 +72,20 @@ pub(super) struct Author {
     records: u64,
     /// The next stream gets a greater id, even if no stream has this one.
     ids_given: u64,
+    /// Ids have a place in their lowest byte, as those that shards give: that of the source of a fork, and else that of the
+    /// name.
+    pub(super) places_streams: bool,
 }
 
 impl Author {
+    /// One for a store of shards.
+    pub(super) fn of_shards() -> Self {
+        Self {
+            places_streams: true,
+            ..Self::default()
+        }
+    }
+
     /// The time of the next record: one millisecond after the one before.
     fn now(&mut self) -> Timestamp {
         self.records += 1;
@@ -95,6 +106,20 @@ impl Author {
     pub(super) fn last_id(&self) -> Option<StreamId> {
         let newest = self.states.keys().next_back().map_or(0, |id| id.get());
         StreamId::new(newest.max(self.ids_given))
+    }
+
+    fn next_id(&self, name: &str, source: Option<StreamId>) -> StreamId {
+        let least = self.last_id().map_or(0, StreamId::get) + 1;
+        let place = match source {
+            Some(source) => source.get(),
+            None => u64::from(crc32fast::hash(name.as_bytes())),
+        };
+        let further = if self.places_streams {
+            place.wrapping_sub(least) % 256
+        } else {
+            0
+        };
+        StreamId::new(least + further).expect("an id")
     }
 
     pub(super) fn state(&self, id: StreamId) -> &StreamState {
@@ -160,8 +185,7 @@ impl Author {
         lifetime: Lifetime,
         source: Option<(StreamState, Position)>,
     ) -> (StreamId, Record) {
-        let last = self.last_id().map_or(0, StreamId::get);
-        let id = StreamId::new(last + 1).expect("an id");
+        let id = self.next_id(stream, source.as_ref().map(|(source, _)| source.id));
         let created = Created {
             id,
             name: name(stream),
@@ -188,8 +212,7 @@ impl Author {
 
     /// Stages a stream whose own bytes begin at `from`.
     pub(super) fn stage(&mut self, stream: &str, from: u64) -> (StreamId, Record) {
-        let last = self.last_id().map_or(0, StreamId::get);
-        let id = StreamId::new(last + 1).expect("an id");
+        let id = self.next_id(stream, None);
         let created = Created {
             id,
             name: name(stream),

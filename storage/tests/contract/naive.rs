@@ -184,7 +184,8 @@ impl Naive {
             let now = self.author.states.get(&state.id);
             let replaced = known.is_some_and(|(old, _)| old == state.id);
             let is_alive = now.is_some_and(|now| !now.deleted) && !replaced;
-            is_alive && start > Position::ZERO && committed.places(state).contains(&start.get())
+            let is_beside = !self.author.places_streams || (state.id.get() ^ id.get()) % 256 == 0;
+            is_alive && is_beside && start > Position::ZERO && committed.places(state).contains(&start.get())
         };
         let source = committed.alive().into_iter().find(can_fork).cloned();
         let mut record = Record::default();

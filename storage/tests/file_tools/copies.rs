@@ -10,8 +10,9 @@ use tailwater_storage::disk::Disk;
 use tailwater_storage::file::{self, Durability, verify};
 use tailwater_storage::stream::{OffsetRefusal, OffsetToken, StreamId};
 
-use super::shop::{FAST, Shop, assert_holds, files, in_new_era, open, options};
+use super::shop::{FAST, Shop, files, open, options};
 use crate::author::{Author, Body, commit, load};
+use crate::comparison::{assert_holds, in_new_era};
 use crate::naive::Naive;
 use crate::support::faulty_disk::FaultyDisk;
 

@@ -8,8 +8,9 @@ use tailwater_storage::Backend;
 use tailwater_storage::disk::Disk;
 use tailwater_storage::file::{Durability, VerifyReport, verify};
 
-use super::shop::{DIR, Shop, assert_holds, files, try_open};
+use super::shop::{DIR, Shop, files, try_open};
 use crate::author::{Author, Body, commit};
+use crate::comparison::assert_holds;
 use crate::naive::Naive;
 use crate::support::faulty_disk::FaultyDisk;
 

@@ -1,0 +1,127 @@
+//! Gives a store that nobody uses another number of shards.
+//!
+//! All rows are copied into new shards beside the old ones, `SHARDS` is replaced once those are durable, and then the old
+//! ones go. So whenever it is cut off the store has the old shards or the new ones, whole. What is left of the others is
+//! removed when the store is opened, or when this is done again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::copy::ShardCopy;
+use super::layout::{self, Layout};
+use super::placement::SHARDS_MAX;
+use super::shard::Shard;
+use super::tables::ShardMeta;
+use super::{AcidOptions, AcidStore, MODE};
+use crate::backend::BackendError;
+use crate::directory::{self, DirectoryLock, OpenError};
+use crate::disk::{Disk, RealDisk};
+
+/// Memory for the caches of the old shards together, and for those of the new ones.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReshardReport {
+    /// Shards that there were. If it is as many as there are now, nothing was done.
+    pub from: u32,
+    /// Shards that there are.
+    pub to: u32,
+    /// Streams in them that are not released.
+    pub streams: u64,
+    /// Bytes of their payloads that are kept.
+    pub stored_bytes: u64,
+    /// The length of the shards' files.
+    pub shard_bytes: u64,
+}
+
+/// Gives the store of a directory so many shards, a power of two up to [`SHARDS_MAX`]. No other process may use it
+/// meanwhile. There must be room for the new shards beside the old ones.
+///
+/// # Errors
+/// [`OpenError`], which says what to do. The store is as it was then, or has the new shards.
+///
+/// # Panics
+/// If it is another number.
+pub fn reshard(data_dir: &Path, to: u32) -> Result<ReshardReport, OpenError> {
+    // A directory that holds no store does not become one.
+    directory::read_identity(&RealDisk, data_dir)?;
+    let _lock = DirectoryLock::acquire(data_dir)?;
+    reshard_unlocked(&(Arc::new(RealDisk) as Arc<dyn Disk>), data_dir, to)
+}
+
+/// As [`reshard`], on any disk. Whoever calls it sees to it that nobody else has the store open.
+///
+/// # Errors
+/// As [`reshard`].
+///
+/// # Panics
+/// As [`reshard`].
+pub fn reshard_unlocked(disk: &Arc<dyn Disk>, data_dir: &Path, to: u32) -> Result<ReshardReport, OpenError> {
+    assert!(to.is_power_of_two() && to <= SHARDS_MAX, "{to} shards");
+    let found = directory::read_identity(disk.as_ref(), data_dir)?.mode;
+    if found != MODE {
+        return Err(OpenError::OtherMode {
+            dir: data_dir.to_owned(),
+            found,
+            wanted: MODE,
+        });
+    }
+    let layout = Layout::new(disk.as_ref(), data_dir);
+    // A store that was not made to the end is made with the new number.
+    let from = layout.count()?.unwrap_or(to);
+    let options = AcidOptions {
+        shard_count: from,
+        cache_bytes: CACHE_BYTES,
+        ..AcidOptions::new(data_dir.to_owned())
+    };
+    // Opening it also mends what a crash has left, and removes what is left of an earlier run of this.
+    let old = AcidStore::open_unlocked(disk, &options)?;
+    if from == to {
+        return report(from, &old.shards);
+    }
+    let new = copy(&layout, &old, to).inspect_err(|_| {
+        // It must not keep a disk full that has no room for it.
+        if let Err(error) = layout.remove_shards(to) {
+            tracing::warn!(%error, "shards that were not finished could not be removed");
+        }
+    })?;
+    let report = report(from, &new)?;
+    drop((old, new));
+    layout.sync(to)?;
+    layout.draft_count(to)?;
+    layout.put_count()?;
+    layout.remove_leftovers(to)?;
+    Ok(report)
+}
+
+/// Makes shards that have all that the store's have, durably but for their names.
+fn copy(layout: &Layout<'_>, old: &AcidStore, to: u32) -> Result<Vec<Shard>, OpenError> {
+    let last_id = old.shards.iter().map(|shard| shard.meta().last_id).max();
+    let meta = |number| ShardMeta {
+        last_id: last_id.unwrap_or(0),
+        ..ShardMeta::new(old.id, number, to)
+    };
+    let mut copy = ShardCopy::new(layout.make_shards(layout::cached(CACHE_BYTES, to), to, meta)?);
+    for shard in &old.shards {
+        copy.take(&shard.view()?, &|| Ok::<_, BackendError>(()))?;
+    }
+    Ok(copy.finish()?)
+}
+
+fn report(from: u32, shards: &[Shard]) -> Result<ReshardReport, OpenError> {
+    let mut report = ReshardReport {
+        from,
+        to: u32::try_from(shards.len()).expect("at most a few hundred"),
+        streams: 0,
+        stored_bytes: 0,
+        shard_bytes: 0,
+    };
+    for shard in shards {
+        let meta = shard.meta();
+        report.streams += meta.streams;
+        report.stored_bytes += meta.payload_bytes;
+        report.shard_bytes += shard.file_bytes()?;
+    }
+    Ok(report)
+}
