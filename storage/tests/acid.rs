@@ -264,3 +264,44 @@ fn a_store_that_was_cut_off_while_it_was_made_is_made_again() {
         });
     }
 }
+
+/// A commit was cut off when the bytes of all its pages were on the disk, and the checksum of one was not. The database
+/// found it whole when it was opened, and took that page for damaged from then on.
+#[test]
+fn wherever_a_commit_is_cut_off_the_shard_opens_with_it_or_without() {
+    let before = FaultyDisk::new(8);
+    run(async {
+        let rig = open(&before);
+        rig.create("a").await.expect("created");
+        rig.append("a", "first;").await.expect("appended");
+        stop(rig);
+    });
+    for operation in 1.. {
+        let disk = before.crash_process();
+        let mut is_done = false;
+        run(async {
+            let rig = open(&disk);
+            disk.cut_at(disk.operations() + operation);
+            is_done = rig.append("a", "second;").await.is_ok();
+            stop(rig);
+        });
+        let crashed = (0..8).map(|_| disk.crash_machine());
+        for disk in crashed.chain([disk.crash_process()]) {
+            run(async {
+                for _ in 0..2 {
+                    let rig = open(&disk);
+                    let text = rig.text("a").await;
+                    let whole = text == "first;second;";
+                    assert!(
+                        whole || !is_done && text == "first;",
+                        "cut at {operation}: {text}"
+                    );
+                    stop(rig);
+                }
+            });
+        }
+        if is_done {
+            break;
+        }
+    }
+}

@@ -3,12 +3,13 @@
 //! redb refuses everything after a failure, also reading. What it was that failed decides what comes next: after
 //! a lack of space or a failed read the database may be opened anew and goes on, after anything else it may not.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::header::Header;
 use super::pages;
@@ -42,6 +43,9 @@ pub(super) struct Medium {
     /// Whether pages are taken for damaged if their checksums are wrong. Not while redb finds out by its own ones which
     /// commit is whole.
     is_strict: AtomicBool,
+    /// Pages whose checksums were found to be wrong before that. They are torn, and then redb has found another commit; or a
+    /// crash has kept only the checksum from being written.
+    unchecked: Mutex<BTreeSet<u64>>,
     /// Held for reading during every operation, so that none is under way once the medium is retired.
     standing: RwLock<Standing>,
 }
@@ -76,6 +80,7 @@ impl Medium {
             header,
             lost: Arc::clone(lost),
             len: AtomicU64::new(len),
+            unchecked: Mutex::default(),
             standing: RwLock::default(),
         }
     }
@@ -110,6 +115,17 @@ impl Medium {
     /// Refuses everything from now on. Nothing is under way any more when this returns.
     pub(super) fn retire(&self) {
         self.standing.write().is_retired = true;
+    }
+
+    /// Gives pages that were read unchecked their checksums, durably. The header may be about to say of the commit that redb
+    /// has settled on that its pages were synced, and those are among them; of what is torn, nobody reads the others.
+    fn mend(&self, file: &dyn DiskFile) -> io::Result<()> {
+        let pages = std::mem::take(&mut *self.unchecked.lock());
+        if pages.is_empty() {
+            return Ok(());
+        }
+        pages.into_iter().try_for_each(|page| pages::mend(file, page))?;
+        sync(file)
     }
 
     fn use_file<T>(
@@ -167,7 +183,9 @@ impl redb::StorageBackend for Backend {
                 if self.0.is_strict.load(Ordering::Acquire) {
                     pages::read(file, offset, out)
                 } else {
-                    pages::read_unchecked(file, offset, out)
+                    let wrong = pages::read_unchecked(file, offset, out)?;
+                    self.0.unchecked.lock().extend(wrong);
+                    Ok(())
                 }
             },
         )
@@ -191,6 +209,7 @@ impl redb::StorageBackend for Backend {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.use_file(is_no_lack_of_space, |file| {
             if Header::has(offset, data.len()) {
+                self.0.mend(file)?;
                 return self.0.header.write(file, offset, data);
             }
             pages::write(file, offset, data)

@@ -7,7 +7,8 @@
 //!
 //! A crash parts no page from its checksum that a durable commit refers to: redb writes none of those, so that their
 //! checksums stay the same, whatever becomes of others beside them. Pages of a commit that a crash has interrupted may be
-//! parted from theirs, unless they were synced before the header was written that refers to them.
+//! parted from theirs, unless they were synced before the header was written that refers to them. If redb finds by its own
+//! checksums that the commit is whole nevertheless, theirs are written anew before the header says that they were synced.
 
 use std::io;
 use std::ops::Range;
@@ -49,12 +50,24 @@ pub(super) fn inner_len(len: u64) -> Option<u64> {
     (outer_len(inner) == len).then_some(inner)
 }
 
-/// Reads pages as they are.
-pub(super) fn read_unchecked(file: &dyn DiskFile, offset: u64, out: &mut [u8]) -> io::Result<()> {
+/// Reads pages as they are. Answers the numbers of those whose checksums are wrong.
+pub(super) fn read_unchecked(file: &dyn DiskFile, offset: u64, out: &mut [u8]) -> io::Result<Vec<u64>> {
+    let mut wrong = Vec::new();
     for piece in pieces(offset, out.len())? {
-        file.read_at(piece.at, &mut out[piece.part])?;
+        let pages = &mut out[piece.part.clone()];
+        file.read_at(piece.at, pages)?;
+        let found = crcs(piece.first, pages);
+        let mut written = Crcs::from_elem(0, found.len());
+        file.read_at(piece.crc_at, &mut written)?;
+        let pairs = found
+            .chunks(CRC_BYTES as usize)
+            .zip(written.chunks(CRC_BYTES as usize));
+        let unlike = (piece.first..)
+            .zip(pairs)
+            .filter(|(_, (found, written))| found != written);
+        wrong.extend(unlike.map(|(page, _)| page));
     }
-    Ok(())
+    Ok(wrong)
 }
 
 /// Reads pages and compares their checksums.
@@ -62,20 +75,18 @@ pub(super) fn read_unchecked(file: &dyn DiskFile, offset: u64, out: &mut [u8]) -
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] if one is wrong.
 pub(super) fn read(file: &dyn DiskFile, offset: u64, out: &mut [u8]) -> io::Result<()> {
-    for piece in pieces(offset, out.len())? {
-        let pages = &mut out[piece.part.clone()];
-        file.read_at(piece.at, pages)?;
-        let found = crcs(piece.first, pages);
-        let mut written = Crcs::from_elem(0, found.len());
-        file.read_at(piece.crc_at, &mut written)?;
-        if let Some(byte) = found
-            .iter()
-            .zip(&written)
-            .position(|(found, written)| found != written)
-        {
-            let page = piece.first + byte as u64 / CRC_BYTES;
-            return Err(damage(format!("the checksum of page {page} is wrong")));
-        }
+    match read_unchecked(file, offset, out)?.first() {
+        None => Ok(()),
+        Some(page) => Err(damage(format!("the checksum of page {page} is wrong"))),
+    }
+}
+
+/// Writes the checksum that a page has as it is.
+pub(super) fn mend(file: &dyn DiskFile, page: u64) -> io::Result<()> {
+    let mut bytes = [0; PAGE_BYTES as usize];
+    for piece in pieces(page * PAGE_BYTES, bytes.len())? {
+        file.read_at(piece.at, &mut bytes[piece.part.clone()])?;
+        file.write_at(piece.crc_at, &crcs(piece.first, &bytes[piece.part]))?;
     }
     Ok(())
 }
