@@ -27,45 +27,75 @@ fn open_either(disk: &Arc<FaultyDisk>, numbers: [u32; 2], model: &Naive) -> u32 
 
 #[test]
 fn wherever_it_is_cut_off_the_shards_are_the_old_or_the_new_ones() {
-    for (from, to) in [(1, 4), (4, 2), (2, 1)] {
-        let (shop, _) = Shop::aged(u64::from(from), 40).reshard(from);
+    // Some operations by chance.
+    for (from, to, step_max) in [(1, 2, 4), (4, 2, 12), (2, 8, 25)] {
+        let (shop, _) = Shop::aged(u64::from(from), 25).reshard(from);
         let Shop {
+            mut rng,
             disk: before,
             store,
             model,
             ..
         } = shop;
         drop(store);
-        let numbers = [from, to];
-        let (mut old, mut new) = (0, 0);
-        for operation in 1.. {
+        let (mut old, mut new, mut operation) = (0, 0, 1);
+        loop {
             let disk = before.crash_process();
             disk.cut_at(operation);
             let done = reshard(&disk, to);
             assert_eq!(done.is_err(), disk.has_stopped());
-            for crashed in [disk.crash_process(), disk.crash_machine(), disk.crash_machine()] {
+            for crashed in [disk.crash_process(), disk.crash_machine()] {
                 let opened = crashed.crash_process();
-                match open_either(&opened, numbers, &model) {
-                    found if found == to => new += 1,
-                    _ => old += 1,
-                }
+                let found = open_either(&opened, [from, to], &model);
+                assert!(done.is_err() || found == to);
+                new += u32::from(found == to);
+                old += u32::from(found == from);
                 // What was removed when it was opened is not missed after a power loss either.
-                open_either(&opened.crash_machine(), numbers, &model);
+                open_either(&opened.crash_machine(), [from, to], &model);
                 // To do it again also helps.
-                let repeated = crashed.crash_process();
-                reshard(&repeated, to).expect("the disk works");
-                assert_tidy(&repeated, DIR, to);
-                let repeated = repeated.crash_machine();
-                assert_holds(&open(&repeated, DIR, to), &model);
-                assert!(done.is_err() || open_either(&crashed, numbers, &model) == to);
+                reshard(&crashed, to).expect("the disk works");
+                assert_tidy(&crashed, DIR, to);
+                assert_holds(&open(&crashed.crash_machine(), DIR, to), &model);
             }
             if done.is_ok() {
                 break;
             }
+            operation += rng.u64(1..=step_max);
         }
         println!("{from} to {to}: {old} with the old shards, {new} with the new ones");
-        assert!(old > 50 && new > 5, "{old} {new}");
+        assert!(old > 20 && new > 1, "{old} {new}");
     }
+}
+
+/// The moments around the switch, and every outcome of a power loss there.
+#[test]
+fn a_power_loss_while_shards_are_switched_leaves_one_kind_of_them() {
+    let (shop, _) = Shop::aged(8, 25).reshard(2);
+    let Shop {
+        disk: before,
+        store,
+        model,
+        ..
+    } = shop;
+    drop(store);
+    let operations = {
+        let disk = before.crash_process();
+        reshard(&disk, 4).expect("the disk works");
+        disk.operations()
+    };
+    let mut found = Vec::new();
+    for operation in operations - 20..=operations {
+        for _ in 0..8 {
+            let disk = before.crash_process();
+            disk.cut_at(operation);
+            drop(reshard(&disk, 4));
+            found.push(open_either(&disk.crash_machine(), [2, 4], &model));
+            let opened = disk.crash_process();
+            open_either(&opened, [2, 4], &model);
+            open_either(&opened.crash_machine(), [2, 4], &model);
+        }
+    }
+    assert!(found.contains(&2) && found.contains(&4));
 }
 
 #[test]

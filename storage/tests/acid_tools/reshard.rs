@@ -18,11 +18,12 @@ use crate::support::faulty_disk::FaultyDisk;
 
 #[test]
 fn any_streams_are_the_same_in_any_number_of_shards_and_leave_nothing_in_the_end() {
-    for seed in 0..30 {
+    for seed in 0..12 {
         println!("seed {seed}");
         let mut shop = Shop::new(seed);
         let mut shards = 1;
-        for to in [4, 16, 2, 1, 256, 1] {
+        let many = if seed == 0 { 256 } else { 32 };
+        for to in [4, 16, 2, 1, many, 1] {
             if shards == 1 {
                 for _ in 0..40 {
                     shop.step();
