@@ -101,6 +101,17 @@ impl Header {
         self.0.lock().is_synced = true;
     }
 
+    /// Takes back what was written since the last sync, for the next one has failed: the kernel may show for as long as
+    /// the machine runs what the disk never gets, and whoever opened the file then would build upon a commit that falls
+    /// with the power. What was synced before stands in the other place.
+    pub(super) fn withdraw(&self, file: &dyn DiskFile) -> io::Result<()> {
+        let written = self.0.lock();
+        if written.is_synced {
+            return Ok(());
+        }
+        file.write_at(written.place * PAGE_BYTES, &[0; ENTRY_BYTES])
+    }
+
     /// Whether the pages of the commit that it tells of were durable before it was. Otherwise they need not be whole,
     /// and redb compares its own checksums to find out.
     pub(super) fn tells_of_synced_pages(&self) -> bool {

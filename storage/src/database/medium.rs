@@ -201,7 +201,15 @@ impl redb::StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.use_file(|_| true, sync)?;
+        self.0.use_file(
+            |_| true,
+            |file| {
+                sync(file).inspect_err(|_| {
+                    // Nothing more can be done if this fails too.
+                    let _ = self.0.header.withdraw(file);
+                })
+            },
+        )?;
         self.0.header.synced();
         Ok(())
     }
