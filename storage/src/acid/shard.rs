@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use redb::WriteTransaction;
 use tailwater_stream::{AppendExtent, Position, Record, StreamId, StreamName, StreamState, Timestamp};
 
+use super::block::{Block, PIECE_BYTES};
 use super::placement::Placement;
 use super::tables::{self, BLOCKS, PIECES, ShardMeta};
 use super::{batch, read};
@@ -18,7 +19,7 @@ use crate::stream_tables::keys::pair_key;
 use crate::stream_tables::{StreamRow, StreamTables, deadline, queries};
 
 /// Rows that are removed in one change at the most, so that appends do not wait for long.
-const REMOVED_ROWS_MAX: usize = 4096;
+const REMOVED_ROWS_MAX: u64 = 4096;
 
 /// A shard that is open.
 pub(super) struct Shard {
@@ -238,30 +239,32 @@ impl Shard {
         found?.ok_or(ReadError::Gone)
     }
 
-    /// Forgets a deleted stream. Answers its source if that is deleted too, and how many bytes were removed.
+    /// Forgets a deleted stream, with one change if it is not long. Answers its source if that is deleted too, and how many
+    /// bytes were removed.
     pub(super) fn release(&self, id: StreamId) -> Result<(Option<StreamId>, u64), BackendError> {
-        let view = self.database.view()?;
-        let Some(row) = view.ask(|tables| queries::head(tables, id))? else {
-            return Ok((None, 0));
-        };
+        // No view is held meanwhile: pages that are freed under one cannot be used again.
+        let row = self.database.view()?.ask(|tables| queries::head(tables, id))?;
+        let Some(row) = row else { return Ok((None, 0)) };
         assert!(row.state.deleted, "stream {id} is released but not deleted");
-        // Its bytes go first: a crash in between leaves a deleted stream, which is released again.
-        if kept_bytes(&row) > 0 {
-            self.remove_bytes(id, Position::LAST)?;
-        }
-        let source = self.change(|transaction, meta| {
-            let mut streams = StreamTables::new(transaction);
-            if let Some(row) = streams.remove_stream(id)? {
-                meta.streams = meta.streams.saturating_sub(1);
-                meta.payload_bytes -= kept_bytes(&row).min(meta.payload_bytes);
+        loop {
+            // A crash in between leaves a deleted stream, which is released again.
+            let source = self.change(|transaction, meta| {
+                if !remove_some(transaction, meta, id, Position::LAST)? {
+                    return Ok(None);
+                }
+                let mut streams = StreamTables::new(transaction);
+                if streams.remove_stream(id)?.is_some() {
+                    meta.streams = meta.streams.saturating_sub(1);
+                }
+                let source = row.state.source.as_ref();
+                let source = source.map_or(Ok(None), |source| streams.head(source.id))?;
+                let source = source.filter(|source| source.state.deleted);
+                Ok(Some(source.map(|source| source.state.id)))
+            })?;
+            if let Some(source) = source {
+                return Ok((source, kept_bytes(&row)));
             }
-            let source = row.state.source.as_ref();
-            let source = source.map_or(Ok(None), |source| streams.head(source.id))?;
-            Ok(source
-                .filter(|source| source.state.deleted)
-                .map(|source| source.state.id))
-        })?;
-        Ok((source, kept_bytes(&row)))
+        }
     }
 
     /// Gives back what nobody can read any more of a stream's own bytes. Answers how many were removed, about.
@@ -276,37 +279,36 @@ impl Shard {
         };
         let forks_of = |id| view.ask(|tables| queries::forks_of(tables, id));
         let reachable = oldest_reachable(id, forks_of, state_of)?.min(row.state.tail);
+        drop(view);
         if reachable <= row.stored_from {
             return Ok(0);
         }
-        self.remove_bytes(id, reachable)?;
+        while !self.change(|transaction, meta| remove_some(transaction, meta, id, reachable))? {}
         Ok(reachable.since(row.stored_from))
     }
+}
 
-    /// Removes a stream's blocks that end at or before a position, some at a time.
-    fn remove_bytes(&self, id: StreamId, before: Position) -> Result<(), BackendError> {
-        let mut is_done = false;
-        while !is_done {
-            is_done = self.change(|transaction, meta| {
-                let mut streams = StreamTables::new(transaction);
-                let Some(mut row) = streams.head(id)? else {
-                    return Ok(true);
-                };
-                let before = before.min(row.state.tail);
-                let kept = kept_bytes(&row);
-                let (from, is_done) = remove_blocks(transaction, id, before)?;
-                row.stored_from = if is_done {
-                    row.stored_from.max(before)
-                } else {
-                    row.stored_from.max(from)
-                };
-                streams.put_row(&row, deadline(&row.state))?;
-                meta.payload_bytes -= (kept - kept_bytes(&row)).min(meta.payload_bytes);
-                Ok(is_done)
-            })?;
-        }
-        Ok(())
+/// Removes blocks of a stream that end at or before a position, some at a time. Answers whether those were all.
+fn remove_some(
+    transaction: &WriteTransaction,
+    meta: &mut ShardMeta,
+    id: StreamId,
+    before: Position,
+) -> Result<bool, Failure> {
+    let mut streams = StreamTables::new(transaction);
+    let Some(mut row) = streams.head(id)? else {
+        return Ok(true);
+    };
+    let before = before.min(row.state.tail);
+    let kept = kept_bytes(&row);
+    if kept == 0 {
+        return Ok(true);
     }
+    let (from, is_done) = remove_blocks(transaction, id, before)?;
+    row.stored_from = row.stored_from.max(if is_done { before } else { from });
+    streams.put_row(&row, deadline(&row.state))?;
+    meta.payload_bytes -= (kept - kept_bytes(&row)).min(meta.payload_bytes);
+    Ok(is_done)
 }
 
 /// The bytes of a stream that count as stored.
@@ -324,20 +326,20 @@ fn remove_blocks(
     use redb::ReadableTable as _;
     let mut blocks = transaction.open_table(BLOCKS)?;
     let (first, last) = (pair_key(id.get(), 0), pair_key(id.get(), before.get()));
-    let mut ends = Vec::new();
-    for entry in blocks
-        .range::<&[u8; 16]>(&first..&last)?
-        .take(REMOVED_ROWS_MAX + 1)
-    {
+    let (mut ends, mut rows, mut is_done) = (Vec::new(), 0, true);
+    for entry in blocks.range::<&[u8; 16]>(&first..&last)? {
         let (key, value) = entry?;
-        let block = super::block::Block::read(key.value(), value.value())?;
-        if block.bounds().until > before.get() {
+        let bounds = Block::read(key.value(), value.value())?.bounds();
+        if bounds.until > before.get() {
             break;
         }
-        ends.push((*key.value(), block.bounds().until));
+        if rows >= REMOVED_ROWS_MAX {
+            is_done = false;
+            break;
+        }
+        rows += 1 + (bounds.until - bounds.from) / PIECE_BYTES as u64;
+        ends.push((*key.value(), bounds.until));
     }
-    let is_done = ends.len() <= REMOVED_ROWS_MAX;
-    ends.truncate(REMOVED_ROWS_MAX);
     let end = ends.last().map_or(0, |(_, end)| *end);
     for (key, _) in &ends {
         blocks.remove(key)?;
