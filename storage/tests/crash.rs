@@ -6,8 +6,9 @@
 //! | file | what stands there |
 //! |---|---|
 //! | `workload.rs` | records such as an engine commits, by chance |
+//! | `history.rs` | what was done, and how it ends |
 //! | `run.rs` | a store, its disk, and what may be there after a crash |
-//! | `judge.rs` | compares what is there with that |
+//! | `judge.rs`, `comparison.rs` | compares what is there with that |
 //! | `cuts.rs` | the machine or the process ends at each operation of a short run |
 //! | `lives.rs` | a store lives, crashes, recovers and lives on, with one fault in each life |
 //! | `losses.rs`, `damage.rs`, `space.rs` | lost positions, flipped bits, full disks |
@@ -24,10 +25,14 @@ mod author;
 mod naive;
 mod support;
 
+use support::seeds::seeds;
+
 mod crash {
+    mod comparison;
     mod crowded;
     mod cuts;
     mod damage;
+    mod history;
     mod judge;
     mod leftovers;
     mod lives;
@@ -36,20 +41,4 @@ mod crash {
     mod run;
     mod space;
     mod workload;
-}
-
-/// The seeds of a test that tries `count` of them by default, and a quarter of that without optimizations.
-fn seeds(count: u64) -> std::ops::Range<u64> {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse().expect("a number"))
-    };
-    let count = if cfg!(debug_assertions) {
-        count.div_ceil(4)
-    } else {
-        count
-    };
-    let first = number("TAILWATER_CRASH_SEED").unwrap_or(0);
-    first..first + number("TAILWATER_CRASH_SEEDS").unwrap_or(count)
 }

@@ -53,7 +53,7 @@ impl Shop {
     }
 
     pub(super) fn commit(&mut self) {
-        let batch = self.workload.batch(&self.model);
+        let batch = self.workload.batch(None, &self.model);
         for record in &batch {
             lead(&self.store, record);
         }

@@ -72,16 +72,28 @@ pub(super) struct Author {
     records: u64,
     /// The next stream gets a greater id, even if no stream has this one.
     ids_given: u64,
-    /// Ids have a place in their lowest byte, as those that shards give: that of the source of a fork, and else that of the
-    /// name.
-    pub(super) places_streams: bool,
+    /// Where streams are placed, which their ids say.
+    placing: Placing,
+}
+
+/// Where streams are placed.
+#[derive(Debug, Clone, Copy, Default)]
+enum Placing {
+    /// There is but one place.
+    #[default]
+    Nowhere,
+    /// An id's lowest bits say it, and whoever creates streams chooses it.
+    Chosen { bits: u32, place: u64 },
+    /// An id's lowest byte says it, and it follows from the name or the source.
+    ByName,
 }
 
 impl Author {
-    /// One for a store of shards.
+    /// One for a store of shards: ids have a place in their lowest byte, that of the source of a fork, and else that of the
+    /// name.
     pub(super) fn of_shards() -> Self {
         Self {
-            places_streams: true,
+            placing: Placing::ByName,
             ..Self::default()
         }
     }
@@ -102,6 +114,32 @@ impl Author {
         self.ids_given = last.get();
     }
 
+    /// From now on there are `1 << bits` places, and ids say in which one a stream stands.
+    pub(super) fn part_by(&mut self, bits: u32) {
+        self.placing = Placing::Chosen { bits, place: 0 };
+    }
+
+    /// How many places there are.
+    pub(super) fn places(&self) -> u64 {
+        match self.placing {
+            Placing::Nowhere => 1,
+            Placing::Chosen { bits, .. } => 1 << bits,
+            Placing::ByName => 256,
+        }
+    }
+
+    /// Where a stream stands.
+    pub(super) fn place_of(&self, id: StreamId) -> u64 {
+        id.get() % self.places()
+    }
+
+    /// The streams that are created from now on stand there.
+    pub(super) fn go_to(&mut self, to: u64) {
+        if let Placing::Chosen { place, .. } = &mut self.placing {
+            *place = to;
+        }
+    }
+
     /// The greatest id that was given.
     pub(super) fn last_id(&self) -> Option<StreamId> {
         let newest = self.states.keys().next_back().map_or(0, |id| id.get());
@@ -110,15 +148,13 @@ impl Author {
 
     fn next_id(&self, name: &str, source: Option<StreamId>) -> StreamId {
         let least = self.last_id().map_or(0, StreamId::get) + 1;
-        let place = match source {
-            Some(source) => source.get(),
-            None => u64::from(crc32fast::hash(name.as_bytes())),
+        let place = match (self.placing, source) {
+            (Placing::Nowhere, _) => 0,
+            (Placing::Chosen { place, .. }, _) => place,
+            (Placing::ByName, Some(source)) => source.get(),
+            (Placing::ByName, None) => u64::from(crc32fast::hash(name.as_bytes())),
         };
-        let further = if self.places_streams {
-            place.wrapping_sub(least) % 256
-        } else {
-            0
-        };
+        let further = place.wrapping_sub(least) % self.places();
         StreamId::new(least + further).expect("an id")
     }
 

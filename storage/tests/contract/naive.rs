@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tailwater_storage::Backend;
-use tailwater_storage::backend::{BackendError, ListRequest};
+use tailwater_storage::backend::{BackendError, ListRequest, Outcome};
 use tailwater_storage::stream::{
     AppendExtent, ControlChange, Epoch, ForkSource, Lifetime, Part, Position, ProducerId, ProducerMark,
     Record, Seq, StreamId, StreamState, Transition,
@@ -100,6 +100,22 @@ impl Naive {
         self.note(record);
     }
 
+    /// Applies what a backend has taken of a batch. What follows a refused record of the same stream must be refused.
+    pub(super) fn apply_batch(&mut self, batch: &[Record], outcomes: &[Outcome]) {
+        assert_eq!(outcomes.len(), batch.len());
+        let mut refused = BTreeSet::new();
+        for (record, outcome) in batch.iter().zip(outcomes) {
+            if record.streams().any(|stream| refused.contains(&stream)) {
+                assert_eq!(*outcome, Outcome::Full, "decided on a refused record");
+            }
+            match outcome {
+                Outcome::Durable => self.apply(record),
+                Outcome::Full => refused.extend(record.streams()),
+                Outcome::Moved => panic!("nobody else writes"),
+            }
+        }
+    }
+
     /// Notes what the author does not know of: bytes, extents and control keys.
     pub(super) fn note(&mut self, record: &Record) {
         for part in &record.parts {
@@ -167,7 +183,7 @@ impl Naive {
 
     /// Completes the import of a staged stream, as it stands now: as a fork if its bytes begin where one of
     /// another stream can branch off, and in place of the stream that has its name, if one has. None if that has to
-    /// wait for what is not committed yet, or a newer stream has had the name.
+    /// wait for what is not committed yet, or a newer stream has had the name, or the one that has it stands elsewhere.
     pub(super) fn import(&mut self, id: StreamId, seconds: Option<u64>, committed: &Self) -> Option<Record> {
         let staged = committed.author.states.get(&id)?;
         let (name, start) = (staged.name.clone(), staged.oldest);
@@ -177,15 +193,20 @@ impl Naive {
             others.next_back().map(|state| (state.id, state.deleted))
         };
         let known = with_name(committed);
-        if known != with_name(self) || known.is_some_and(|(newest, _)| newest > id) {
+        let place = self.author.place_of(id);
+        let is_elsewhere = |id: StreamId| self.author.place_of(id) != place;
+        let cannot_go = |(newest, deleted): (StreamId, bool)| newest > id || !deleted && is_elsewhere(newest);
+        if known != with_name(self) || known.is_some_and(cannot_go) {
             return None;
         }
         let can_fork = |state: &&StreamState| {
             let now = self.author.states.get(&state.id);
             let replaced = known.is_some_and(|(old, _)| old == state.id);
             let is_alive = now.is_some_and(|now| !now.deleted) && !replaced;
-            let is_beside = !self.author.places_streams || (state.id.get() ^ id.get()) % 256 == 0;
-            is_alive && is_beside && start > Position::ZERO && committed.places(state).contains(&start.get())
+            is_alive
+                && !is_elsewhere(state.id)
+                && start > Position::ZERO
+                && committed.places(state).contains(&start.get())
         };
         let source = committed.alive().into_iter().find(can_fork).cloned();
         let mut record = Record::default();
@@ -348,15 +369,32 @@ impl Naive {
         }
     }
 
+    /// A deleted stream that has no forks, if there is one.
+    pub(super) fn releasable(&self) -> Option<&StreamState> {
+        self.stored()
+            .find(|state| state.deleted && self.forks_of(state.id).next().is_none())
+    }
+
+    /// Notes that a stream was released. Answers its source if that is deleted too, as a backend has to.
+    pub(super) fn release(&mut self, id: StreamId) -> Option<StreamId> {
+        self.released.insert(id);
+        let source = self.author.state(id).source.as_ref()?.id;
+        let mut deleted = self.stored().filter(|state| state.deleted);
+        deleted.any(|state| state.id == source).then_some(source)
+    }
+
+    /// Streams that are not released, but for what is staged, which an engine pins.
+    pub(super) fn reclaimable(&self) -> impl Iterator<Item = StreamId> {
+        let staged = &self.author.staged;
+        self.stored()
+            .map(|state| state.id)
+            .filter(|id| !staged.contains(id))
+    }
+
     /// Releases all deleted streams that have no forks, sources last.
     pub(super) fn release_all(&mut self) {
-        loop {
-            let free = self
-                .stored()
-                .find(|state| state.deleted && self.forks_of(state.id).next().is_none())
-                .map(|state| state.id);
-            let Some(free) = free else { return };
-            self.released.insert(free);
+        while let Some(free) = self.releasable() {
+            self.released.insert(free.id);
         }
     }
 }

@@ -3,7 +3,8 @@
 use tailwater_storage::Backend;
 use tailwater_storage::file::Durability;
 
-use super::run::{Crash, FAST, Run};
+use super::history::Crash;
+use super::run::{FAST, Run};
 use crate::seeds;
 
 /// A short run in which everything happens once. Ends early if the disk stops.

@@ -8,7 +8,8 @@ use tailwater_storage::OpenError;
 use tailwater_storage::disk::Disk;
 use tailwater_storage::file::{Durability, verify};
 
-use super::run::{Crash, DIR, FAST, Run};
+use super::history::Crash;
+use super::run::{DIR, FAST, Run};
 use crate::author::Body;
 use crate::seeds;
 

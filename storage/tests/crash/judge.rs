@@ -3,12 +3,11 @@
 use tailwater_storage::Backend;
 use tailwater_storage::stream::{Lineage, OffsetRefusal, Position, StreamId, StreamState};
 
+use super::comparison::{check_bytes, difference};
 use super::run::{Lost, Run};
 use super::workload::NAMES;
 use crate::naive::{Naive, View};
 
-/// Bytes of each stream that are looked at beside all of them: in so many windows.
-const WINDOWS: usize = 3;
 /// So many lost tokens are asked for, the newest ones.
 const LOST_MAX: usize = 300;
 
@@ -18,7 +17,8 @@ impl Run {
         let view = View::of(self.store(), &NAMES).expect("the store can be read");
         let expected = comparable(self.current().view(&NAMES));
         assert_eq!(comparable(view), expected);
-        self.check_bytes();
+        let rng = self.rng.fork();
+        check_bytes(self.current(), self.store(), rng);
         self.check_usage();
         self.check_lost();
     }
@@ -190,32 +190,6 @@ impl Run {
         );
         assert_eq!(self.store().last_id(), current.author.last_id());
     }
-
-    /// All bytes of each stream at once, and some windows of it.
-    fn check_bytes(&mut self) {
-        let mut rng = self.rng.fork();
-        let current = self.current();
-        for state in current.alive() {
-            let mut from = state.oldest;
-            while from < state.tail {
-                let (span, end) = state.lineage.span_at(from);
-                let until = end.unwrap_or(state.tail).min(state.tail);
-                current.check_window(self.store(), (span.stored_in, from.get(), until.get()), u64::MAX);
-                from = until;
-            }
-            let places = current.places(state);
-            for _ in 0..WINDOWS {
-                let (from, until) = (
-                    *rng.choice(&places).expect("one"),
-                    *rng.choice(&places).expect("one"),
-                );
-                if from < until {
-                    let bytes_max = rng.u64(1..=2 * (until - from));
-                    current.check_window(self.store(), (state.id, from, until), bytes_max);
-                }
-            }
-        }
-    }
 }
 
 /// Whether nothing can be appended any more.
@@ -236,33 +210,4 @@ fn comparable(mut view: View) -> View {
         state.lineage = Lineage::from_spans(kept).unwrap_or_else(|| Lineage::root(state.id));
     }
     view
-}
-
-/// What two views do not agree on.
-fn difference(seen: &View, expected: &View) -> String {
-    let mut differences = Vec::new();
-    for name in NAMES {
-        let (seen, expected) = (seen.states.get(name), expected.states.get(name));
-        if seen != expected {
-            differences.push(format!("{name:?} is {seen:?} and not {expected:?}"));
-        }
-    }
-    let others = |view: &View| {
-        let View {
-            deleted,
-            forked,
-            controls,
-            due,
-            streams,
-            ..
-        } = view;
-        format!(
-            "deleted {deleted:?}, forked {forked:?}, controls {controls:?}, due {due:?}, {streams} streams"
-        )
-    };
-    let (seen, expected) = (others(seen), others(expected));
-    if seen != expected {
-        differences.push(format!("{seen} and not {expected}"));
-    }
-    differences.join("\n")
 }

@@ -4,7 +4,8 @@ use tailwater_storage::Backend;
 use tailwater_storage::backend::Outcome;
 use tailwater_storage::stream::{Record, StreamId};
 
-use super::run::{Crash, FAST, Run};
+use super::history::Crash;
+use super::run::{FAST, Run};
 use crate::author::Body;
 use tailwater_storage::file::Durability;
 

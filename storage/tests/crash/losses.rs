@@ -4,7 +4,8 @@ use tailwater_storage::Backend;
 use tailwater_storage::disk::Disk;
 use tailwater_storage::stream::{OffsetRefusal, StreamState};
 
-use super::run::{Crash, FAST, Run};
+use super::history::Crash;
+use super::run::{FAST, Run};
 use crate::author::{Body, load};
 use crate::seeds;
 

@@ -11,6 +11,7 @@ use tailwater_storage::file::{Durability, verify};
 use tailwater_storage::stream::{OffsetToken, Record, StreamId, StreamName};
 use tailwater_storage::{Backend, BackendError, FileOptions, FileStore};
 
+use super::history::{Crash, History, is_full};
 use super::workload::{Workload, describe};
 use crate::author::release_all;
 use crate::naive::Naive;
@@ -22,29 +23,6 @@ pub(super) const DIR: &str = "/data";
 pub(super) const FAST: Durability = Durability::Fast {
     sync_interval_ms: 1_000,
 };
-
-/// How a life of a store ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Crash {
-    /// The process is killed, and the machine goes on.
-    Process,
-    /// The power is gone.
-    Machine,
-}
-
-/// What was done, printed when the test fails.
-struct History {
-    seed: u64,
-    steps: Vec<String>,
-}
-
-impl Drop for History {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("seed {}:\n{}", self.seed, self.steps.join("\n"));
-        }
-    }
-}
 
 /// A token that was given out, of a position that was lost afterwards.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,10 +68,7 @@ impl Run {
         options.segment_bytes_max = rng.u64(2..16) * 4096;
         let disk = FaultyDisk::new(rng.u64(..));
         Self {
-            history: History {
-                seed,
-                steps: vec![format!("{options:?}")],
-            },
+            history: History::new(seed, &options),
             workload: Workload::new(rng.fork(), options.journal_bytes),
             rng,
             options,
@@ -116,8 +91,7 @@ impl Run {
     }
 
     pub(super) fn note(&mut self, step: impl Into<String>) {
-        let step = format!("{} [{}]", step.into(), self.disk.operations());
-        self.history.steps.push(step);
+        self.history.note(step, &self.disk);
     }
 
     pub(super) fn store(&self) -> &FileStore {
@@ -152,7 +126,7 @@ impl Run {
     }
 
     pub(super) fn next_batch(&mut self) -> Vec<Record> {
-        self.workload.batch(&self.snapshots[self.acknowledged])
+        self.workload.batch(None, &self.snapshots[self.acknowledged])
     }
 
     /// Whatever a crash leaves of a store that was once open is no damage.
@@ -187,18 +161,7 @@ impl Run {
                 vec![Outcome::Durable; batch.len()]
             }
         };
-        assert_eq!(outcomes.len(), batch.len());
-        let mut refused = BTreeSet::new();
-        for (record, outcome) in batch.iter().zip(&outcomes) {
-            if record.streams().any(|stream| refused.contains(&stream)) {
-                assert_eq!(*outcome, Outcome::Full, "decided on a refused record");
-            }
-            match outcome {
-                Outcome::Durable => next.apply(record),
-                Outcome::Full => refused.extend(record.streams()),
-                Outcome::Moved => panic!("nobody else writes"),
-            }
-        }
+        next.apply_batch(batch, &outcomes);
         self.snapshots.push(next);
         if committed.is_err() {
             self.check_failed(batch);
@@ -276,20 +239,12 @@ impl Run {
 
     /// Releases a deleted stream that has no forks, if there is one.
     pub(super) fn release_one(&mut self) {
-        let current = self.current();
-        let free = current
-            .stored()
-            .find(|state| state.deleted && current.forks_of(state.id).next().is_none());
-        let Some(state) = free.cloned() else { return };
-        self.note(format!("release {}", state.id.get()));
-        let source = self.store().release(state.id).expect("works");
-        self.current_mut().released.insert(state.id);
-        let expected = state.source.map(|source| source.id);
-        let expected = expected.filter(|id| {
-            self.current()
-                .stored()
-                .any(|state| state.id == *id && state.deleted)
-        });
+        let Some(id) = self.current().releasable().map(|state| state.id) else {
+            return;
+        };
+        self.note(format!("release {}", id.get()));
+        let source = self.store().release(id).expect("works");
+        let expected = self.current_mut().release(id);
         assert_eq!(source, expected, "the source that may go as well");
     }
 
@@ -311,13 +266,8 @@ impl Run {
 
     pub(super) fn reclaim_all(&mut self) {
         self.note("reclaim all");
-        let naive = self.current();
-        // An engine pins what is staged.
-        for state in naive
-            .stored()
-            .filter(|state| !naive.author.staged.contains(&state.id))
-        {
-            self.store().reclaim(state.id).expect("works");
+        for id in self.current().reclaimable() {
+            self.store().reclaim(id).expect("works");
         }
     }
 
@@ -349,10 +299,7 @@ impl Run {
     /// Ends this life of the store.
     pub(super) fn crash(&mut self, crash: Crash) {
         self.note(format!("{crash:?} crash"));
-        let disk = match crash {
-            Crash::Process => self.disk.crash_process(),
-            Crash::Machine => self.disk.crash_machine(),
-        };
+        let disk = crash.of(&self.disk);
         self.has_failed |= self.store.as_ref().is_some_and(|store| store.failure().is_some());
         // Whatever the store does when it is dropped, it does to the disk of before.
         self.store = None;
@@ -361,11 +308,7 @@ impl Run {
     }
 
     pub(super) fn some_crash(&mut self) -> Crash {
-        if self.rng.bool() {
-            Crash::Process
-        } else {
-            Crash::Machine
-        }
+        Crash::some(&mut self.rng)
     }
 
     /// The store goes on as any other, and in the end nothing is left of it.
@@ -394,8 +337,4 @@ impl Run {
             .retain(|path| path.starts_with(DIR) && path.extension().is_some_and(|found| found == extension));
         files
     }
-}
-
-fn is_full(error: &BackendError) -> bool {
-    matches!(error, BackendError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
 }

@@ -5,7 +5,8 @@ use tailwater_storage::Backend;
 use tailwater_storage::backend::Outcome;
 use tailwater_storage::file::Durability;
 
-use super::run::{Crash, FAST, Run};
+use super::history::Crash;
+use super::run::{FAST, Run};
 use crate::author::Body;
 use crate::seeds;
 

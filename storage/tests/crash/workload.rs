@@ -16,6 +16,7 @@ const KEYS: [&str; 3] = ["k", "k/1", "l"];
 const PRODUCERS: [&str; 3] = ["p", "q", "r"];
 
 /// A source of records.
+#[derive(Clone)]
 pub(super) struct Workload {
     rng: Rng,
     /// Some payloads are about as long as this.
@@ -27,9 +28,13 @@ impl Workload {
         Self { rng, journal_bytes }
     }
 
-    /// Records for one batch. The streams that others wait for are taken as they stand in `committed`.
-    pub(super) fn batch(&mut self, committed: &Naive) -> Vec<Record> {
+    /// Records for one batch, of streams in one place if one is given. Those that others wait for are taken as they stand
+    /// in `committed`.
+    pub(super) fn batch(&mut self, place: Option<u64>, committed: &Naive) -> Vec<Record> {
         let mut draft = committed.clone();
+        if let Some(place) = place {
+            draft.author.go_to(place);
+        }
         let count = if self.rng.u8(..4) > 0 {
             1
         } else {
@@ -43,7 +48,7 @@ impl Workload {
                 self.rng.usize(2..5)
             };
             let records: Vec<_> = (0..parts)
-                .filter_map(|_| self.record(&mut draft, committed))
+                .filter_map(|_| self.record(place, &mut draft, committed))
                 .collect();
             if !records.is_empty() {
                 batch.push(together(records));
@@ -52,17 +57,16 @@ impl Workload {
         batch
     }
 
-    fn record(&mut self, draft: &mut Naive, committed: &Naive) -> Option<Record> {
-        let alive: Vec<_> = draft.alive().into_iter().cloned().collect();
-        let taken: Vec<_> = alive
-            .iter()
-            .chain(committed.alive())
-            .map(|state| state.name.clone())
-            .collect();
+    fn record(&mut self, place: Option<u64>, draft: &mut Naive, committed: &Naive) -> Option<Record> {
+        let is_here =
+            |state: &&StreamState| place.is_none_or(|place| draft.author.place_of(state.id) == place);
+        let alive: Vec<_> = draft.alive().into_iter().filter(is_here).cloned().collect();
         let name = NAMES[self.rng.usize(..NAMES.len())];
-        let is_free = taken.iter().all(|taken| taken.as_str() != name);
+        let mut taken = draft.alive().into_iter().chain(committed.alive());
+        let is_free = taken.all(|taken| taken.name.as_str() != name);
         let some = self.rng.choice(&alive).cloned();
-        let staged: Vec<_> = draft.staged().into_iter().map(|state| state.id).collect();
+        let staged = draft.staged().into_iter().filter(is_here);
+        let staged: Vec<_> = staged.map(|state| state.id).collect();
         let record = match self.rng.u8(..24) {
             0..=2 if is_free => {
                 let lifetime = match self.rng.u8(..4) {

@@ -253,3 +253,16 @@ fn a_map_whose_file_was_cut_off_ends_as_by_sigbus() {
     assert!(catch_unwind(AssertUnwindSafe(|| map.look(0..51, &mut |_| ()))).is_err());
     assert!(catch_unwind(AssertUnwindSafe(|| map.look(100..101, &mut |_| ()))).is_err());
 }
+
+#[test]
+fn a_read_fails_once_and_changes_nothing() {
+    let disk = disk(1);
+    let file = durable_file(&disk, "file", b"content");
+    disk.fail_read(2);
+    let mut read = [0; 7];
+    file.read_at(0, &mut read).expect("the first one succeeds");
+    let error = file.read_at(0, &mut read).expect_err("the second one fails");
+    assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    file.read_at(0, &mut read).expect("the third one succeeds");
+    assert_eq!(&read, b"content");
+}

@@ -55,7 +55,7 @@ impl Shop {
     }
 
     pub(super) fn commit(&mut self) {
-        let batch = self.workload.batch(&self.model);
+        let batch = self.workload.batch(None, &self.model);
         let outcomes = self.store.commit(0, &batch).expect("the disk works");
         for (record, outcome) in batch.iter().zip(outcomes) {
             assert_eq!(outcome, Outcome::Durable, "there is space");

@@ -59,6 +59,8 @@ struct State {
     syncs_left: Option<u64>,
     /// Writes that succeed before the one that fails, if one is to fail.
     writes_left: Option<u64>,
+    /// Reads that succeed before the one that fails, if one is to fail.
+    reads_left: Option<u64>,
     /// Writes that succeed before the one that finds no space, if one is to find none.
     refused_writes_left: Option<u64>,
     /// Renames that succeed before the one that finds no space, if one is to find none.
@@ -84,6 +86,7 @@ impl FaultyDisk {
             stopped: false,
             syncs_left: None,
             writes_left: None,
+            reads_left: None,
             refused_writes_left: None,
             renames_left: None,
             bytes_max: None,
@@ -144,6 +147,11 @@ impl FaultyDisk {
     /// Lets a write fail: 1 is the next one. Any number of its first sectors is written.
     pub(crate) fn fail_write(&self, nth: u64) {
         self.state.lock().writes_left = Some(nth.checked_sub(1).expect("the next one is 1"));
+    }
+
+    /// Lets a read of a file fail once: 1 is the next one.
+    pub(crate) fn fail_read(&self, nth: u64) {
+        self.state.lock().reads_left = Some(nth.checked_sub(1).expect("the next one is 1"));
     }
 
     /// Lets a write find no space, as it may on a file system that copies what is written again: 1 is the next one.
@@ -355,6 +363,7 @@ impl State {
             stopped: false,
             syncs_left: None,
             writes_left: None,
+            reads_left: None,
             refused_writes_left: None,
             renames_left: None,
             bytes_max: self.bytes_max,

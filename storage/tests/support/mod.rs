@@ -1,6 +1,7 @@
-//! What tests stand on: a backend with a fault seam, a disk with faults, and short ways to ask an engine.
+//! What tests stand on: a backend with a fault seam, a disk with faults, seeds, and short ways to ask an engine.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 pub(crate) mod ask;
 pub(crate) mod faulty_disk;
 pub(crate) mod gated;
+pub(crate) mod seeds;

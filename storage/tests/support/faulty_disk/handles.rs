@@ -65,8 +65,11 @@ impl DiskFile for OpenFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let state = self.user.disk.lock();
+        let mut state = self.user.disk.lock();
         state.check_running()?;
+        if is_due(&mut state.reads_left) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         let content = state.inode(self.user.id).content.bytes();
         let read = usize::try_from(offset)
             .ok()

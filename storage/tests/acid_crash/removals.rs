@@ -1,0 +1,74 @@
+//! What takes several changes to remove: a crash between them leaves something that can be removed again.
+
+use tailwater_storage::Backend;
+use tailwater_storage::backend::Outcome;
+
+use super::history::Crash;
+use super::run::{Repair, Run};
+use crate::author::Body;
+
+/// More blocks than are removed in one change.
+const BLOCKS: u64 = 4_200;
+
+/// A shard with a stream of very many blocks, each of one byte.
+fn with_blocks() -> Run {
+    let mut run = Run::new(0, Repair::Quick);
+    run.options.shard_count = 1;
+    run.known.author.part_by(0);
+    run.options.cache_bytes = 8 << 20;
+    run.open();
+    let (id, create) = run.known.author.clone().create("a");
+    run.commit(&[create]);
+    for number in 0..BLOCKS {
+        let append = run.known.author.clone().append(id, Body::one(vec![number as u8]));
+        let taken = run
+            .store()
+            .commit(0, std::slice::from_ref(&append))
+            .expect("committed");
+        assert_eq!(taken[..], [Outcome::Durable]);
+        run.known.apply(&append);
+    }
+    run
+}
+
+#[test]
+fn what_takes_several_changes_to_remove_may_be_cut_anywhere() {
+    let mut run = with_blocks();
+    run.check();
+    let id = run.known.alive()[0].id;
+    let trim = run.known.author.clone().trim(id, BLOCKS - 50);
+    assert!(run.commit(&[trim]).is_some());
+    let trimmed = run.branch();
+    let delete = run.known.author.clone().delete(id);
+    assert!(run.commit(&[delete]).is_some());
+    let deleted = run.branch();
+    for (begun, is_trim) in [(trimmed, true), (deleted, false)] {
+        let mut intermediate = 0;
+        for cut in 1.. {
+            let mut run = begun.branch();
+            run.open();
+            let operation = run.disk.operations() + cut;
+            run.disk.cut_at(operation);
+            let goes_on = if is_trim {
+                run.reclaim_all()
+            } else {
+                run.release_all()
+            };
+            run.crash(if cut % 2 == 0 {
+                Crash::Process
+            } else {
+                Crash::Machine
+            });
+            run.open();
+            let bytes = run.store().usage().bytes;
+            intermediate += u32::from(bytes != BLOCKS && bytes > 50);
+            run.check_reclaimed();
+            let left = if is_trim { 50 } else { 0 };
+            assert_eq!(run.store().usage().bytes, left);
+            if goes_on {
+                break;
+            }
+        }
+        assert!(intermediate > 0, "it was one change");
+    }
+}
