@@ -19,6 +19,8 @@ use crate::disk::Disk;
 pub(super) const KEPT_BACK_BYTES: u64 = 256 << 10;
 /// A record changes a few pages of some tables, in bytes.
 const RECORD_BYTES: u64 = 16 << 10;
+/// Bytes that are read in vain at the most, three times over, for each that was given back.
+const FILE_BYTES_PER_BYTE_GIVEN_BACK: u64 = 256;
 /// It was not tried yet what room there is within the shard.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -51,9 +53,11 @@ impl Room {
         free >= self.spare.missing().saturating_add(bytes)
     }
 
-    /// Whether there may be room for so much within the shard.
-    pub(super) fn may_be_within_for(&self, bytes: u64) -> bool {
-        self.within.load(Ordering::Relaxed) >= KEPT_BACK_BYTES.saturating_add(bytes)
+    /// Whether there may be room for so much within the shard, whose file is so long. To find out that there is none
+    /// takes as long as to read all of that, and is worth it only once a part of it was given back.
+    pub(super) fn may_be_within_for(&self, bytes: u64, file_bytes: u64) -> bool {
+        let worth_it = file_bytes / FILE_BYTES_PER_BYTE_GIVEN_BACK;
+        self.within.load(Ordering::Relaxed) >= worth_it.saturating_add(bytes)
     }
 
     /// So much was written while there was no room on the disk.

@@ -45,9 +45,10 @@ impl Spare {
     /// deletions on a full disk.
     pub(super) fn hold(&self, free: u64) {
         let mut is_held = self.is_held.lock();
-        if *is_held || self.is_there() {
+        let len = self.len();
+        if *is_held || len == self.bytes {
             *is_held = true;
-        } else if free >= 2 * self.bytes {
+        } else if free + len >= 2 * self.bytes {
             match self.make() {
                 Ok(()) => *is_held = true,
                 Err(error) => tracing::debug!(path = %self.path.display(), %error, "no space is kept back"),
@@ -67,9 +68,10 @@ impl Spare {
                 .is_ok()
     }
 
-    fn is_there(&self) -> bool {
+    /// How much is kept in the file. It may be that of another number of shards.
+    fn len(&self) -> u64 {
         let len = self.disk.open_sealed(&self.path).and_then(|file| file.len());
-        len.is_ok_and(|len| len == self.bytes)
+        len.unwrap_or(0)
     }
 
     fn make(&self) -> io::Result<()> {

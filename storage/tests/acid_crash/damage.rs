@@ -1,6 +1,6 @@
 //! Flipped bits: whatever is given is what was written, or it is said that something is damaged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tailwater_storage::backend::ReadError;
 use tailwater_storage::stream::Record;
@@ -43,7 +43,7 @@ fn with_content(seed: u64, repair: Repair) -> (Run, Shard) {
 }
 
 /// Flips a bit of a shard, half of the times where something certainly stands, for most of a shard is free.
-fn flip(run: &mut Run, path: &PathBuf) -> u64 {
+fn flip(run: &mut Run, path: &Path) -> u64 {
     let content = run.disk.read_file(path);
     let used: Vec<_> = (0..content.len()).filter(|at| content[*at] != 0).collect();
     let offset = if run.rng.u8(..4) == 0 {

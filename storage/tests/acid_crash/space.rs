@@ -27,7 +27,7 @@ fn filled(seed: u64) -> Run {
     for _ in 0..run.rng.u32(0..10) {
         assert!(run.commit_some());
     }
-    let free = run.rng.u64(..1 << 20);
+    let free = run.rng.u64(..2 << 20);
     run.disk.set_free_bytes(Some(free));
     run.note(format!("{free} bytes are free"));
     fill(&mut run);
