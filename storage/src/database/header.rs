@@ -198,6 +198,22 @@ mod tests {
         assert_eq!(first_byte(&disk), Some(3));
     }
 
+    /// The kernel shows what it could not write until the machine stops.
+    #[test]
+    fn what_a_failed_sync_has_left_in_doubt_is_withdrawn_for_the_durable_one() {
+        let disk = MemoryDisk::new();
+        let file = disk.create(Path::new("file")).expect("made");
+        let header = Header::new();
+        file.set_len(HEADER_PAGES * PAGE_BYTES).expect("long enough");
+        header.write(file.as_ref(), 0, &[1]).expect("written");
+        header.synced();
+        header.withdraw(file.as_ref()).expect("written");
+        assert_eq!(first_byte(&disk), Some(1), "nothing was in doubt");
+        header.write(file.as_ref(), 0, &[2]).expect("written");
+        header.withdraw(file.as_ref()).expect("written");
+        assert_eq!(first_byte(&disk), Some(1));
+    }
+
     /// The bit is redb's own, and another version might have it elsewhere.
     #[test]
     fn a_header_says_whether_its_commit_was_synced_first() {

@@ -210,6 +210,25 @@ mod tests {
         read(file.as_ref(), first, &mut page).expect("it is there");
     }
 
+    /// A process may be killed between a page and its checksum.
+    #[test]
+    fn a_page_without_its_checksum_is_whole_once_it_is_mended() {
+        let disk = MemoryDisk::new();
+        let file = disk.create(Path::new("file")).expect("made");
+        file.set_len(outer_len(8 * PAGE_BYTES)).expect("long enough");
+        let offset = 5 * PAGE_BYTES;
+        let [piece] = &pieces(offset, 4096).expect("a page").collect::<Vec<_>>()[..] else {
+            panic!("one piece")
+        };
+        file.write_at(piece.at, &[1; 4096]).expect("written");
+        let mut page = [0; 4096];
+        read(file.as_ref(), offset, &mut page).expect_err("its checksum is not there");
+        assert!(read_and_mend(file.as_ref(), offset, &mut page).expect("read"));
+        assert_eq!(page, [1; 4096]);
+        read(file.as_ref(), offset, &mut page).expect("it is whole");
+        assert!(!read_and_mend(file.as_ref(), offset, &mut page).expect("read"));
+    }
+
     #[test]
     fn pages_that_cross_groups_are_in_pieces() {
         let pieces: Vec<_> = pieces(1000 * PAGE_BYTES, 1100 << 12).expect("pages").collect();
