@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `shard`; `ballast` | [`ShardMeta`]; for a moment, zeros that keep pages free ([`room`](super::room)) |
+//! | `meta` | `shard`; `ballast/…` | [`ShardMeta`]; for a moment, zeros that keep pages free ([`room`](super::room)) |
 //! | `blocks` | id, first position | a [`Block`](super::block::Block) |
 //! | `pieces` | id, first position | bytes of a block that has none in its own row |
 //! | `redirects` | name | placements where a stream that has it may stand, beside the name's own: a byte each |
@@ -21,8 +21,11 @@ pub(super) const PIECES: TableDefinition<'_, Key<16>, Bytes> = TableDefinition::
 pub(super) const REDIRECTS: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("redirects");
 
 const SHARD: &[u8] = b"shard";
-/// Holds pages for a moment, so that they are free afterwards.
-const BALLAST: &[u8] = b"ballast";
+/// Rows that hold pages for a moment, so that they are free afterwards: together as much as is kept back. Each has a number
+/// behind this, and stands in a page of 16 KiB, for those are easier to find than a longer one.
+const BALLAST: &[u8] = b"ballast/";
+const BALLAST_ROWS: u8 = 16;
+const BALLAST_ROW_BYTES: usize = KEPT_BACK_BYTES as usize / BALLAST_ROWS as usize - 1024;
 
 /// What is known of a shard as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,14 +118,21 @@ pub(super) fn meta(tables: &impl Tables) -> Result<ShardMeta, Failure> {
 /// Takes pages that any later change gives back.
 pub(super) fn put_ballast(transaction: &WriteTransaction) -> Result<(), Failure> {
     let mut table = transaction.open_table(META)?;
-    table.insert(BALLAST, vec![0; KEPT_BACK_BYTES as usize].as_slice())?;
+    let zeros = [0; BALLAST_ROW_BYTES];
+    for number in 0..BALLAST_ROWS {
+        table.insert([BALLAST, &[number]].concat().as_slice(), zeros.as_slice())?;
+    }
     Ok(())
 }
 
 /// Gives back what was taken, also before a crash, or on a disk that had no room for that.
 pub(super) fn remove_ballast(transaction: &WriteTransaction) -> Result<(), Failure> {
     let mut table = transaction.open_table(META)?;
-    table.remove(BALLAST)?;
+    let first = [BALLAST, &[0]].concat();
+    if table.get(first.as_slice())?.is_some() {
+        let behind = [BALLAST, &[BALLAST_ROWS]].concat();
+        table.retain_in::<&[u8], _>(first.as_slice()..behind.as_slice(), |_, _| false)?;
+    }
     Ok(())
 }
 

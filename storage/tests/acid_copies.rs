@@ -22,7 +22,7 @@ mod support;
 #[path = "crash/workload.rs"]
 mod workload;
 
-mod acid_tools {
+mod acid_copies {
     mod copies;
     mod cuts;
     mod reshard;
