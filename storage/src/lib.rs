@@ -13,6 +13,7 @@
 //! | [`disk`] | the seam to the operating system: files and directories |
 //! | `database`, `stream_tables` | a redb database in one of those files; what is known of streams, as its tables |
 //! | `backup` | where copies of stores may be made, and why one could not be |
+//! | `findings` | what a check of a store finds |
 //! | `codec` | how the rules' own types become bytes |
 //! | [`clock`] | where the engine's time comes from |
 //! | [`stats`] | what the engine counts and measures |
@@ -28,6 +29,7 @@ mod directory;
 pub mod disk;
 pub mod engine;
 pub mod file;
+mod findings;
 pub mod memory;
 mod reachable;
 pub mod stats;

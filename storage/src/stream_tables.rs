@@ -13,6 +13,7 @@
 //!
 //! Numbers in keys are big-endian, so that byte order is their order, and have eight bytes.
 
+pub(crate) mod audit;
 mod changes;
 pub(crate) mod keys;
 pub(crate) mod queries;

@@ -14,40 +14,12 @@ use crate::backend::BackendError;
 use crate::directory::StoreId;
 use crate::directory::{self, OpenError};
 use crate::disk::Disk;
+use crate::findings::Findings;
 
 pub(super) use journals::replay;
 
-/// So many damages are told of; the others are counted.
-const FINDINGS_MAX: usize = 1000;
 /// Memory for the catalog's pages.
 const CATALOG_CACHE_BYTES: u64 = 64 << 20;
-
-/// What is damaged.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Findings {
-    list: Vec<String>,
-    /// Found beside those in the list.
-    more: u64,
-}
-
-impl Findings {
-    pub(super) fn add(&mut self, what: String) {
-        if self.list.len() < FINDINGS_MAX {
-            self.list.push(what);
-        } else {
-            self.more += 1;
-        }
-    }
-
-    fn append(&mut self, others: Self) {
-        self.more += others.more;
-        others.list.into_iter().for_each(|what| self.add(what));
-    }
-
-    fn count(&self) -> u64 {
-        self.list.len() as u64 + self.more
-    }
-}
 
 /// What is in a store, and what is damaged of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -122,13 +94,14 @@ pub fn verify(disk: &dyn Disk, data_dir: &Path) -> Result<VerifyReport, OpenErro
         verification.journals(view, meta)?;
     } else if catalog.is_some() {
         let note = "the journals were not checked: where they begin is not known";
-        verification.report.notes.push(note.to_owned());
+        verification.found.note(note.to_owned());
     }
     let Verification {
         mut report, found, ..
     } = verification;
-    report.more_damage = found.more;
-    report.damage = found.list;
+    report.damage = found.damage;
+    report.more_damage = found.more_damage;
+    report.notes = found.notes;
     Ok(report)
 }
 
@@ -166,17 +139,12 @@ impl Verification<'_> {
             if let Some(number) = Layout::number_of(&name, extension) {
                 numbers.push(number);
             } else if dir.join(&name) != self.layout.kept_back_file() {
-                self.note(format!("{} is no part of the store", dir.join(name).display()));
+                self.found
+                    .note(format!("{} is no part of the store", dir.join(name).display()));
             }
         }
         numbers.sort_unstable();
         Ok(numbers)
-    }
-
-    fn note(&mut self, note: String) {
-        if self.report.notes.len() < FINDINGS_MAX {
-            self.report.notes.push(note);
-        }
     }
 
     /// None if there is no catalog that can be read.
@@ -186,7 +154,8 @@ impl Verification<'_> {
         if !self.names_in(&root)?.iter().any(|name| name == "catalog.redb") {
             let journals = self.layout.journals_dir();
             if self.numbers_in(&journals, "journal")?.is_empty() {
-                self.note("the store is new, and nothing was ever kept in it".to_owned());
+                self.found
+                    .note("the store is new, and nothing was ever kept in it".to_owned());
             } else {
                 self.found
                     .add(format!("{} is missing though there are journals", path.display()));
@@ -196,7 +165,8 @@ impl Verification<'_> {
         if let Err(error) = Catalog::check_pages(self.disk, &path, CATALOG_CACHE_BYTES) {
             // What redb makes of pages that are not what it wrote is not to be relied on.
             self.found.add(error.to_string());
-            self.note("segments were checked only for themselves, and journals not at all".to_owned());
+            self.found
+                .note("segments were checked only for themselves, and journals not at all".to_owned());
             return Ok(None);
         }
         let checked = Catalog::look_at(self.disk, &path, CATALOG_CACHE_BYTES)
@@ -210,8 +180,8 @@ impl Verification<'_> {
             }
         };
         self.found.append(std::mem::take(&mut audit.found));
-        self.report.streams = audit.streams;
-        self.report.deleted_streams = audit.deleted;
+        self.report.streams = audit.sums.streams;
+        self.report.deleted_streams = audit.sums.deleted;
         Ok(Some((view, audit)))
     }
 
@@ -252,7 +222,7 @@ impl Verification<'_> {
         }
         for number in numbers.iter().filter(|number| !is_known(number)) {
             let path = self.layout.segment(*number);
-            self.note(format!(
+            self.found.note(format!(
                 "{} was not finished or is not wanted any more",
                 path.display()
             ));

@@ -114,13 +114,14 @@ impl Verification<'_> {
         self.report.journal_batches = unfolded.batches;
         self.report.journal_bytes = unfolded.bytes;
         for (number, reason) in &unfolded.torn {
-            self.note(format!(
+            self.found.note(format!(
                 "journal {number} ends with a write that was interrupted and never acknowledged, which is cut off \
                  at the next start: {reason}"
             ));
         }
         if self.found.count() > known {
-            self.note("what the journals add to the streams was not checked".to_owned());
+            self.found
+                .note("what the journals add to the streams was not checked".to_owned());
             return Ok(());
         }
         for id in unfolded.overlay.ids() {
