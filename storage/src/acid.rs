@@ -14,7 +14,7 @@
 //! | `copy.rs` | rows of shards in other shards |
 //! | `reshard.rs` | another number of shards |
 //! | `backup.rs`, `era.rs` | a copy of the store, and where it parts from the original |
-//! | `stats.rs` | what operators ask of it |
+//! | `stats.rs`, `verify.rs`, `verify/` | what operators ask of it |
 
 mod backup;
 mod batch;
@@ -31,6 +31,7 @@ mod shard;
 mod spare;
 mod stats;
 mod tables;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,7 @@ use room::{KEPT_BACK_BYTES, Room};
 use shard::Shard;
 use spare::Spare;
 pub use stats::{AcidStats, stats_of};
+pub use verify::{AcidVerifyReport, verify};
 
 /// The storage mode's name.
 pub const MODE: &str = "acid";
@@ -127,6 +129,14 @@ pub fn stats_of_directory(data_dir: &Path) -> Result<AcidStats, OpenError> {
     directory::while_unused(data_dir, || stats_of(&RealDisk, data_dir))
 }
 
+/// Checks the store of a directory, and changes nothing of it.
+///
+/// # Errors
+/// As [`verify`]; [`OpenError::Locked`] if another process uses the store.
+pub fn verify_directory(data_dir: &Path) -> Result<AcidVerifyReport, OpenError> {
+    directory::while_unused(data_dir, || verify(&RealDisk, data_dir))
+}
+
 impl AcidStore {
     /// Opens a store on any disk. Whoever calls it sees to it that nobody else has it open.
     ///
@@ -137,7 +147,7 @@ impl AcidStore {
     /// If the number of shards is no power of two up to [`SHARDS_MAX`].
     pub fn open_unlocked(disk: &Arc<dyn Disk>, options: &AcidOptions) -> Result<Self, OpenError> {
         let count = options.shard_count;
-        assert!(count.is_power_of_two() && count <= SHARDS_MAX, "{count} shards");
+        assert!(layout::is_count(count), "{count} shards");
         let identity = directory::identify(disk.as_ref(), &options.data_dir, MODE, &[layout::PART])?;
         let shards = layout::open(disk.as_ref(), options, identity.store)?;
         let kept_back = KEPT_BACK_BYTES * shards.len() as u64;

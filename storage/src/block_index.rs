@@ -232,6 +232,14 @@ impl<'a> Groups<'a> {
     }
 }
 
+/// How many messages the appends of a block have. Reads all of its index.
+pub(crate) fn count_messages(mut groups: Groups<'_>) -> Result<u64, Malformed> {
+    while let Some(group) = groups.next()? {
+        group.ends()?;
+    }
+    Ok(groups.next_message - groups.bounds.first_message)
+}
+
 /// The end of the last message that ends at or before `limit`, which lies in the block and behind its first byte;
 /// or where the block begins.
 pub(crate) fn last_message_end(mut groups: Groups<'_>, limit: u64) -> Result<u64, Malformed> {

@@ -1,6 +1,7 @@
 //! What makes a directory a store: its identity, in the file STORE, and the lock of the process that uses it.
 //! Knows nothing of what the store holds.
 
+mod checked;
 mod error;
 mod shared;
 #[cfg(test)]
@@ -13,8 +14,9 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::Disk;
 
+pub(crate) use checked::{checked_identity, checked_names};
 pub use error::OpenError;
-use shared::SharedLock;
+pub(crate) use shared::while_unused;
 
 /// The format of the directory that this version writes, and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -341,20 +343,6 @@ impl DirectoryLock {
         }
         lock(&lock_file(root), root)
     }
-}
-
-/// Looks at a store that nobody uses, and keeps others from using it meanwhile.
-///
-/// # Errors
-/// [`OpenError::Locked`] if another process uses it; else what `look` says.
-pub(crate) fn while_unused<T>(
-    data_dir: &Path,
-    look: impl FnOnce() -> Result<T, OpenError>,
-) -> Result<T, OpenError> {
-    let lock = SharedLock::acquire(data_dir)?;
-    let seen = look();
-    lock.release()?;
-    seen
 }
 
 /// Also root is refused: what it wrote, the owner could not use any more.

@@ -11,6 +11,7 @@ mod contract {
     mod forks;
     mod lifetimes;
     mod model;
+    #[allow(dead_code, reason = "the crash tests use more of it")]
     mod naive;
     mod reading;
     mod records;

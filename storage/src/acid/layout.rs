@@ -24,8 +24,8 @@ pub(super) const PART: &str = "acid";
 
 /// The file in that directory that keeps space back.
 pub(super) const SPARE: &str = "SPARE";
-const SHARDS: &str = "SHARDS";
-const SHARDS_DRAFT: &str = "SHARDS.tmp";
+pub(super) const SHARDS: &str = "SHARDS";
+pub(super) const SHARDS_DRAFT: &str = "SHARDS.tmp";
 /// What a shard is called in messages.
 const CALLED: &str = "shard";
 /// Memory for the pages of a shard that is only looked at.
@@ -36,7 +36,7 @@ const SHARDS_BYTES_MAX: u64 = 64;
 /// The places of a store's shards.
 pub(super) struct Layout<'d> {
     disk: &'d dyn Disk,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 /// Opens the shards of a store, or makes them if it has none.
@@ -121,7 +121,7 @@ impl<'d> Layout<'d> {
         self.dir.join(shards_name(count))
     }
 
-    fn shard(&self, number: u32, count: u32) -> PathBuf {
+    pub(super) fn shard(&self, number: u32, count: u32) -> PathBuf {
         self.shards_dir(count).join(shard_name(number))
     }
 
@@ -143,7 +143,7 @@ impl<'d> Layout<'d> {
         let said = text.lines().next().and_then(|line| line.strip_prefix("shards: "));
         let count = said.and_then(|count| count.parse().ok());
         // Comparing texts refuses every other spelling, and a checksum that is not right.
-        let count = count.filter(|count| text_of(*count) == text);
+        let count = count.filter(|count| is_count(*count) && text_of(*count) == text);
         count.map(Some).ok_or_else(|| OpenError::Damaged {
             dir: self.dir.clone(),
             what: "its file SHARDS does not say how many shards there are".to_owned(),
@@ -280,6 +280,11 @@ impl<'d> Layout<'d> {
     fn sync_dir(&self, dir: &Path) -> Result<(), OpenError> {
         self.disk.sync_dir(dir).map_err(OpenError::io("sync", dir))
     }
+}
+
+/// Whether there can be so many shards.
+pub(super) fn is_count(count: u32) -> bool {
+    count.is_power_of_two() && count <= SHARDS_MAX
 }
 
 fn shards_name(count: u32) -> String {

@@ -71,17 +71,10 @@ impl Shard {
 
     fn over(database: Database, path: &Path, expected: &ShardMeta) -> Result<Self, BackendError> {
         let meta = database.view()?.ask(tables::meta)?;
-        let identity = |meta: &ShardMeta| (meta.store, meta.number, meta.count);
-        if identity(&meta) != identity(expected) {
-            let ShardMeta {
-                store, number, count, ..
-            } = meta;
-            let what = format!(
-                "the shard {}: it is number {number} of {count} of the store {store}",
-                path.display()
-            );
-            return Err(BackendError::Damaged { what });
-        }
+        meta.check_identity(expected)
+            .map_err(|what| BackendError::Damaged {
+                what: format!("the shard {}: {what}", path.display()),
+            })?;
         Ok(Self {
             database,
             meta: Mutex::new(meta),

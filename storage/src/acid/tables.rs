@@ -60,6 +60,19 @@ impl ShardMeta {
         }
     }
 
+    /// Which shard it is of which store.
+    ///
+    /// # Errors
+    /// What it is, if it is not the one that `expected` says. What that counts is not looked at.
+    pub(super) fn check_identity(&self, expected: &Self) -> Result<(), String> {
+        let identity = |meta: &Self| (meta.store, meta.number, meta.count);
+        if identity(self) == identity(expected) {
+            return Ok(());
+        }
+        let (store, number, count) = identity(self);
+        Err(format!("it is number {number} of {count} of the store {store}"))
+    }
+
     fn value(&self) -> Vec<u8> {
         value(|out| {
             out.put_slice(&self.store.0);
@@ -153,10 +166,12 @@ pub(super) fn redirects(tables: &impl Tables, name: &str) -> Result<Vec<u8>, Fai
     let table = tables.table(REDIRECTS)?;
     let key = name.as_bytes();
     let found = table.get(key)?;
-    let placements = |value: &[u8]| {
-        read("redirects", key, value, |from| {
-            Ok(from.bytes("placements")?.to_vec())
-        })
-    };
-    found.map_or(Ok(Vec::new()), |found| placements(found.value()))
+    found.map_or(Ok(Vec::new()), |found| read_redirects(key, found.value()))
+}
+
+/// The placements that a name leads to.
+pub(super) fn read_redirects(key: &[u8], value: &[u8]) -> Result<Vec<u8>, Failure> {
+    read("redirects", key, value, |from| {
+        Ok(from.bytes("placements")?.to_vec())
+    })
 }

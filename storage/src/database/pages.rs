@@ -223,10 +223,10 @@ mod tests {
         file.write_at(piece.at, &[1; 4096]).expect("written");
         let mut page = [0; 4096];
         read(file.as_ref(), offset, &mut page).expect_err("its checksum is not there");
-        assert!(read_and_mend(file.as_ref(), offset, &mut page).expect("read"));
-        assert_eq!(page, [1; 4096]);
+        let wrong = read_unchecked(file.as_ref(), offset, &mut page).expect("readable");
+        assert_eq!((wrong, page), (vec![5], [1; 4096]));
+        mend(file.as_ref(), 5).expect("written");
         read(file.as_ref(), offset, &mut page).expect("it is whole");
-        assert!(!read_and_mend(file.as_ref(), offset, &mut page).expect("read"));
     }
 
     #[test]

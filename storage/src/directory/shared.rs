@@ -54,3 +54,17 @@ impl SharedLock {
         Ok(())
     }
 }
+
+/// What a look at a store answers that nobody uses meanwhile.
+///
+/// # Errors
+/// [`OpenError::Locked`] if another process uses the store, and what the look says.
+pub(crate) fn while_unused<T>(
+    root: &Path,
+    look: impl FnOnce() -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    let lock = SharedLock::acquire(root)?;
+    let seen = look();
+    lock.release()?;
+    seen
+}

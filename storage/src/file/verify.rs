@@ -59,6 +59,15 @@ impl VerifyReport {
     pub fn is_clean(&self) -> bool {
         self.damage.is_empty()
     }
+
+    fn with(self, found: Findings) -> Self {
+        Self {
+            damage: found.damage,
+            more_damage: found.more_damage,
+            notes: found.notes,
+            ..self
+        }
+    }
 }
 
 /// Checks the store of a directory. Nobody may have it open meanwhile: see
@@ -69,24 +78,16 @@ impl VerifyReport {
 /// [`OpenError`] if there is no store, a later version has made it, or it cannot be looked at.
 pub fn verify(disk: &dyn Disk, data_dir: &Path) -> Result<VerifyReport, OpenError> {
     let layout = Layout::new(data_dir);
-    let mut report = VerifyReport::default();
-    let store = match directory::read_identity(disk, &layout.root) {
-        Ok(description) => description.store,
-        Err(error @ OpenError::Damaged { .. }) => {
-            report.damage.push(error.to_string());
-            report
-                .notes
-                .push("without it nothing else can be checked".to_owned());
-            return Ok(report);
-        }
-        Err(error) => return Err(error),
+    let mut found = Findings::default();
+    let Some(store) = directory::checked_identity(disk, &layout.root, &mut found)? else {
+        return Ok(VerifyReport::default().with(found));
     };
     let mut verification = Verification {
         disk,
         layout,
         store,
-        report,
-        found: Findings::default(),
+        report: VerifyReport::default(),
+        found,
     };
     let catalog = verification.catalog()?;
     verification.segments(catalog.as_ref())?;
@@ -96,13 +97,7 @@ pub fn verify(disk: &dyn Disk, data_dir: &Path) -> Result<VerifyReport, OpenErro
         let note = "the journals were not checked: where they begin is not known";
         verification.found.note(note.to_owned());
     }
-    let Verification {
-        mut report, found, ..
-    } = verification;
-    report.damage = found.damage;
-    report.more_damage = found.more_damage;
-    report.notes = found.notes;
-    Ok(report)
+    Ok(verification.report.with(verification.found))
 }
 
 struct Verification<'a> {
@@ -117,25 +112,10 @@ struct Verification<'a> {
 type Checked = (CatalogView, Audit);
 
 impl Verification<'_> {
-    /// The names in a directory of the store.
-    fn names_in(&mut self, dir: &Path) -> Result<Vec<String>, OpenError> {
-        match self.disk.list(dir) {
-            Ok(mut names) => {
-                names.sort();
-                Ok(names)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                self.found.add(format!("{} is missing", dir.display()));
-                Ok(Vec::new())
-            }
-            Err(error) => Err(OpenError::io("list", dir)(error)),
-        }
-    }
-
     /// The numbers of a kind of file, in order.
     fn numbers_in(&mut self, dir: &Path, extension: &str) -> Result<Vec<u64>, OpenError> {
         let mut numbers = Vec::new();
-        for name in self.names_in(dir)? {
+        for name in directory::checked_names(self.disk, dir, &mut self.found)? {
             if let Some(number) = Layout::number_of(&name, extension) {
                 numbers.push(number);
             } else if dir.join(&name) != self.layout.kept_back_file() {
@@ -151,7 +131,8 @@ impl Verification<'_> {
     fn catalog(&mut self) -> Result<Option<Checked>, OpenError> {
         let path = self.layout.catalog_file();
         let root = self.layout.root.clone();
-        if !self.names_in(&root)?.iter().any(|name| name == "catalog.redb") {
+        let names = directory::checked_names(self.disk, &root, &mut self.found)?;
+        if !names.iter().any(|name| name == "catalog.redb") {
             let journals = self.layout.journals_dir();
             if self.numbers_in(&journals, "journal")?.is_empty() {
                 self.found

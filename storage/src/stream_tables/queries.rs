@@ -95,7 +95,8 @@ pub(crate) fn names(
     Ok(names)
 }
 
-fn parse_name(key: &[u8]) -> Result<StreamName, Failure> {
+/// The name that a key says.
+pub(crate) fn parse_name(key: &[u8]) -> Result<StreamName, Failure> {
     // What was once allowed stays a name, whatever the limits are now.
     let any = NameLimits {
         bytes_max: usize::MAX,
