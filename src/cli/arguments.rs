@@ -118,6 +118,13 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  tailwater backup --data-dir data --to /backup/monday")]
     Backup(BackupOptions),
 
+    /// Give unused space of a data directory of the mode `acid` back to the disk, while no server uses it
+    ///
+    /// What is deleted makes room for new data, but hardly makes the files shorter. Nothing is lost if this is
+    /// interrupted. Stores of the modes `file-durable` and `file-fast` are compacted by their server.
+    #[command(after_help = "Example:\n  tailwater compact --data-dir data")]
+    Compact(DirectoryOptions),
+
     /// Write streams with all that is known of them as lines of JSON, for `tailwater import`
     ///
     /// Asks the server at --url, whatever its storage mode, or reads a data directory that no server uses. Streams

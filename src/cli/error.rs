@@ -73,6 +73,20 @@ pub(super) enum CommandError {
         pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process {pid}"))
     )]
     InUse { dir: PathBuf, pid: Option<u32> },
+    /// A data directory that is to be compacted is in use.
+    #[error(
+        "{} is in use by {}; stop that one first: what a server uses cannot be compacted",
+        dir.display(),
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process {pid}"))
+    )]
+    CompactInUse { dir: PathBuf, pid: Option<u32> },
+    /// A data directory that need not be compacted.
+    #[error(
+        "{} holds a store of the mode `{mode}`, which its server compacts by itself; only stores of the mode `acid` \
+         are compacted by this command",
+        dir.display()
+    )]
+    CompactsItself { dir: PathBuf, mode: &'static str },
     /// The data directory cannot be looked at.
     #[error("{0}")]
     Open(#[from] OpenError),
@@ -135,6 +149,8 @@ impl CommandError {
             | Self::Config(_)
             | Self::Logging(_)
             | Self::InUse { .. }
+            | Self::CompactInUse { .. }
+            | Self::CompactsItself { .. }
             | Self::TransferInUse { .. }
             | Self::NoMode { .. }
             | Self::Open(_)

@@ -14,12 +14,13 @@
 //! | `copy.rs` | rows of shards in other shards |
 //! | `reshard.rs` | another number of shards |
 //! | `backup.rs`, `era.rs` | a copy of the store, and where it parts from the original |
-//! | `stats.rs`, `verify.rs`, `verify/` | what operators ask of it |
+//! | `stats.rs`, `verify.rs`, `verify/`, `compact.rs` | what operators ask of it |
 
 mod backup;
 mod batch;
 mod block;
 mod commit;
+mod compact;
 mod copy;
 mod era;
 mod layout;
@@ -48,6 +49,7 @@ pub use crate::backup::BackupError;
 use crate::directory::{self, DirectoryLock, OpenError, StoreId};
 use crate::disk::{Disk, RealDisk};
 pub use backup::BackupReport;
+pub use compact::{AcidCompactReport, compact, compact_directory};
 use placement::Placement;
 pub use placement::SHARDS_MAX;
 pub use reshard::{ReshardReport, reshard, reshard_unlocked};

@@ -114,6 +114,18 @@ impl Database {
         Opened::open(&Place::new(path, shadow_of(disk, path, options)?, options))?.check_pages()
     }
 
+    /// Moves pages to the front of the file and cuts off what is free behind them, durably. Whoever is interrupted at it
+    /// leaves the database as it was, or smaller.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    ///
+    /// # Panics
+    /// If views of it or a change are still there.
+    pub(crate) fn compact(self) -> Result<(), BackendError> {
+        Shared::into_opened(self.shared).compact()
+    }
+
     /// What the database says now.
     ///
     /// # Errors

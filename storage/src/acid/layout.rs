@@ -74,10 +74,11 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
     Ok(shards)
 }
 
-/// Opens the shards of a store that nobody has open, and changes nothing of them. None if it was never made to the end.
+/// Opens the shards of a store that nobody has open, and changes nothing of them. There are none if it
+/// was never made to the end.
 pub(super) fn look_at(disk: &dyn Disk, data_dir: &Path, store: StoreId) -> Result<Vec<Shard>, OpenError> {
     let layout = Layout::new(disk, data_dir);
-    let count = layout.count()?.unwrap_or(0);
+    let count = layout.known_count()?;
     let database = DatabaseOptions {
         called: CALLED,
         cache_bytes: LOOK_CACHE_BYTES,
@@ -150,16 +151,33 @@ impl<'d> Layout<'d> {
         })
     }
 
-    /// Notes durably that the first shards are being made.
-    fn begin(&self, count: u32) -> Result<(), OpenError> {
+    /// How many shards there are: none if the store was never made to its end.
+    ///
+    /// # Errors
+    /// If that is not known though there are shards.
+    pub(super) fn known_count(&self) -> Result<u32, OpenError> {
+        match self.count()? {
+            Some(count) => Ok(count),
+            None => self.check_unfinished().map(|()| 0),
+        }
+    }
+
+    /// Without `SHARDS`, there is nothing but what was noted to be unfinished.
+    fn check_unfinished(&self) -> Result<(), OpenError> {
         let names = self.list(&self.dir)?;
         let is_begun = names.iter().any(|name| name == SHARDS_DRAFT);
-        if let Some(found) = names.first().filter(|_| !is_begun) {
-            return Err(OpenError::Damaged {
+        match names.first() {
+            Some(found) if !is_begun => Err(OpenError::Damaged {
                 dir: self.dir.clone(),
                 what: format!("it has {found:?} and no file SHARDS, which says how many shards there are"),
-            });
+            }),
+            Some(_) | None => Ok(()),
         }
+    }
+
+    /// Notes durably that the first shards are being made.
+    fn begin(&self, count: u32) -> Result<(), OpenError> {
+        self.check_unfinished()?;
         self.draft_count(count)?;
         self.sync_dir(&self.dir)
     }

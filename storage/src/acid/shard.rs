@@ -86,6 +86,11 @@ impl Shard {
         self.database.file_bytes()
     }
 
+    /// As [`Database::compact`].
+    pub(super) fn compact(self) -> Result<(), BackendError> {
+        self.database.compact()
+    }
+
     pub(super) fn meta(&self) -> ShardMeta {
         *self.meta.lock()
     }

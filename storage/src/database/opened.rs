@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use redb::{Database, ReadTransaction, ReadableDatabase, StorageError};
+use redb::{CompactionError, Database, ReadTransaction, ReadableDatabase, StorageError};
 
 use super::DatabaseOptions;
 use super::change;
@@ -126,6 +126,26 @@ impl Opened {
         }
     }
 
+    /// Makes the file as short as it can be, and closes it.
+    pub(super) fn compact(self) -> Result<(), BackendError> {
+        let Self {
+            mut database,
+            medium,
+            place,
+            ..
+        } = self;
+        match database.compact() {
+            Ok(_has_moved) => {}
+            Err(CompactionError::Storage(error)) => return Err(explain(&place, &medium, error.into())),
+            Err(error) => unreachable!("nobody else uses the database: {error}"),
+        }
+        // redb notes which pages are free, cuts the file off for the last time, and syncs it. It does not tell what fails.
+        drop(database);
+        medium
+            .trouble()
+            .map_or(Ok(()), |trouble| Err(place.of_trouble(trouble)))
+    }
+
     /// What `question` answers, which asks this database.
     pub(super) fn ask<T>(&self, question: impl FnOnce() -> Result<T, Failure>) -> Result<T, BackendError> {
         question().map_err(|failure| explain(&self.place, &self.medium, failure))
@@ -169,6 +189,12 @@ impl Shared {
             is_changing: Mutex::new(false),
             change_ended: Condvar::new(),
         })
+    }
+
+    /// The database, for whoever is the only one to have it.
+    pub(super) fn into_opened(shared: Arc<Self>) -> Opened {
+        let shared = Arc::into_inner(shared).expect("nobody else has the database");
+        Arc::into_inner(shared.current.into_inner()).expect("nobody reads or changes the database")
     }
 
     /// Waits until nobody else makes a change.

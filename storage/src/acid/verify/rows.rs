@@ -94,26 +94,26 @@ impl Among<'_> {
     /// A stream stands where its id says, and whoever looks its name up finds it.
     fn check_stream(self, auditor: &mut Auditor<'_>, row: &StreamRow) -> Result<(), Failure> {
         let (id, name) = (row.state.id, &row.state.name);
-        let here = Placement::of_id(id);
-        let belongs = self.shard_of(here);
+        let belongs = self.shard_of(Placement::of_id(id));
         if belongs != self.number {
             let what = format!("stream {id} belongs in shard {belongs:03}");
             auditor.wrong("streams", &what);
         }
-        let own = Placement::of_name(name);
-        // The name of one that is deleted may have been led to another one.
-        if row.state.deleted || own == here {
+        let looked_up = self.shard_of(Placement::of_name(name));
+        // Whoever looks the name up does not want one that is deleted.
+        if row.state.deleted || looked_up == self.number {
             return Ok(());
         }
-        let looked_up = self.shard_of(own);
+        let leads_here = |placements: Vec<u8>| {
+            let mut shards = placements.into_iter().map(|to| self.shard_of(Placement(to)));
+            shards.any(|shard| shard == self.number)
+        };
         let leads = self.ask(looked_up, |tables| tables::redirects(tables, name.as_str()));
-        if leads.is_some_and(|leads| !leads.contains(&here.0)) {
+        if leads.is_some_and(|leads| !leads_here(leads)) {
             let what = format!("{name} does not lead to stream {id} from shard {looked_up:03}");
             auditor.wrong("redirects", &what);
         }
-        if looked_up != self.number
-            && let Some(Some(other)) = self.ask(looked_up, |tables| alive(tables, name))
-        {
+        if let Some(Some(other)) = self.ask(looked_up, |tables| alive(tables, name)) {
             let what = format!("stream {id} has the name {name}, which leads to stream {other}");
             auditor.wrong("names", &what);
         }

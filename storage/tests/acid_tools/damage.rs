@@ -1,0 +1,192 @@
+//! A check finds what was planted in the bytes of the files. What rows may say wrongly is planted beside `verify.rs`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fastrand::Rng;
+
+use super::shop::{Model, Shop, check, checked, shard_files};
+use crate::support::ask::run;
+use crate::support::faulty_disk::FaultyDisk;
+
+const PAGE_BYTES: usize = 4096;
+/// Of so many bytes that stand together one is flipped.
+const STRIDE: usize = 61;
+
+/// A store that has lived for a while, so that old pages lie about in it.
+fn some_store(seed: u64) -> Shop {
+    let mut shop = Shop::new(seed);
+    run(async {
+        for name in ["a", "b", "c", "d"] {
+            assert!(shop.create(name, None).await);
+            for number in 0..5 {
+                let more = format!("number {number} of {name}; ").repeat(number * 20 + 1);
+                assert!(shop.append(name, &more).await);
+            }
+        }
+        assert!(shop.append("a", &"long".repeat(25_000)).await);
+        assert!(shop.create("gone", None).await);
+        assert!(shop.append("gone", &"dead".repeat(5_000)).await);
+        shop.delete("gone").await;
+        assert!(shop.create("fork", Some("a")).await);
+    });
+    shop
+}
+
+/// The numbers of those pages of a file that are not all zeros.
+fn written_pages(bytes: &[u8]) -> Vec<usize> {
+    let pages = bytes.chunks(PAGE_BYTES).enumerate();
+    let written = pages.filter(|(_, page)| page.iter().any(|byte| *byte != 0));
+    written.map(|(number, _)| number).collect()
+}
+
+/// Flips a bit of the byte, and asserts that a check finds it or that it says nothing. Answers whether it was found.
+fn flip((disk, model): &(Arc<FaultyDisk>, Model), path: &Path, at: usize) -> bool {
+    let disk = disk.crash_process();
+    disk.flip_bit(path, at as u64);
+    let report = check(&disk);
+    if !report.is_clean() {
+        let named = |what: &String| what.contains(&path.display().to_string());
+        assert!(report.damage.iter().any(named), "byte {at}: {:?}", report.damage);
+        return true;
+    }
+    // Old pages, and the header that does not count.
+    model.assert_is_in(&disk);
+    false
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_a_shard_is_found_or_says_nothing() {
+    let whole = some_store(1).stop();
+    checked(&whole.0);
+    let (mut found, mut harmless) = (0, 0);
+    for path in shard_files(&whole.0) {
+        let bytes = whole.0.read_file(&path);
+        for page in written_pages(&bytes) {
+            for at in (page * PAGE_BYTES..(page + 1) * PAGE_BYTES).step_by(STRIDE) {
+                match flip(&whole, &path, at) {
+                    true => found += 1,
+                    false => harmless += 1,
+                }
+            }
+        }
+    }
+    println!("{found} were found, {harmless} said nothing");
+    assert!(found > 2000, "{found} were found, {harmless} said nothing");
+}
+
+/// The bytes of an append are in no page that says nothing.
+#[test]
+fn a_flipped_bit_of_what_was_appended_is_found() {
+    let whole = some_store(2).stop();
+    let mut rng = Rng::with_seed(2);
+    let mut hurt = 0;
+    for path in shard_files(&whole.0) {
+        let bytes = whole.0.read_file(&path);
+        let places: Vec<_> = bytes
+            .windows(16)
+            .enumerate()
+            .filter(|(_, bytes)| *bytes == b"longlonglonglong")
+            .map(|(at, _)| at)
+            .collect();
+        for _ in 0..places.len().min(100) {
+            let at = places[rng.usize(..places.len())];
+            assert!(flip(&whole, &path, at + 5), "byte {at} of {}", path.display());
+            hurt += 1;
+        }
+    }
+    assert!(hurt > 50, "{hurt} bytes");
+}
+
+#[test]
+fn damage_of_several_shards_is_told_of_at_once() {
+    let (disk, _) = some_store(3).stop();
+    let mut hurt: Vec<PathBuf> = Vec::new();
+    for path in shard_files(&disk) {
+        let bytes = disk.read_file(&path);
+        let needle = b"number 3 of";
+        let Some(at) = bytes.windows(needle.len()).position(|bytes| bytes == needle) else {
+            continue;
+        };
+        // A copy of it may stand in an old page.
+        for (at, _) in bytes
+            .windows(needle.len())
+            .enumerate()
+            .skip(at)
+            .filter(|(_, bytes)| *bytes == needle)
+        {
+            disk.flip_bit(&path, at as u64);
+        }
+        hurt.push(path);
+    }
+    assert!(hurt.len() > 1, "{hurt:?}");
+    let report = check(&disk);
+    assert_eq!(report.damage.len(), hurt.len(), "{:?}", report.damage);
+    for path in &hurt {
+        let named = |what: &String| what.contains(&path.display().to_string());
+        assert!(report.damage.iter().any(named), "{:?}", report.damage);
+    }
+    assert_eq!(report.shards, 4);
+}
+
+#[test]
+fn a_shard_that_is_missing_or_too_short_is_found() {
+    let (whole, _) = some_store(4).stop();
+    for path in shard_files(&whole) {
+        let len = whole.read_file(&path).len() as u64;
+        for kept in [0, 1, 4096, len / 2 / 4096 * 4096, len - 4096, len - 1] {
+            use tailwater_storage::disk::Disk as _;
+            let disk = whole.crash_process();
+            let file = disk.open(&path).expect("it is there");
+            file.set_len(kept).expect("cut off");
+            drop(file);
+            let report = check(&disk);
+            let named = |what: &String| what.contains(&path.display().to_string());
+            assert!(
+                report.damage.iter().any(named),
+                "{kept} bytes: {:?}",
+                report.damage
+            );
+        }
+    }
+}
+
+/// Where a commit takes one sync, a page of the very last one that is not as it was written looks like a write that a
+/// crash has torn: the store goes back by that commit, and by no other.
+#[test]
+fn what_damage_of_the_last_commit_takes_is_that_commit_alone() {
+    let mut rng = Rng::with_seed(5);
+    let mut lost = 0;
+    for seed in 0..4 {
+        let mut shop = some_store(50 + seed);
+        let before = shop.model.clone();
+        let pages_before: Vec<_> = shard_files(&shop.disk)
+            .iter()
+            .map(|path| shop.disk.read_file(path))
+            .collect();
+        run(async {
+            assert!(shop.append("b", "the very last").await);
+        });
+        let after = shop.model.clone();
+        for (path, before_bytes) in shard_files(&shop.disk).iter().zip(&pages_before) {
+            let bytes = shop.disk.read_file(path);
+            let changed: Vec<_> = (2 * PAGE_BYTES..bytes.len().min(before_bytes.len()))
+                .filter(|at| bytes[*at] != before_bytes[*at])
+                .collect();
+            for _ in 0..changed.len().min(40) {
+                let disk = shop.disk.crash_process();
+                disk.flip_bit(path, changed[rng.usize(..changed.len())] as u64);
+                let report = check(&disk);
+                if !report.is_clean() {
+                    continue;
+                }
+                if after.difference(&disk.crash_process()).is_some() {
+                    before.assert_is_in(&disk);
+                    lost += 1;
+                }
+            }
+        }
+        shop.stop();
+    }
+    assert!(lost > 0, "it cannot be told");
+}
