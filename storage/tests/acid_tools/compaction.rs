@@ -103,7 +103,8 @@ fn wherever_a_compaction_is_cut_the_store_is_whole() {
 #[test]
 fn wherever_a_compaction_fails_the_store_is_whole() {
     let (whole, model) = small(12);
-    let faults: [(&str, fn(&FaultyDisk, u64)); 3] = [
+    type Fail = fn(&FaultyDisk, u64);
+    let faults: [(&str, Fail); 3] = [
         ("a sync", FaultyDisk::fail_sync),
         ("a write", FaultyDisk::fail_write),
         ("a write for want of space", FaultyDisk::refuse_write),
