@@ -6,10 +6,11 @@ use std::sync::Arc;
 use fastrand::Rng;
 use tailwater_storage::acid::{self, AcidOptions, verify, verify_directory};
 use tailwater_storage::backend::Outcome;
+use tailwater_storage::stream::{Part, Transition};
 use tailwater_storage::{Backend, OpenError};
 
 use super::shop::{DIR, SHARDS, Shop, checked, try_open};
-use crate::author::release_all;
+use crate::author::{Author, Body, commit, release_all};
 use crate::naive::Naive;
 use crate::support::ask::{Rig, run};
 use crate::support::faulty_disk::FaultyDisk;
@@ -100,6 +101,31 @@ fn nothing_is_wrong_whatever_records_say() {
         );
         assert!(report.appends >= report.blocks && report.messages >= report.appends);
     }
+}
+
+/// What is exported of a trimmed stream begins with a later message than the first. While it is staged, nobody knows how
+/// many there are before that.
+#[test]
+fn a_trimmed_stream_that_was_not_imported_to_its_end_is_no_damage() {
+    let disk = FaultyDisk::new(7);
+    let store = try_open(&disk, 1, false).expect("a new store");
+    let mut author = Author::default();
+    let (id, stage) = author.stage("imported", 700);
+    let mut append = author.append(id, Body::many(&["one;", "two;"]));
+    let Part::Stream {
+        transition: Transition::Append(first),
+        ..
+    } = &mut append.parts[0]
+    else {
+        panic!("an append")
+    };
+    first.first_message = 70;
+    commit(&store, &[stage, append]);
+    let report = checked(&disk.crash_process());
+    assert_eq!(
+        (report.streams, report.deleted_streams, report.messages),
+        (1, 1, 2)
+    );
 }
 
 #[test]

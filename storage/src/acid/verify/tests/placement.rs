@@ -56,6 +56,25 @@ fn a_redirect_that_leads_to_nothing_is_noted_and_no_damage() {
     assert!(note.contains("shard 001 leads 2 names"), "{note}");
 }
 
+/// Its name is free for another stream, in whatever shard, before the one that is deleted is released.
+#[test]
+fn the_name_of_a_deleted_stream_may_lead_elsewhere() {
+    let store = Store::new();
+    let fork = store.id(Who::Fork);
+    store.change(0, |t| {
+        let mut streams = StreamTables::new(t);
+        let mut row = streams.head(fork).expect("readable").expect("it is there");
+        row.state.deleted = true;
+        streams.put_row(&row, None).expect("put");
+        streams.mark_deleted(fork).expect("marked");
+    });
+    store.change(1, |t| {
+        let Placement(other) = Placement::of_id(store.id(Who::Heir));
+        tables::put_redirect(t, store.name(Who::Fork).as_str(), other).expect("put");
+    });
+    store.expect(&[]);
+}
+
 #[test]
 fn two_streams_of_one_name_in_two_shards() {
     let store = Store::new();
@@ -95,9 +114,11 @@ fn a_stream_in_a_shard_of_others() {
         meta.streams += 1;
         tables::put_meta(t, &meta).expect("put");
     });
-    store.expect(&[format!(
-        "shard 001, table streams: stream {id} belongs in shard 000"
-    )]);
+    let name = store.name(Who::Living);
+    store.expect(&[
+        format!("shard 001, table streams: stream {id} belongs in shard 000"),
+        format!("{name} leads nowhere from shard 000, and not to stream {id}"),
+    ]);
 }
 
 #[test]
