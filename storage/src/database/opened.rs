@@ -1,6 +1,7 @@
 //! One opening of a database, and what to do when it failed for want of space: another one.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,6 +77,13 @@ impl Place {
         damaged(self.options.called, &self.path, what)
     }
 
+    /// Does what reads the database before its pages were compared with what redb knows of them. A page that is an older one
+    /// of the same place, as after a write that a disk has lost, has a right checksum, and redb panics over it.
+    fn survive<T>(&self, work: impl FnOnce() -> Result<T, BackendError>) -> Result<T, BackendError> {
+        panic::catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or_else(|_panic| Err(self.damaged(&"a page is not the one that was written last")))
+    }
+
     fn of_trouble(&self, trouble: Trouble) -> BackendError {
         of_shared("using", self.options.called, &self.path, trouble.error)
     }
@@ -99,11 +107,13 @@ impl Opened {
 
     fn new(place: &Arc<Place>, medium: Medium) -> Result<Self, BackendError> {
         let medium = Arc::new(medium);
-        let database = redb::Builder::new()
-            .set_cache_size(usize::try_from(place.options.cache_bytes).unwrap_or(usize::MAX))
-            .set_repair_callback(tell_of_repair(place))
-            .create_with_backend(Backend(Arc::clone(&medium)))
-            .map_err(|error| explain(place, &medium, error.into()))?;
+        let database = place.survive(|| {
+            redb::Builder::new()
+                .set_cache_size(usize::try_from(place.options.cache_bytes).unwrap_or(usize::MAX))
+                .set_repair_callback(tell_of_repair(place))
+                .create_with_backend(Backend(Arc::clone(&medium)))
+                .map_err(|error| explain(place, &medium, error.into()))
+        })?;
         medium.be_strict();
         Ok(Self {
             database,
@@ -118,12 +128,17 @@ impl Opened {
     }
 
     /// Whether all pages are as redb knows them by their checksums, in a file that may be written.
-    pub(super) fn check_pages(mut self) -> Result<(), BackendError> {
-        match self.database.check_integrity() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.place.damaged(&"its pages do not agree with each other")),
-            Err(error) => Err(explain(&self.place, &self.medium, error.into())),
-        }
+    pub(super) fn check_pages(self) -> Result<(), BackendError> {
+        let place = Arc::clone(&self.place);
+        place.survive(|| {
+            // It is closed in here too, where redb knows of a panic.
+            let mut opened = self;
+            match opened.database.check_integrity() {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(place.damaged(&"its pages do not agree with each other")),
+                Err(error) => Err(explain(&place, &opened.medium, error.into())),
+            }
+        })
     }
 
     /// Makes the file as short as it can be, and closes it.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fastrand::Rng;
+use tailwater_storage::disk::Disk as _;
 
 use super::shop::{Model, Shop, check, checked, shard_files};
 use crate::support::ask::run;
@@ -135,7 +136,6 @@ fn a_shard_that_is_missing_or_too_short_is_found() {
     for path in shard_files(&whole) {
         let len = whole.read_file(&path).len() as u64;
         for kept in [0, 1, 4096, len / 2 / 4096 * 4096, len - 4096, len - 1] {
-            use tailwater_storage::disk::Disk as _;
             let disk = whole.crash_process();
             let file = disk.open(&path).expect("it is there");
             file.set_len(kept).expect("cut off");
@@ -149,6 +149,49 @@ fn a_shard_that_is_missing_or_too_short_is_found() {
             );
         }
     }
+}
+
+/// A disk that says that it has written a page, and has not, leaves the page that was there, with the checksum that it
+/// had. What refers to it says another one.
+#[test]
+fn a_page_that_was_never_written_is_found() {
+    let (disk, model) = some_store(6).stop();
+    let old = disk.crash_process();
+    let mut shop = Shop::on(disk, Rng::with_seed(6), model);
+    run(async {
+        for name in ["a", "b", "c", "d"] {
+            for _ in 0..4 {
+                assert!(shop.append(name, &"more ".repeat(500)).await);
+            }
+        }
+    });
+    let whole = shop.stop();
+    let mut found = 0;
+    for path in shard_files(&whole.0) {
+        let [before, after] = [&old, &whole.0].map(|disk| disk.read_file(&path));
+        // Behind the header and the checksums of all pages that there are, but for redb's own header.
+        let pages = 4..(before.len().min(after.len()) / PAGE_BYTES).min(1027);
+        for page in pages {
+            let at = page * PAGE_BYTES;
+            let crc_at = 2 * PAGE_BYTES + (page - 3) * 4;
+            let lost = &before[at..at + PAGE_BYTES];
+            if lost == &after[at..at + PAGE_BYTES] || lost.iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            let disk = whole.0.crash_process();
+            let file = disk.open(&path).expect("it is there");
+            file.write_at(at as u64, lost).expect("written");
+            file.write_at(crc_at as u64, &before[crc_at..crc_at + 4])
+                .expect("written");
+            drop(file);
+            if check(&disk).is_clean() {
+                whole.1.assert_is_in(&disk);
+            } else {
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 10, "{found} pages");
 }
 
 /// Where a commit takes one sync, a page of the very last one that is not as it was written looks like a write that a
