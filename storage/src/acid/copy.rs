@@ -41,22 +41,23 @@ struct Row {
     value: Vec<u8>,
 }
 
+type Place = fn(&[u8], &[u8]) -> Result<Placement, Failure>;
+type Count = fn(&mut ShardMeta, &[u8], &[u8]) -> Result<(), Failure>;
+type Choose = fn(&[u8], Vec<u8>, Vec<u8>) -> Result<Vec<u8>, Failure>;
+
 /// A table, and what its rows mean for a copy.
 struct Copied<K: RowKey + 'static, V: RowValue + 'static> {
     definition: TableDefinition<'static, K, V>,
     /// Where the row of this key and this value stands.
-    place: fn(&[u8], &[u8]) -> Result<Placement, Failure>,
-    /// Counts a row.
-    count: fn(&mut ShardMeta, &[u8], &[u8]) -> Result<(), Failure>,
-    /// Which of the two values of one key stays, if there may be two in different shards.
-    choose: fn(&[u8], Vec<u8>, Vec<u8>) -> Result<Vec<u8>, Failure>,
+    place: Place,
+    /// Counts a row of this key and this value.
+    count: Count,
+    /// Which of two values of this key stays, if there may be one in each of two shards.
+    choose: Choose,
 }
 
 impl<K: RowKey + 'static, V: RowValue + 'static> Copied<K, V> {
-    fn new(
-        definition: TableDefinition<'static, K, V>,
-        place: fn(&[u8], &[u8]) -> Result<Placement, Failure>,
-    ) -> Self {
+    fn new(definition: TableDefinition<'static, K, V>, place: Place) -> Self {
         Self {
             definition,
             place,

@@ -5,7 +5,7 @@
 //! without `SHARDS`, what is there was not finished, and is made again. Without either, shards are damage: they may be
 //! all that somebody has. A file `SPARE` holds nothing.
 //!
-//! Beside `SHARDS`, a directory of another number of shards is what [`reshard`](super::reshard) has left when it was
+//! Beside `SHARDS`, a directory of another number of shards is what `reshard.rs` has left when it was
 //! interrupted: before `SHARDS` was replaced what it was making, and afterwards what it had copied.
 
 use std::io;

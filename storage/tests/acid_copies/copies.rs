@@ -1,7 +1,6 @@
 //! Copies are the store as it was at one moment, and live on by themselves.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tailwater_storage::acid::AcidStore;
@@ -202,11 +201,4 @@ fn numbers_in(copy: &AcidStore, stream: &str) -> Vec<u64> {
     numbers
         .map(|text| String::from_utf8_lossy(text).parse().expect("a number"))
         .collect()
-}
-
-#[test]
-fn a_copy_can_be_made_while_its_original_is_shared() {
-    fn shareable<T: Send + Sync>(_: &T) {}
-    let disk = FaultyDisk::new(4);
-    shareable(&Arc::new(open(&disk, DIR, 2)));
 }

@@ -98,6 +98,44 @@ fn a_power_loss_while_shards_are_switched_leaves_one_kind_of_them() {
     assert!(found.contains(&2) && found.contains(&4));
 }
 
+/// A process was killed right behind the switch, which the disk did not have yet, and the next one was cut off while it
+/// removed the old shards.
+#[test]
+fn a_power_loss_while_old_shards_are_removed_leaves_the_new_ones() {
+    let (shop, _) = Shop::aged(9, 25).reshard(2);
+    let Shop {
+        disk: before,
+        store,
+        model,
+        ..
+    } = shop;
+    drop(store);
+    let is_switched = |operation: &u64| {
+        let disk = before.crash_process();
+        disk.cut_at(*operation);
+        drop(reshard(&disk, 4));
+        try_open(&disk.crash_process(), DIR, 4).is_ok().then_some(disk)
+    };
+    let operations = {
+        let disk = before.crash_process();
+        reshard(&disk, 4).expect("the disk works");
+        disk.operations()
+    };
+    let switched = (operations - 20..operations).find_map(|operation| is_switched(&operation));
+    let switched = switched.expect("it is switched near the end");
+    for operation in 1.. {
+        let disk = switched.crash_process();
+        disk.cut_at(operation);
+        drop(try_open(&disk, DIR, 4));
+        for _ in 0..8 {
+            open_either(&disk.crash_machine(), [2, 4], &model);
+        }
+        if !disk.has_stopped() {
+            break;
+        }
+    }
+}
+
 #[test]
 fn shards_of_another_number_stay_while_the_stores_own_are_damaged() {
     let (shop, _) = Shop::aged(5, 40).reshard(2);

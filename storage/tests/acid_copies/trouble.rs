@@ -15,11 +15,10 @@ fn some_shop(seed: u64) -> Shop {
 
 #[test]
 fn a_copy_that_was_interrupted_is_no_store() {
-    let before = {
-        let shop = some_shop(2);
-        (shop.disk.crash_process(), shop.model)
-    };
-    let (disk, model) = before;
+    let Shop {
+        disk, store, model, ..
+    } = some_shop(2);
+    drop(store);
     let (mut refused, mut whole) = (0, 0);
     for operation in 1.. {
         let disk = disk.crash_process();
