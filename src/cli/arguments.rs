@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::client::{Client, ClientError, View};
+use crate::config;
 
 /// A durable-stream server, and a client for it.
 ///
@@ -124,6 +125,14 @@ pub(super) enum Command {
     /// interrupted. Stores of the modes `file-durable` and `file-fast` are compacted by their server.
     #[command(after_help = "Example:\n  tailwater compact --data-dir data")]
     Compact(DirectoryOptions),
+
+    /// Give a data directory of the mode `acid` that no server uses another number of shards
+    ///
+    /// The streams are copied into new shards first, so there must be room for both, and the directory holds the old
+    /// ones or the new ones, whole, whenever this is interrupted: repeat it then. Start the server with the new number
+    /// (storage.acid_shard_count) afterwards.
+    #[command(after_help = "Example:\n  tailwater reshard --data-dir data --to 64")]
+    Reshard(ReshardOptions),
 
     /// Write streams with all that is known of them as lines of JSON, for `tailwater import`
     ///
@@ -390,6 +399,15 @@ pub(super) struct BackupOptions {
     /// Copy it into this directory, which is new or empty
     #[arg(long, value_name = "DIR")]
     pub(super) to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReshardOptions {
+    #[command(flatten)]
+    pub(super) store: DirectoryOptions,
+    /// So many shards: a power of two from 1 to 256
+    #[arg(long, value_name = "N", value_parser = config::parse_shard_count)]
+    pub(super) to: u32,
 }
 
 #[derive(Debug, Args)]

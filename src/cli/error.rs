@@ -73,13 +73,13 @@ pub(super) enum CommandError {
         pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process {pid}"))
     )]
     InUse { dir: PathBuf, pid: Option<u32> },
-    /// A data directory that is to be compacted is in use.
+    /// A data directory that only a command by itself can work on is in use.
     #[error(
-        "{} is in use by {}; stop that one first: what a server uses cannot be compacted",
+        "{} is in use by {}; stop that one first: this is done while no server uses it",
         dir.display(),
         pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process {pid}"))
     )]
-    CompactInUse { dir: PathBuf, pid: Option<u32> },
+    InUseByServer { dir: PathBuf, pid: Option<u32> },
     /// A data directory that need not be compacted.
     #[error(
         "{} holds a store of the mode `{mode}`, which its server compacts by itself; only stores of the mode `acid` \
@@ -87,6 +87,9 @@ pub(super) enum CommandError {
         dir.display()
     )]
     CompactsItself { dir: PathBuf, mode: &'static str },
+    /// A data directory of another mode was to get another number of shards.
+    #[error("{} holds a store of the mode `{found}`, and only those of the mode `acid` have shards", dir.display())]
+    NoShards { dir: PathBuf, found: String },
     /// The data directory cannot be looked at.
     #[error("{0}")]
     Open(#[from] OpenError),
@@ -149,8 +152,9 @@ impl CommandError {
             | Self::Config(_)
             | Self::Logging(_)
             | Self::InUse { .. }
-            | Self::CompactInUse { .. }
+            | Self::InUseByServer { .. }
             | Self::CompactsItself { .. }
+            | Self::NoShards { .. }
             | Self::TransferInUse { .. }
             | Self::NoMode { .. }
             | Self::Open(_)

@@ -3,7 +3,8 @@
 //!
 //! - `arguments`: everything that can be typed, with its help.
 //! - `serve`: `serve` and `check`.
-//! - `store`: `verify`, `stats`, `backup` and `compact`, on a data directory or through the server that uses it.
+//! - `store`: `verify`, `stats` and `backup`, on a data directory or through the server that uses it.
+//! - `shards`: `compact` and `reshard`, on a data directory of the mode `acid`.
 //! - `transfer`: `export` and `import`, through a server or on a data directory.
 //! - `append`, `read`, `manage`: the client's commands.
 //! - `output`: stdout as the end of a pipe.
@@ -16,6 +17,7 @@ mod manage;
 mod output;
 mod read;
 mod serve;
+mod shards;
 mod store;
 mod transfer;
 
@@ -58,7 +60,8 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Verify(options) => return store::verify(&options, &mut output),
         Command::Stats(options) => store::stats(&options, &mut output)?,
         Command::Backup(options) => store::backup(&options, &mut output)?,
-        Command::Compact(options) => store::compact(&options, &mut output)?,
+        Command::Compact(options) => shards::compact(&options, &mut output)?,
+        Command::Reshard(options) => shards::reshard(&options, &mut output)?,
         Command::Export(options) => wait(transfer::export(&options, output))?,
         Command::Import(options) => return wait(transfer::import(&options, &mut output)),
         Command::Completions { shell } => {

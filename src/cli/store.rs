@@ -1,4 +1,4 @@
-//! Commands on a data directory: verify, stats, backup, compact. What a server that uses it can answer, it is asked.
+//! Commands on a data directory: verify, stats, backup. What a server that uses it can answer, it is asked.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use tailwater_storage::acid::{self, AcidCompactReport};
 use tailwater_storage::file::{self, FileOptions, VerifyReport};
 use tailwater_storage::store::stats_of_directory;
 use tailwater_storage::{OpenError, Store, StoreOptions};
@@ -194,39 +193,6 @@ fn text_of_backup(backup: &Backup) -> String {
         backup.stored_bytes,
         backup.to.display()
     )
-}
-
-pub(super) fn compact(options: &DirectoryOptions, output: &mut Output) -> Result<(), CommandError> {
-    let dir = &options.directory.path;
-    match StoreOptions::as_made(dir, MEMORY_BYTES)? {
-        Some(StoreOptions::Acid(_)) => {}
-        Some(StoreOptions::File(options)) => {
-            return Err(CommandError::CompactsItself {
-                dir: dir.clone(),
-                mode: options.durability.mode(),
-            });
-        }
-        None => return Err(CommandError::UnknownMode { dir: dir.clone() }),
-    }
-    let report = acid::compact_directory(dir).map_err(|error| match error {
-        OpenError::Locked { dir, pid } => CommandError::CompactInUse { dir, pid },
-        error => error.into(),
-    })?;
-    let AcidCompactReport {
-        shards,
-        bytes_before,
-        bytes_after,
-    } = report;
-    if options.json {
-        let report = json!({ "shards": shards, "bytes_before": bytes_before, "bytes_after": bytes_after });
-        output.line(&report.to_string())?;
-    } else {
-        output.line(&format!(
-            "compacted {shards} shards in {}: {bytes_after} bytes, {bytes_before} before",
-            dir.display()
-        ))?;
-    }
-    output.flush()
 }
 
 /// Asks the server that uses a data directory. None if none listens there.

@@ -19,12 +19,23 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+use tailwater_storage::acid::SHARDS_MAX;
+
+use kinds::{Kind as _, PowerOfTwo};
+
 pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
 pub use render::markdown_table;
 pub use resolve::Effective;
 pub use settings::{Config, HttpConfig, LimitsConfig, LogConfig, ServerConfig, StorageConfig};
 pub use sources::{File, Flag, Origin, Sources};
+
+/// The number of shards that a text says, or what it may say.
+pub(crate) fn parse_shard_count(text: &str) -> Result<u32, String> {
+    let kind = PowerOfTwo { max: SHARDS_MAX };
+    kind.parse(text)
+        .map_err(|_wrong| format!("allowed: {}", kind.allowed()))
+}
 
 impl Config {
     /// The configuration that `sources` give, or every mistake in them.

@@ -79,3 +79,25 @@ fn every_command_has_an_example() {
         );
     }
 }
+
+#[test]
+fn a_number_of_shards_is_one_of_those_that_the_server_takes() {
+    let Some(Command::Reshard(options)) = parse("reshard --data-dir d --to 64 --json")
+        .expect("a command")
+        .command
+    else {
+        panic!("not reshard");
+    };
+    assert!((options.to, options.store.json) == (64, true));
+    for wrong in ["0", "3", "512", "-1", "many", ""] {
+        let line = ["tailwater", "reshard", "--data-dir", "d", "--to", wrong];
+        let refused = Arguments::try_parse_from(line)
+            .expect_err("no number of shards")
+            .to_string();
+        assert!(
+            wrong == "-1" || refused.contains("one of 1, 2, 4, 8, 16, 32, 64, 128, 256"),
+            "{refused}"
+        );
+    }
+    assert!(parse("reshard --data-dir d").is_err(), "it says how many");
+}
