@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use tailwater_storage::file::{self, FileOptions, VerifyReport};
-use tailwater_storage::store::stats_of_directory;
+use tailwater_storage::file::FileOptions;
+use tailwater_storage::store::{VerifyReport, stats_of_directory, verify_directory};
 use tailwater_storage::{OpenError, Store, StoreOptions};
 
 use super::arguments::{BackupOptions, DirectoryOptions};
@@ -24,76 +24,132 @@ const JOURNAL_BYTES: u64 = 1 << 20;
 
 pub(super) fn verify(options: &DirectoryOptions, output: &mut Output) -> Result<ExitCode, CommandError> {
     let dir = &options.directory.path;
-    let report = file::verify_directory(dir).map_err(|error| match error {
+    let report = verify_directory(dir).map_err(|error| match error {
         OpenError::Locked { dir, pid } => CommandError::InUse { dir, pid },
         error => error.into(),
     })?;
+    let report = report.ok_or_else(|| CommandError::UnknownMode { dir: dir.clone() })?;
+    let findings = Findings::of(&report);
     if options.json {
-        output.line(&json_of(&report).to_string())?;
+        output.line(&json_of(&report, findings).to_string())?;
     } else {
-        for line in text_of(&report, dir) {
+        for line in contents_of(&report).into_iter().chain(findings.text(dir)) {
             output.line(&line)?;
         }
     }
     output.flush()?;
-    Ok(ExitCode::from(u8::from(!report.is_clean())))
+    Ok(ExitCode::from(u8::from(!findings.is_clean())))
 }
 
-fn json_of(report: &VerifyReport) -> Value {
-    json!({
-        "clean": report.is_clean(),
-        "damage": report.damage,
-        "more_damage": report.more_damage,
-        "notes": report.notes,
-        "streams": report.streams,
-        "deleted_streams": report.deleted_streams,
-        "segments": report.segments,
-        "segment_bytes": report.segment_bytes,
-        "runs": report.runs,
-        "dead_runs": report.dead_runs,
-        "appends": report.appends,
-        "messages": report.messages,
-        "journals": report.journals,
-        "journal_batches": report.journal_batches,
-        "journal_bytes": report.journal_bytes,
-    })
+/// What is told of any store.
+#[derive(Clone, Copy)]
+struct Findings<'r> {
+    damage: &'r [String],
+    more_damage: u64,
+    notes: &'r [String],
 }
 
-fn text_of(report: &VerifyReport, dir: &Path) -> Vec<String> {
-    let mut lines = vec![
-        format!(
-            "catalog   {} streams, {} of them deleted",
-            report.streams, report.deleted_streams
-        ),
-        format!(
-            "segments  {} with {} bytes: {} runs ({} dead), {} appends, {} messages",
-            report.segments,
-            report.segment_bytes,
-            report.runs,
-            report.dead_runs,
-            report.appends,
-            report.messages
-        ),
-        format!(
-            "journals  {} with {} batches of {} bytes that are not in segments yet",
-            report.journals, report.journal_batches, report.journal_bytes
-        ),
-    ];
-    lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
-    lines.extend(report.damage.iter().map(|damage| format!("damage: {damage}")));
-    if report.more_damage > 0 {
-        lines.push(format!("damage: {} more", report.more_damage));
+impl<'r> Findings<'r> {
+    fn of(report: &'r VerifyReport) -> Self {
+        let (damage, more_damage, notes) = match report {
+            VerifyReport::File(report) => (&report.damage, report.more_damage, &report.notes),
+            VerifyReport::Acid(report) => (&report.damage, report.more_damage, &report.notes),
+        };
+        Self {
+            damage,
+            more_damage,
+            notes,
+        }
     }
-    lines.push(if report.is_clean() {
-        format!("{} is clean", dir.display())
-    } else {
-        let count = report.damage.len() as u64 + report.more_damage;
-        format!(
-            "{} is damaged, in {count} places; restore it from a backup",
-            dir.display()
-        )
-    });
-    lines
+
+    fn is_clean(self) -> bool {
+        self.damage.is_empty()
+    }
+
+    fn text(self, dir: &Path) -> Vec<String> {
+        let notes = self.notes.iter().map(|note| format!("note: {note}"));
+        let damage = self.damage.iter().map(|damage| format!("damage: {damage}"));
+        let mut lines: Vec<_> = notes.chain(damage).collect();
+        if self.more_damage > 0 {
+            lines.push(format!("damage: {} more", self.more_damage));
+        }
+        lines.push(if self.is_clean() {
+            format!("{} is clean", dir.display())
+        } else {
+            let count = self.damage.len() as u64 + self.more_damage;
+            format!(
+                "{} is damaged, in {count} places; restore it from a backup",
+                dir.display()
+            )
+        });
+        lines
+    }
+}
+
+fn json_of(report: &VerifyReport, findings: Findings<'_>) -> Value {
+    let mut json = match report {
+        VerifyReport::File(report) => json!({
+            "streams": report.streams,
+            "deleted_streams": report.deleted_streams,
+            "segments": report.segments,
+            "segment_bytes": report.segment_bytes,
+            "runs": report.runs,
+            "dead_runs": report.dead_runs,
+            "appends": report.appends,
+            "messages": report.messages,
+            "journals": report.journals,
+            "journal_batches": report.journal_batches,
+            "journal_bytes": report.journal_bytes,
+        }),
+        VerifyReport::Acid(report) => json!({
+            "streams": report.streams,
+            "deleted_streams": report.deleted_streams,
+            "shards": report.shards,
+            "shard_bytes": report.shard_bytes,
+            "blocks": report.blocks,
+            "appends": report.appends,
+            "messages": report.messages,
+        }),
+    };
+    json["clean"] = findings.is_clean().into();
+    json["damage"] = findings.damage.into();
+    json["more_damage"] = findings.more_damage.into();
+    json["notes"] = findings.notes.into();
+    json
+}
+
+fn contents_of(report: &VerifyReport) -> Vec<String> {
+    match report {
+        VerifyReport::File(report) => vec![
+            format!(
+                "catalog   {} streams, {} of them deleted",
+                report.streams, report.deleted_streams
+            ),
+            format!(
+                "segments  {} with {} bytes: {} runs ({} dead), {} appends, {} messages",
+                report.segments,
+                report.segment_bytes,
+                report.runs,
+                report.dead_runs,
+                report.appends,
+                report.messages
+            ),
+            format!(
+                "journals  {} with {} batches of {} bytes that are not in segments yet",
+                report.journals, report.journal_batches, report.journal_bytes
+            ),
+        ],
+        VerifyReport::Acid(report) => vec![
+            format!(
+                "streams   {}, {} of them deleted",
+                report.streams, report.deleted_streams
+            ),
+            format!(
+                "shards    {} of {} bytes: {} blocks, {} appends, {} messages",
+                report.shards, report.shard_bytes, report.blocks, report.appends, report.messages
+            ),
+        ],
+    }
 }
 
 pub(super) fn stats(options: &DirectoryOptions, output: &mut Output) -> Result<(), CommandError> {

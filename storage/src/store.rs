@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::acid::{self, AcidOptions, AcidStats, AcidStore};
+use crate::acid::{self, AcidOptions, AcidStats, AcidStore, AcidVerifyReport};
 use crate::backend::{Backend, BackendError};
 use crate::directory::{self, OpenError};
 use crate::disk::RealDisk;
@@ -36,6 +36,15 @@ pub enum BackupReport {
     File(file::BackupReport),
     /// One of shards.
     Acid(acid::BackupReport),
+}
+
+/// What is in a store, and what is damaged of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VerifyReport {
+    /// One of journals and segments.
+    File(file::VerifyReport),
+    /// One of shards.
+    Acid(AcidVerifyReport),
 }
 
 /// What a store holds.
@@ -133,4 +142,24 @@ pub fn stats_of_directory(data_dir: &Path) -> Result<Option<StoreStats>, OpenErr
         return Ok(None);
     }
     Ok(Some(StoreStats::File(file::stats_of_directory(data_dir)?)))
+}
+
+/// Checks the store of a directory, and changes nothing of it. None if this version does not know its mode.
+///
+/// # Errors
+/// [`OpenError`] if there is no store, it is in use, a later version has made it, or it cannot be looked at.
+pub fn verify_directory(data_dir: &Path) -> Result<Option<VerifyReport>, OpenError> {
+    let mode = match directory::read_identity(&RealDisk, data_dir) {
+        Ok(description) => description.mode,
+        // Whatever the mode is, that is all that can be told.
+        Err(OpenError::Damaged { .. }) => acid::MODE.to_owned(),
+        Err(error) => return Err(error),
+    };
+    if mode == acid::MODE {
+        return Ok(Some(VerifyReport::Acid(acid::verify_directory(data_dir)?)));
+    }
+    if Durability::of_mode(&mode).is_none() {
+        return Ok(None);
+    }
+    Ok(Some(VerifyReport::File(file::verify_directory(data_dir)?)))
 }
