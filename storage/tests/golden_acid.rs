@@ -52,7 +52,7 @@ fn copy(from: &Path, to: &Path) {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.is_dir() {
             copy(&from, &to);
-        } else if entry.file_name() != "LOCK" {
+        } else if !["LOCK", "SPARE"].contains(&entry.file_name().to_string_lossy().as_ref()) {
             std::fs::copy(&from, &to).expect("a copy");
         }
     }

@@ -15,8 +15,8 @@ use crate::database::Failure;
 use crate::database::row;
 use crate::stream_tables::keys::numbers;
 
-/// Bytes of a block that stand in its own row, at the most.
-pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a block that stand in its own row, at the most: with its index, it fits in a page of 64 KiB.
+pub(super) const INLINE_BYTES_MAX: usize = 56 << 10;
 /// The length of each piece but the last. redb's pages are powers of two, and it has some to say beside the piece.
 pub(super) const PIECE_BYTES: usize = 63 << 10;
 /// Appends in one block at the most, so that its index stays short.
