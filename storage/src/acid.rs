@@ -302,6 +302,11 @@ impl Backend for AcidStore {
         self.shard_of(stream).controls(stream, prefix)
     }
 
+    fn stop(&self) -> Result<(), BackendError> {
+        self.stop_backups();
+        Ok(())
+    }
+
     fn last_id(&self) -> Option<StreamId> {
         let last = self.shards.iter().map(|shard| shard.meta().last_id).max();
         last.and_then(StreamId::new)

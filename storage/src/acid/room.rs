@@ -54,7 +54,8 @@ impl Room {
     }
 
     /// Whether there may be room for so much within the shard, whose file is so long. To find out that there is none
-    /// takes as long as to read all of that, and is worth it only once a part of it was given back.
+    /// takes as long as to read all of that, and is worth it only once a part of it was given back. If the disk does not say
+    /// how long it is, what is written will fail too.
     pub(super) fn may_be_within_for(&self, bytes: u64, file_bytes: u64) -> bool {
         let worth_it = file_bytes / FILE_BYTES_PER_BYTE_GIVEN_BACK;
         self.within.load(Ordering::Relaxed) >= worth_it.saturating_add(bytes)

@@ -1,13 +1,18 @@
 //! Copies are the store as it was at one moment, and live on by themselves.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tailwater_storage::acid::AcidStore;
+use tailwater_storage::backend::Outcome;
+use tailwater_storage::disk::Disk;
 use tailwater_storage::stream::{OffsetRefusal, OffsetToken, StreamId};
 use tailwater_storage::{Backend, OpenError};
 
-use super::shop::{DIR, Shop, assert_tidy, commit, open, try_open};
+use super::gate::{GatedDisk, Reads};
+use super::shop::{DIR, Shop, assert_tidy, commit, open, options, try_open};
 use crate::author::{Author, Body, load};
 use crate::comparison::{assert_holds, in_new_era};
 use crate::naive::Naive;
@@ -134,64 +139,134 @@ fn wherever_the_first_start_of_a_copy_is_cut_off_the_next_one_goes_on() {
     }
 }
 
-/// The name of a stream of this number, which stands in any of the shards.
-fn stream(number: u64) -> String {
-    format!("s/{number}")
+/// Appends numbers to streams in turn, each once the one before is durable, until it is told to end.
+fn count_up(store: &AcidStore, author: &mut Author, streams: &[StreamId], progress: &Progress) {
+    while !progress.is_done.load(Ordering::Acquire) {
+        let number = progress.acknowledged.load(Ordering::Relaxed);
+        let body = Body::one(format!("{number:08}"));
+        commit(
+            store,
+            author.append(streams[number as usize % streams.len()], body),
+        );
+        progress.acknowledged.store(number + 1, Ordering::Release);
+    }
 }
 
-/// Numbers go to streams in different shards in turn, each once the one before is durable: a copy that has one of them
-/// without those before it is of no moment that there ever was.
-#[test]
-fn commits_go_on_and_a_copy_is_of_one_moment_of_all_shards() {
-    const STREAMS: u64 = 64;
-    let disk = FaultyDisk::new(3);
-    let store = open(&disk, DIR, 32);
-    let mut author = Author::of_shards();
-    let streams: Vec<_> = (0..STREAMS)
-        .map(|number| {
-            let (id, create) = author.create(&stream(number));
-            commit(&store, create);
-            id
-        })
+#[derive(Default)]
+struct Progress {
+    acknowledged: AtomicU64,
+    is_done: AtomicBool,
+}
+
+impl Progress {
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// Waits until so many numbers are acknowledged, or until it is clear that it takes long.
+    fn wait_for(&self, count: u64) {
+        let begun = Instant::now();
+        while self.acknowledged() < count && begun.elapsed() < Duration::from_secs(1) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// A copy that has a number without those before it is of no moment that there ever was.
+fn assert_of_one_moment(copy: &AcidStore, streams: &[String], (before, after): (u64, u64)) {
+    let mut found: Vec<u64> = streams
+        .iter()
+        .flat_map(|stream| numbers_in(copy, stream))
         .collect();
-    let (acknowledged, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    found.sort_unstable();
+    let count = found.len() as u64;
+    assert!(found.into_iter().eq(0..count), "there is a gap");
+    // One more may be committed that is not acknowledged yet.
+    assert!(
+        (before..=after + 1).contains(&count),
+        "{count}, not {before} to {after}"
+    );
+}
+
+#[test]
+fn commits_go_on_and_each_copy_is_of_one_moment() {
+    let disk = FaultyDisk::new(3);
+    let store = open(&disk, DIR, 16);
+    let mut author = Author::of_shards();
+    let names: Vec<_> = (0..32).map(|number| format!("s/{number}")).collect();
+    let streams = create_all(&store, &mut author, &names);
+    let progress = Progress::default();
     let mut copies = Vec::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Acquire) {
-                let number = acknowledged.load(Ordering::Relaxed);
-                let body = Body::one(format!("{number:08}"));
-                let stream = streams[(number % STREAMS) as usize];
-                commit(&store, author.append(stream, body));
-                acknowledged.store(number + 1, Ordering::Release);
-            }
-        });
-        for number in 0..40 {
+        scope.spawn(|| count_up(&store, &mut author, &streams, &progress));
+        for number in 0..8 {
             let to = format!("/copy{number}");
-            let before = acknowledged.load(Ordering::Acquire);
+            let before = progress.acknowledged();
             store.backup(Path::new(&to)).expect("the disk works");
-            copies.push((to, before, acknowledged.load(Ordering::Acquire)));
+            copies.push((to, before, progress.acknowledged()));
         }
-        done.store(true, Ordering::Release);
+        progress.is_done.store(true, Ordering::Release);
     });
     assert!(
         copies.iter().any(|(_, before, after)| before < after),
         "nothing went on"
     );
     for (to, before, after) in copies {
-        let copy = open(&disk, &to, 32);
-        let mut found: Vec<u64> = (0..STREAMS)
-            .flat_map(|number| numbers_in(&copy, &stream(number)))
-            .collect();
-        found.sort_unstable();
-        let count = found.len() as u64;
-        assert!(found.into_iter().eq(0..count), "{to}: there is a gap");
-        // One more may be committed that is not acknowledged yet.
-        assert!(
-            (before..=after + 1).contains(&count),
-            "{count}, not {before} to {after}"
-        );
+        assert_of_one_moment(&open(&disk, &to, 16), &names, (before, after));
     }
+}
+
+/// One shard takes long to be looked at, for it has to be opened anew. What is committed meanwhile in one that was looked
+/// at before and then in one that is looked at later must not be in the copy by half.
+#[test]
+fn a_shard_that_is_looked_at_late_does_not_part_the_moment_of_the_others() {
+    let disk = FaultyDisk::new(5);
+    let (gated, gate) = GatedDisk::new(Arc::clone(&disk), "/data/acid/shards-004/001.redb");
+    let store = AcidStore::open_unlocked(&(gated as Arc<dyn Disk>), &options(Path::new(DIR), 4));
+    let store = store.expect("a new store");
+    let mut author = Author::of_shards();
+    let names: Vec<_> = (0..40).map(|number| format!("s/{number}")).collect();
+    let all = create_all(&store, &mut author, &names);
+    let in_shard = |shard: usize| {
+        let found = all.iter().position(|id| store.partition_of(*id) == shard);
+        found.expect("some stream stands in it")
+    };
+    let late = all[in_shard(1)];
+    let counted = [in_shard(0), in_shard(2)];
+    let streams = counted.map(|index| all[index]);
+    let counted = counted.map(|index| names[index].clone());
+
+    gate.set(Reads::Fail);
+    disk.set_free_bytes(Some(0));
+    let refused = author.clone().append(late, Body::one("x".repeat(3_000_000)));
+    let outcomes = store.commit(1, &[refused]);
+    assert!(outcomes.is_err() || outcomes.is_ok_and(|outcomes| outcomes[..] == [Outcome::Full]));
+    disk.set_free_bytes(None);
+    gate.set(Reads::Wait);
+
+    let progress = Progress::default();
+    let (before, after) = std::thread::scope(|scope| {
+        scope.spawn(|| count_up(&store, &mut author, &streams, &progress));
+        progress.wait_for(4);
+        let before = progress.acknowledged();
+        let copying = scope.spawn(|| store.backup(Path::new("/copy")));
+        gate.reached();
+        progress.wait_for(progress.acknowledged() + 6);
+        gate.set(Reads::Succeed);
+        copying.join().expect("no panic").expect("the disk works");
+        progress.is_done.store(true, Ordering::Release);
+        (before, progress.acknowledged())
+    });
+    assert_of_one_moment(&open(&disk, "/copy", 4), &counted, (before, after));
+}
+
+fn create_all(store: &AcidStore, author: &mut Author, names: &[String]) -> Vec<StreamId> {
+    let created = names.iter().map(|name| {
+        let (id, create) = author.create(name);
+        commit(store, create);
+        id
+    });
+    created.collect()
 }
 
 fn numbers_in(copy: &AcidStore, stream: &str) -> Vec<u64> {
