@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tailwater_storage::acid::AcidStats;
 use tailwater_storage::file::{FileStats, StoreActivity};
@@ -26,12 +27,15 @@ pub(crate) struct Metrics {
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     /// None in memory mode.
     store: Option<Store>,
+    /// None if the port speaks HTTP in clear.
+    tls: Option<Arc<TlsMetrics>>,
 }
 
 impl Metrics {
-    pub(crate) fn new(store: Option<Store>) -> Self {
+    pub(crate) fn new(store: Option<Store>, tls: Option<Arc<TlsMetrics>>) -> Self {
         Self {
             store,
+            tls,
             ..Self::default()
         }
     }
@@ -71,7 +75,7 @@ impl Metrics {
     pub(crate) fn render(&self, app: &App, store: Option<&StoreStats>) -> String {
         let stats = app.engine.stats();
         let usage = app.engine.usage();
-        let connections = self.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let connections = self.connections.load(Ordering::Relaxed);
         let failed = u8::from(app.engine.failure().borrow().is_some());
         let mut page = Page::default();
         page.labelled(
@@ -167,6 +171,9 @@ impl Metrics {
             "Request bodies that are not answered yet.",
             app.in_flight.bytes(),
         );
+        if let Some(tls) = &self.tls {
+            page.tls(tls);
+        }
         page.gauge("tailwater_streams", "Streams stored.", usage.streams);
         page.gauge(
             "tailwater_streams_open",
@@ -212,6 +219,43 @@ impl Metrics {
     }
 }
 
+/// What TLS counts.
+pub(crate) struct TlsMetrics {
+    handshake_failures: Counter,
+    reloads: Counter,
+    failed_reloads: Counter,
+    /// In seconds since 1970.
+    certificate_expires: AtomicU64,
+}
+
+impl TlsMetrics {
+    /// The server's certificate ends at that time, in seconds since 1970.
+    pub(crate) fn new(expires_secs: u64) -> Self {
+        Self {
+            handshake_failures: Counter::default(),
+            reloads: Counter::default(),
+            failed_reloads: Counter::default(),
+            certificate_expires: AtomicU64::new(expires_secs),
+        }
+    }
+
+    /// Counts a connection that did not get as far as HTTP.
+    pub(crate) fn handshake_failed(&self) {
+        self.handshake_failures.add(1);
+    }
+
+    /// Counts new files that are in use now.
+    pub(crate) fn reloaded(&self, expires_secs: u64) {
+        self.reloads.add(1);
+        self.certificate_expires.store(expires_secs, Ordering::Relaxed);
+    }
+
+    /// Counts new files that cannot be used.
+    pub(crate) fn reload_failed(&self) {
+        self.failed_reloads.add(1);
+    }
+}
+
 /// A page in the Prometheus text format.
 #[derive(Default)]
 struct Page {
@@ -219,6 +263,26 @@ struct Page {
 }
 
 impl Page {
+    fn tls(&mut self, tls: &TlsMetrics) {
+        self.counter(
+            "tailwater_tls_handshake_failures_total",
+            "TLS handshakes that failed or took too long.",
+            tls.handshake_failures.get(),
+        );
+        self.labelled(
+            "tailwater_tls_reloads_total",
+            "counter",
+            "Times that the TLS files were read again, by whether they could be used.",
+            "result",
+            [("used", tls.reloads.get()), ("failed", tls.failed_reloads.get())],
+        );
+        self.gauge(
+            "tailwater_tls_certificate_expires_seconds",
+            "The end of the server's certificate, in seconds since 1970.",
+            tls.certificate_expires.load(Ordering::Relaxed),
+        );
+    }
+
     fn file_activity(&mut self, activity: &StoreActivity) {
         self.counter(
             "tailwater_store_journal_bytes_total",

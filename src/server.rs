@@ -1,10 +1,12 @@
-//! Listens, serves connections over HTTP/1.1 and HTTP/2, and stops when it is told to.
+//! Listens, serves connections over HTTP/1.1 and HTTP/2, in clear or in TLS, and stops when it is told to.
 
+mod certificates;
 mod connection;
 mod control_socket;
 mod event_socket;
 mod startup;
 mod storage;
+mod tls;
 mod watched;
 
 use std::io;
@@ -16,12 +18,17 @@ use tailwater_storage::OpenError;
 use tailwater_storage::engine::SWEEP_INTERVAL_MS;
 use tailwater_storage::{BackendError, Engine};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::Signal;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::Config;
-use crate::http::App;
+use crate::http::{App, Problem};
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Signals};
+
+use certificates::Files;
+pub use certificates::TlsError;
+use tls::Tls;
 
 /// Why the server could not run, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +52,9 @@ pub enum ServeError {
     /// The storage cannot be used.
     #[error("the storage cannot be used: {0}")]
     Storage(#[from] BackendError),
+    /// A file that TLS needs is wrong.
+    #[error("cannot speak TLS: {0}")]
+    Tls(#[from] TlsError),
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -56,11 +66,13 @@ pub enum ServeError {
 /// [`ServeError`] if the server cannot start, or if its storage fails.
 pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     let files_max = startup::raise_open_files_limit();
+    let tls = start_tls(&config).await?;
     // Until signals are received here they end the process at once. A store that is being opened survives that,
     // and recovering a large one need not be waited for.
     let storage::Storage { engine, store } = open_storage(&config).await?;
     let mut signals = Signals::receive().map_err(ServeError::Signals)?;
-    let metrics = Arc::new(Metrics::new(store.clone()));
+    let tls_metrics = tls.as_ref().map(|(tls, _, _)| Arc::clone(&tls.metrics));
+    let metrics = Arc::new(Metrics::new(store.clone(), tls_metrics));
     let listener = listen(config.server.bind_address).await?;
     let address = listener
         .local_addr()
@@ -77,12 +89,18 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     startup::announce(&config, address, files_max);
 
     let sweeper = tokio::spawn(sweep(engine.clone()));
+    let (tls, renewer) = tls
+        .map(|(tls, files, hangups)| {
+            let renewer = tokio::spawn(Arc::clone(&tls).keep_current(files, hangups));
+            (tls, renewer)
+        })
+        .unzip();
     let failure = engine.failure();
     let (closing, closed) = watch::channel(());
     let stopped = tokio::select! {
         () = signals.stop() => Ok(()),
         error = storage_failed(failure) => Err(ServeError::Storage(error)),
-        () = accept(&app, listener, closed) => Ok(()),
+        () = accept(&app, tls, listener, closed) => Ok(()),
     };
     app.stop();
     tokio::select! {
@@ -90,6 +108,9 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         () = signals.hurry() => {}
     }
     sweeper.abort();
+    if let Some(renewer) = renewer {
+        renewer.abort();
+    }
     drop(control);
     // Nothing commits any more: what was accepted is durable once the committers have ended.
     if tokio::task::spawn_blocking(move || engine.stop()).await.is_err() {
@@ -103,6 +124,18 @@ async fn open_storage(config: &Arc<Config>) -> Result<storage::Storage, ServeErr
     tokio::task::spawn_blocking(move || storage::start(&config))
         .await
         .unwrap_or_else(|_panicked| Err(ServeError::OpeningPanicked))
+}
+
+/// Reads the files of TLS before anything else is begun: a certificate that is wrong is told of at once, however long
+/// the storage takes to recover. From here on SIGHUP does not end the process.
+async fn start_tls(config: &Arc<Config>) -> Result<Option<(Arc<Tls>, Files, Signal)>, ServeError> {
+    let config = Arc::clone(config);
+    let started = tokio::task::spawn_blocking(move || Tls::start(&config.tls)).await;
+    let Some((tls, files)) = started.expect("reading files does not panic")? else {
+        return Ok(None);
+    };
+    let hangups = shutdown::hangups().map_err(ServeError::Signals)?;
+    Ok(Some((Arc::new(tls), files, hangups)))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -153,23 +186,23 @@ async fn sweep(engine: Engine) {
 const REFUSALS_MAX: usize = 64;
 
 /// Accepts connections for ever. Each holds a clone of `closed` until it ends.
-async fn accept(app: &Arc<App>, listener: TcpListener, closed: watch::Receiver<()>) {
+async fn accept(app: &Arc<App>, tls: Option<Arc<Tls>>, listener: TcpListener, closed: watch::Receiver<()>) {
     let side = crate::http::router(app);
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => match connection::Counted::admit(app) {
                 Some(counted) => {
-                    let app = Arc::clone(app);
-                    tokio::spawn(connection::serve(
-                        app,
-                        stream,
-                        side.clone(),
-                        counted,
-                        closed.clone(),
-                    ));
+                    let (app, side, closed) = (Arc::clone(app), side.clone(), closed.clone());
+                    match &tls {
+                        None => tokio::spawn(connection::serve(app, stream, side, counted, closed)),
+                        Some(tls) => {
+                            let tls = Arc::clone(tls);
+                            tokio::spawn(connection::serve_tls(app, tls, stream, side, counted, closed))
+                        }
+                    };
                 }
-                None => refuse(app, stream, &refusals),
+                None => refuse(app, tls.is_some(), stream, &refusals),
             },
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -182,12 +215,16 @@ async fn accept(app: &Arc<App>, listener: TcpListener, closed: watch::Receiver<(
 }
 
 /// A refused connection does not count as one, or those who are refused would keep the others out.
-fn refuse(app: &App, stream: TcpStream, refusals: &Arc<Semaphore>) {
+fn refuse(app: &App, is_tls: bool, stream: TcpStream, refusals: &Arc<Semaphore>) {
     app.metrics.refused("too_many_connections");
+    // In TLS a word would cost a handshake, which is most of what a connection costs.
+    if is_tls {
+        return;
+    }
     if let Ok(permit) = Arc::clone(refusals).try_acquire_owned() {
         let connections_max = app.config.limits.max_connections;
         tokio::spawn(async move {
-            connection::refuse(stream, connections_max).await;
+            connection::refuse(stream, Problem::too_many_connections(connections_max)).await;
             drop(permit);
         });
     }

@@ -1,4 +1,4 @@
-//! Stops the server: not ready at once, no new connections, live reads end, what is in flight finishes.
+//! The signals, and how they stop the server: not ready at once, no new connections, live reads end, what is in flight finishes.
 
 use std::io;
 use std::sync::Arc;
@@ -43,6 +43,11 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// SIGHUP, which asks for files to be read again. Until it is received here it ends the process.
+pub(crate) fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
 }
 
 /// Waits until every connection has ended, but not for ever: what is cut off then was never acknowledged.

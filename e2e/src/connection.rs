@@ -1,8 +1,12 @@
-//! One HTTP/1.1 connection over a blocking socket, for tests that need exact bytes. It never follows,
-//! retries or repairs anything.
+//! One HTTP/1.1 connection over a blocking socket, in clear or in TLS, for tests that need exact bytes. It never
+//! follows, retries or repairs anything.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::chunked::ChunkDecoder;
 use crate::events::Events;
@@ -12,7 +16,48 @@ use crate::patience::PATIENCE;
 /// A connection to the server under test.
 #[derive(Debug)]
 pub struct Connection {
-    socket: BufReader<TcpStream>,
+    socket: BufReader<Socket>,
+}
+
+/// What a connection goes over.
+#[derive(Debug)]
+enum Socket {
+    Clear(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Socket {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Clear(tcp) => tcp,
+            Self::Tls(tls) => &tls.sock,
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(tcp) => tcp.read(buffer),
+            Self::Tls(tls) => tls.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(tcp) => tcp.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Clear(tcp) => tcp.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
 }
 
 impl Connection {
@@ -24,7 +69,28 @@ impl Connection {
 
     /// Connects, or says why not.
     pub fn try_open(address: SocketAddr) -> io::Result<Self> {
-        Self::over(TcpStream::connect_timeout(&address, PATIENCE)?)
+        Self::over(TcpStream::connect_timeout(&address, PATIENCE)?, Socket::Clear)
+    }
+
+    /// Connects by TLS to a server that is called `localhost` there, and completes the handshake, or says why not. A
+    /// server that refuses the client's certificate may say so only with its first answer.
+    pub fn try_open_tls(address: SocketAddr, tls: &Arc<ClientConfig>) -> io::Result<Self> {
+        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+        let mut session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+        let mut tcp = TcpStream::connect_timeout(&address, PATIENCE)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        while session.is_handshaking() {
+            session.complete_io(&mut tcp)?;
+        }
+        Self::over(tcp, |tcp| Socket::Tls(Box::new(StreamOwned::new(session, tcp))))
+    }
+
+    /// The client's side of TLS, if that is what the connection goes over.
+    pub fn tls(&self) -> Option<&ClientConnection> {
+        match self.socket.get_ref() {
+            Socket::Clear(_) => None,
+            Socket::Tls(tls) => Some(&tls.conn),
+        }
     }
 
     /// Connects with a receive buffer of about that many bytes, so that a reader that stops reading is
@@ -33,26 +99,28 @@ impl Connection {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
         socket.set_recv_buffer_size(receive_bytes)?;
         socket.connect(&address.into())?;
-        Self::over(socket.into())
+        Self::over(socket.into(), Socket::Clear)
     }
 
-    fn over(socket: TcpStream) -> io::Result<Self> {
+    fn over(socket: TcpStream, kind: impl FnOnce(TcpStream) -> Socket) -> io::Result<Self> {
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.set_nodelay(true)?;
         Ok(Self {
-            socket: BufReader::new(socket),
+            socket: BufReader::new(kind(socket)),
         })
     }
 
     /// Sends bytes as they are.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.get_mut().write_all(bytes)
+        let socket = self.socket.get_mut();
+        socket.write_all(bytes)?;
+        socket.flush()
     }
 
     /// Ends the sending direction; the answer can still be read.
     pub fn finish_writing(&mut self) -> io::Result<()> {
-        self.socket.get_mut().shutdown(Shutdown::Write)
+        self.socket.get_ref().tcp().shutdown(Shutdown::Write)
     }
 
     /// Sends a request and reads its answer; panics when there is none.

@@ -167,6 +167,11 @@ impl Events {
         self.chunks.finished()
     }
 
+    /// Whether the server has ended the connection behind the response: waits, with patience, for its end.
+    pub fn read_end(&mut self) -> std::io::Result<()> {
+        self.connection.read_end()
+    }
+
     /// Reads once from the connection; false once the response has ended.
     #[track_caller]
     fn fill(&mut self) -> bool {

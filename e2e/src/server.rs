@@ -1,6 +1,6 @@
 //! Starts the real binary, keeps what it says, stops it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use crate::connection::Connection;
@@ -22,7 +23,7 @@ use crate::stream::Stream;
 /// The storage mode that servers run in unless a test chooses one: all of what clients see holds in every mode.
 const MODE_VARIABLE: &str = "TAILWATER_E2E_MODE";
 /// Marks the one line of the banner that says where the server listens.
-const LISTENING: &str = "listening on http://";
+const LISTENING: &str = "listening on http";
 
 /// A running server with a port of its own. It is killed when dropped; [`Server::stop`] asks it to stop.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Server {
     child: Child,
     address: SocketAddr,
     base_path: String,
+    /// How to talk to it, unless in clear.
+    tls: Option<Arc<ClientConfig>>,
     stderr: Arc<Mutex<String>>,
     stderr_reader: Option<JoinHandle<()>>,
     /// Where it keeps its streams unless its settings say otherwise; goes with it.
@@ -61,10 +64,18 @@ impl Server {
             child: launch.child,
             address,
             base_path,
+            tls: None,
             stderr: launch.stderr,
             stderr_reader: Some(launch.stderr_reader),
             _data_dir: launch.data_dir,
         }
+    }
+
+    /// The same server, to which connections are made by TLS from here on.
+    #[must_use]
+    pub fn by_tls(mut self, tls: &Arc<ClientConfig>) -> Self {
+        self.tls = Some(Arc::clone(tls));
+        self
     }
 
     /// Starts a server that must refuse to start with these environment variables, and returns its exit code and
@@ -111,9 +122,10 @@ impl Server {
         self.address
     }
 
-    /// The server's root, as `http://127.0.0.1:4437`.
+    /// The server's root, as `http://127.0.0.1:4437`, or `https://…`.
     pub fn origin(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// The path under which streams live, as `/v1/stream`.
@@ -134,7 +146,16 @@ impl Server {
     /// A new connection.
     #[track_caller]
     pub fn connect(&self) -> Connection {
-        Connection::open(self.address)
+        self.try_connect()
+            .unwrap_or_else(|error| panic!("cannot connect to {}: {error}", self.address))
+    }
+
+    /// A new connection, or why there is none.
+    pub fn try_connect(&self) -> io::Result<Connection> {
+        match &self.tls {
+            None => Connection::try_open(self.address),
+            Some(tls) => Connection::try_open_tls(self.address, tls),
+        }
     }
 
     /// Sends a request on a connection of its own.
@@ -152,7 +173,7 @@ impl Server {
     /// Panics unless the server answers on `/healthz` and has not panicked; `after` names what came before.
     #[track_caller]
     pub fn assert_well(&self, after: &str) {
-        let health = Connection::try_open(self.address).and_then(|mut connection| {
+        let health = self.try_connect().and_then(|mut connection| {
             connection.write(&Request::new("GET", "/healthz").encode())?;
             connection.read_response("GET")
         });
@@ -189,11 +210,20 @@ impl Server {
 
     /// Asks the server to stop and returns at once.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks the server by SIGHUP to read its files again, and returns at once.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id())
             .ok()
             .and_then(Pid::from_raw)
             .expect("a process id");
-        kill_process(pid, Signal::TERM).expect("the server can be signalled");
+        kill_process(pid, signal).expect("the server can be signalled");
     }
 
     /// Kills the server as `kill -9` does, and returns what it wrote to stderr; panics if it had ended before.
@@ -341,6 +371,7 @@ fn keep(pipe: impl Read, kept: &Mutex<String>, lines: &Sender<String>) {
 #[track_caller]
 fn parse_banner(line: &str) -> (SocketAddr, String) {
     let rest = line.split(LISTENING).nth(1).unwrap_or_default();
+    let rest = rest.split_once("://").map_or("", |(_scheme, rest)| rest);
     let rest = rest.split_whitespace().next().unwrap_or_default();
     let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let address = address

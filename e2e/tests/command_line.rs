@@ -499,7 +499,7 @@ fn check_and_serve_refuse_every_mistake_at_once() {
         let mut command = tailwater(arguments);
         command
             .env("DS_STORAGE__ACID_SHARD_COUNT", "3")
-            .env("DS_TLS__CERT_PATH", "/x");
+            .env("DS_AUTH__TOKEN_PATH", "/x");
         let output = run(command);
         assert_eq!((output.status.code(), stdout(&output)), (Some(2), String::new()));
         let said = stderr(&output);
@@ -509,7 +509,7 @@ fn check_and_serve_refuse_every_mistake_at_once() {
             said.contains("DS_STORAGE__ACID_SHARD_COUNT: `storage.acid_shard_count` cannot be `3`; allowed: one of 1, 2,"),
             "{said}"
         );
-        assert!(said.contains("DS_TLS__CERT_PATH: unknown setting"), "{said}");
+        assert!(said.contains("DS_AUTH__TOKEN_PATH: unknown setting"), "{said}");
     }
 }
 

@@ -1,8 +1,8 @@
-//! Rules over two settings: each names a setting, the one that bounds it, and why.
+//! Rules over two settings: each names a setting, the one that bounds it or that it needs, and why.
 
 use super::error::ConfigError;
 use super::resolve::Effective;
-use super::settings::{self, Config};
+use super::settings::{self, Config, TlsConfig};
 
 /// `key` must not be more than `other_key`.
 struct Bound {
@@ -53,13 +53,43 @@ static BOUNDS: [Bound; 4] = [
     },
 ];
 
+/// `key` means nothing without `other_key`.
+struct Companion {
+    key: &'static str,
+    other_key: &'static str,
+    reason: &'static str,
+    holds: fn(&TlsConfig) -> bool,
+}
+
+static COMPANIONS: [Companion; 3] = [
+    Companion {
+        key: "tls.cert_path",
+        other_key: "tls.key_path",
+        reason: "a certificate is of no use without its private key",
+        holds: |tls| tls.cert_path.is_none() || tls.key_path.is_some(),
+    },
+    Companion {
+        key: "tls.key_path",
+        other_key: "tls.cert_path",
+        reason: "a private key is of no use without its certificate",
+        holds: |tls| tls.key_path.is_none() || tls.cert_path.is_some(),
+    },
+    Companion {
+        key: "tls.client_ca_path",
+        other_key: "tls.cert_path",
+        reason: "certificates of clients are asked for in TLS alone, which needs one of the server",
+        // A key alone is told of by itself.
+        holds: |tls| tls.client_ca_path.is_none() || tls.cert_path.is_some() || tls.key_path.is_some(),
+    },
+];
+
 /// The rules that are broken. A rule over a `doubtful` setting, one with a bad value, says nothing.
 pub(super) fn conflicts(effective: &Effective, doubtful: &[&'static str]) -> Vec<ConfigError> {
     let toml_of = |key| {
         settings::find(key).map_or_else(String::new, |setting| setting.kind.toml(effective.text(setting)))
     };
     let mode_is_known = !doubtful.contains(&"storage.mode");
-    BOUNDS
+    let bounds = BOUNDS
         .iter()
         .filter(|bound| !doubtful.contains(&bound.key) && !doubtful.contains(&bound.other_key))
         .filter(|bound| bound.in_every_mode || mode_is_known)
@@ -73,6 +103,17 @@ pub(super) fn conflicts(effective: &Effective, doubtful: &[&'static str]) -> Vec
             other_value: toml_of(bound.other_key),
             other_origin: effective.origin(bound.other_key),
             reason: bound.reason,
-        })
-        .collect()
+        });
+    let companions = COMPANIONS
+        .iter()
+        .filter(|rule| !doubtful.contains(&rule.key) && !doubtful.contains(&rule.other_key))
+        .filter(|rule| !(rule.holds)(&effective.config.tls))
+        .map(|rule| ConfigError::Alone {
+            key: rule.key,
+            value: toml_of(rule.key),
+            origin: effective.origin(rule.key),
+            other_key: rule.other_key,
+            reason: rule.reason,
+        });
+    bounds.chain(companions).collect()
 }

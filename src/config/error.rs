@@ -66,14 +66,24 @@ pub enum ConfigError {
         /// Why they do not go together.
         reason: &'static str,
     },
+    /// A setting that lacks another one.
+    #[error("`{key}` ({value}, from {origin}) needs `{other_key}`, which is not set: {reason}")]
+    Alone {
+        /// The setting that was given.
+        key: &'static str,
+        /// Its value in canonical TOML.
+        value: String,
+        /// Where it was given.
+        origin: Origin,
+        /// The setting that it needs.
+        other_key: &'static str,
+        /// Why it needs that one.
+        reason: &'static str,
+    },
 }
 
 /// Settings of later versions or of other servers: what to do instead.
-const ELSEWHERE: [(&str, &str); 3] = [
-    (
-        "tls.",
-        "this version speaks plain HTTP: end TLS in a proxy in front of it",
-    ),
+const ELSEWHERE: [(&str, &str); 2] = [
     (
         "auth.",
         "this version checks no credentials: check them in a proxy in front of it",

@@ -359,6 +359,28 @@ impl Kind for Directory {
     }
 }
 
+/// A file that need not be named. Whether it can be read is for those to find out who use it.
+pub(super) struct OptionalFile;
+
+impl Kind for OptionalFile {
+    type Value = Option<PathBuf>;
+
+    fn allowed(&self) -> String {
+        "the path of a file, absolute or from where the server is started; empty for none".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<Option<PathBuf>, Option<String>> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        Directory.parse(text).map(Some)
+    }
+
+    fn toml(&self, text: &str) -> String {
+        quoted(text)
+    }
+}
+
 /// One of a few words.
 pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
 

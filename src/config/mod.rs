@@ -27,7 +27,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
 pub use render::markdown_table;
 pub use resolve::Effective;
-pub use settings::{Config, HttpConfig, LimitsConfig, LogConfig, ServerConfig, StorageConfig};
+pub use settings::{Config, HttpConfig, LimitsConfig, LogConfig, ServerConfig, StorageConfig, TlsConfig};
 pub use sources::{File, Flag, Origin, Sources};
 
 /// The number of shards that a text says, or what it may say.
@@ -41,6 +41,15 @@ impl Config {
     /// The configuration that `sources` give, or every mistake in them.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
         Effective::load(sources).map(|effective| effective.config)
+    }
+
+    /// The scheme of the URLs that the server answers on: its one port speaks TLS or HTTP in clear, never both.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.cert_path.is_some() {
+            "https"
+        } else {
+            "http"
+        }
     }
 }
 

@@ -35,7 +35,9 @@ pub fn markdown_table() -> String {
         String::from("| Setting | Variable | Default | Allowed | Meaning |\n|---|---|---|---|---|\n");
     for setting in SETTINGS {
         let cell = |text: &str| text.replace('|', "\\|").replace('*', "\\*");
-        let default = if setting.default_on_disk == setting.default {
+        let default = if setting.default.is_empty() {
+            "none".to_owned()
+        } else if setting.default_on_disk == setting.default {
             format!("`{}`", setting.default)
         } else {
             format!("`{}`; on disk `{}`", setting.default, setting.default_on_disk)

@@ -9,7 +9,7 @@ use tailwater_storage::acid::SHARDS_MAX;
 
 use super::kinds::{
     Address, AnyKind, BasePath, BufferSize, CachePolicy, Choice, CorsOrigins, Count, Directory, Kind,
-    LogFormat, Milliseconds, Mode, Origins, PowerOfTwo, Seconds, Size, StorageMode, Switch,
+    LogFormat, Milliseconds, Mode, OptionalFile, Origins, PowerOfTwo, Seconds, Size, StorageMode, Switch,
 };
 
 /// One setting, as everything but the typed structs sees it.
@@ -143,6 +143,17 @@ settings! {
         write_timeout: Duration = "server.write_timeout_secs", "30", Seconds { min: 1, max: DAY_SECS };
         /// An idle keep-alive connection is closed after this.
         idle_timeout: Duration = "server.idle_timeout_secs", "75", Seconds { min: 1, max: DAY_SECS };
+    }
+
+    /// TLS on the port of the server. Without a certificate the port speaks HTTP in clear.
+    tls: TlsConfig {
+        /// The server's certificate in PEM, and behind it those of intermediate authorities. With it the port speaks
+        /// TLS and nothing else. This file and the other two are read again when they change, and on SIGHUP.
+        cert_path: Option<PathBuf> = "tls.cert_path", "", OptionalFile;
+        /// The certificate's private key in PEM.
+        key_path: Option<PathBuf> = "tls.key_path", "", OptionalFile;
+        /// Certificates of authorities in PEM: only clients with a certificate that one of them has signed are served.
+        client_ca_path: Option<PathBuf> = "tls.client_ca_path", "", OptionalFile;
     }
 
     /// What clients see of HTTP.

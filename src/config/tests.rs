@@ -141,20 +141,20 @@ fn every_mistake_of_every_source_is_reported_at_once() {
     let mut sources =
         file("port = 1\n\n[http]\ncahce = \"public\"\ncors_origins = [\"https://a.example\", \"b\"]\n");
     sources.environment =
-        variables(&[("DS_TLS__CERT", "x"), ("DS_SERVER__BIND_ADDRESS", "localhost")]).environment;
+        variables(&[("DS_AUTH__TOKEN", "x"), ("DS_SERVER__BIND_ADDRESS", "localhost")]).environment;
     sources.flags = vec![set("limits.max_stream_bytes", "1GiB"), set("log.format", "xml")];
     let errors = refusal(&sources);
     let lines: Vec<_> = errors.0.iter().map(ToString::to_string).collect();
     assert_eq!(
         lines,
         [
-            "tailwater.toml:1: unknown setting `port` (value `1`); allowed sections: server, http, storage, limits, \
-             log",
+            "tailwater.toml:1: unknown setting `port` (value `1`); allowed sections: server, tls, http, storage, \
+             limits, log",
             "tailwater.toml:4: unknown setting `http.cahce` (value `public`); did you mean `http.cache`?",
             "tailwater.toml:5: `http.cors_origins` cannot be `https://a.example,b`: `b` is not scheme://host or \
              scheme://host:port; allowed: * or a comma-separated list of origins such as https://app.example.com",
-            "DS_TLS__CERT: unknown setting `tls.cert` (value `x`); this version speaks plain HTTP: end TLS in a \
-             proxy in front of it",
+            "DS_AUTH__TOKEN: unknown setting `auth.token` (value `x`); this version checks no credentials: check \
+             them in a proxy in front of it",
             "DS_SERVER__BIND_ADDRESS: `server.bind_address` cannot be `localhost`; allowed: an IP address with a \
              port, such as 127.0.0.1:4437 or [::]:4437",
             "--set log.format=xml: `log.format` cannot be `xml`; allowed: one of text, json",
@@ -166,6 +166,38 @@ fn every_mistake_of_every_source_is_reported_at_once() {
         errors
             .to_string()
             .starts_with("the configuration has 7 mistakes:\n  tailwater.toml:1: ")
+    );
+}
+
+#[test]
+fn a_certificate_needs_its_key_and_authorities_of_clients_need_a_certificate() {
+    let tls = |settings: &[(&str, &str)]| Config::load(&flags(settings));
+    let [cert, key, ca] = ["cert_path", "key_path", "client_ca_path"].map(|name| format!("tls.{name}"));
+    let said = |settings: &[(&str, &str)]| tls(settings).expect_err("one is missing").to_string();
+
+    let without_key = said(&[(&cert, "c.pem")]);
+    assert!(
+        without_key.contains(
+            "`tls.cert_path` (\"c.pem\", from --set tls.cert_path=c.pem) needs `tls.key_path`, which is not set: a \
+             certificate is of no use without its private key"
+        ),
+        "{without_key}"
+    );
+    let without_cert = said(&[(&key, "k.pem"), (&ca, "a.pem")]);
+    assert!(without_cert.contains("has a mistake"), "{without_cert}");
+    assert!(
+        without_cert.contains("`tls.key_path` (\"k.pem\""),
+        "{without_cert}"
+    );
+    let alone = said(&[(&ca, "a.pem")]);
+    assert!(alone.contains("`tls.client_ca_path` (\"a.pem\""), "{alone}");
+
+    assert_eq!(Config::default().scheme(), "http");
+    let both = tls(&[(&cert, "c.pem"), (&key, "k.pem"), (&ca, "")]).expect("a certificate and its key");
+    assert_eq!(both.tls.cert_path.as_deref(), Some("c.pem".as_ref()));
+    assert_eq!(
+        (both.tls.client_ca_path.as_deref(), both.scheme()),
+        (None, "https")
     );
 }
 
@@ -372,8 +404,13 @@ fn variables_that_are_not_settings_are_left_alone() {
 }
 
 #[test]
-fn an_empty_value_is_not_the_default() {
+fn an_empty_value_is_not_the_default_but_where_that_is_none() {
     for setting in SETTINGS {
+        if setting.default.is_empty() {
+            let config = Config::load(&variables(&[(&setting.variable(), "")]));
+            assert_eq!(config, Ok(Config::default()), "{}", setting.key);
+            continue;
+        }
         let errors = refusal(&variables(&[(&setting.variable(), "")]));
         assert!(
             matches!(&errors.0[..], [ConfigError::BadValue { .. }]),

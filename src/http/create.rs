@@ -58,7 +58,7 @@ fn location(app: &App, request: &Request<Incoming>) -> Option<HeaderValue> {
         .map(http::uri::Authority::as_str)
         .or(named)
         .unwrap_or(&bound);
-    HeaderValue::try_from(format!("http://{host}{}", uri.path())).ok()
+    HeaderValue::try_from(format!("{}://{host}{}", app.config.scheme(), uri.path())).ok()
 }
 
 fn fork(app: &App, from: &HeaderMap) -> Result<Option<ForkRequest>, Problem> {

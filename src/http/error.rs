@@ -220,6 +220,13 @@ impl Problem {
         Self::busy("too_many_connections", detail)
     }
 
+    pub(crate) fn tls_required() -> Self {
+        Self::bad_request(
+            "tls_required",
+            "This port speaks TLS; begin the URL with https://.",
+        )
+    }
+
     pub(crate) fn shutting_down() -> Self {
         Self::busy(
             "shutting_down",

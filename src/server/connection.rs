@@ -1,7 +1,8 @@
-//! One connection: HTTP/1.1 or HTTP/2, with one watchdog for its head and idle time-outs.
+//! One connection: HTTP/1.1 or HTTP/2, in clear or in TLS, with one watchdog for its head and idle time-outs.
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn, ready};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,11 +16,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::event_socket;
+use super::tls::{self, NoTls, Tls};
 use super::watched::{Activity, Timeouts, Watched};
 use crate::http::{App, Problem, ResponseBody, handle};
 
@@ -46,7 +48,7 @@ impl Drop for Counted {
     }
 }
 
-/// Serves a connection until it ends, keeps the server waiting for too long, or the server stops. Holds `counted`
+/// Serves a connection in clear until it ends, keeps the server waiting for too long, or the server stops. Holds `counted`
 /// and `closed` until then.
 pub(super) async fn serve(
     app: Arc<App>,
@@ -55,15 +57,8 @@ pub(super) async fn serve(
     counted: Counted,
     closed: watch::Receiver<()>,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection could not be set to send at once");
-    }
-    let server = &app.config.server;
-    let timeouts = Timeouts {
-        header: server.header_timeout,
-        idle: server.idle_timeout,
-        write: server.write_timeout,
-    };
+    send_at_once(&stream);
+    let timeouts = timeouts(&app);
     let speaks_http2 = tokio::select! {
         speaks_http2 = begins_with_http2_preface(&stream) => speaks_http2,
         () = tokio::time::sleep(timeouts.header.max(timeouts.idle)) => return,
@@ -72,15 +67,82 @@ pub(super) async fn serve(
     if speaks_http2 {
         serve_http2(&app, stream, side, timeouts).await;
     } else if let Some((stream, response)) = serve_http1(&app, stream, side, timeouts).await {
-        // A task of its own is small: it holds a subscriber and a socket, and nothing of hyper.
-        tokio::spawn(async move {
-            event_socket::serve(&app, stream, response, timeouts.write).await;
-            drop((counted, closed));
-        });
+        take_over(app, stream, response, counted, closed);
     }
 }
 
-async fn serve_http2(app: &Arc<App>, stream: TcpStream, side: axum::Router, timeouts: Timeouts) {
+/// The same in TLS, which says by itself what is spoken in it. Is not a part of [`serve`], so that connections in
+/// clear do not hold room for it.
+pub(super) async fn serve_tls(
+    app: Arc<App>,
+    tls: Arc<Tls>,
+    stream: TcpStream,
+    side: axum::Router,
+    counted: Counted,
+    closed: watch::Receiver<()>,
+) {
+    send_at_once(&stream);
+    let timeouts = timeouts(&app);
+    let shaken = tokio::select! {
+        shaken = tls.handshake(stream) => shaken,
+        () = tokio::time::sleep(timeouts.header) => Err(NoTls::Failed(io::ErrorKind::TimedOut.into())),
+        () = stops(&app) => return,
+    };
+    let stream = match shaken {
+        Ok(stream) => stream,
+        Err(NoTls::InClear(stream)) => {
+            app.metrics.refused(Problem::tls_required().code());
+            return refuse(stream, Problem::tls_required()).await;
+        }
+        Err(NoTls::Failed(error)) => {
+            tls.metrics.handshake_failed();
+            return tracing::debug!(%error, "a TLS handshake failed");
+        }
+    };
+    if tls::is_http2(&stream) {
+        serve_http2(&app, stream, side, timeouts).await;
+    } else if let Some((stream, response)) = serve_http1(&app, stream, side, timeouts).await {
+        take_over(app, stream, response, counted, closed);
+    }
+}
+
+fn send_at_once(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection could not be set to send at once");
+    }
+}
+
+fn timeouts(app: &App) -> Timeouts {
+    let server = &app.config.server;
+    Timeouts {
+        header: server.header_timeout,
+        idle: server.idle_timeout,
+        write: server.write_timeout,
+    }
+}
+
+/// Serves an event stream past hyper. A task of its own is small: it holds a subscriber and a socket, and nothing of
+/// hyper.
+fn take_over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    app: Arc<App>,
+    stream: S,
+    response: Response<ResponseBody>,
+    counted: Counted,
+    closed: watch::Receiver<()>,
+) {
+    tokio::spawn(async move {
+        let write_timeout = app.config.server.write_timeout;
+        event_socket::serve(&app, stream, response, write_timeout).await;
+        drop((counted, closed));
+    });
+}
+
+async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
+    app: &Arc<App>,
+    stream: S,
+    side: axum::Router,
+    timeouts: Timeouts,
+) {
     let activity = Arc::new(Activity::new());
     let service = service_fn(|request| {
         let (app, side, busy) = (Arc::clone(app), side.clone(), activity.begin_request());
@@ -119,12 +181,12 @@ async fn serve_http2(app: &Arc<App>, stream: TcpStream, side: axum::Router, time
 }
 
 /// Serves HTTP/1 until the connection ends, or until it is to be taken over by the subscriber in an answer.
-async fn serve_http1(
+async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     app: &Arc<App>,
-    stream: TcpStream,
+    stream: S,
     side: axum::Router,
     timeouts: Timeouts,
-) -> Option<(TcpStream, Response<ResponseBody>)> {
+) -> Option<(S, Response<ResponseBody>)> {
     let activity = Arc::new(Activity::new());
     let (side, activity) = (&side, &activity);
     let service = service_fn(|request: Request<Incoming>| {
@@ -232,10 +294,10 @@ async fn begins_with_http2_preface(stream: &TcpStream) -> bool {
     }
 }
 
-/// Tells a client that there are too many connections, whatever it asks for.
-pub(super) async fn refuse(mut stream: TcpStream, connections_max: usize) {
+/// Tells a client, in clear and whatever it asks for, why it is not served.
+pub(super) async fn refuse(mut stream: TcpStream, why: Problem) {
     use http_body_util::BodyExt;
-    let response = Problem::too_many_connections(connections_max).into_response();
+    let response = why.into_response();
     let (parts, body) = response.into_parts();
     let body = body
         .collect()
@@ -257,7 +319,7 @@ pub(super) async fn refuse(mut stream: TcpStream, connections_max: usize) {
         stream.shutdown().await?;
         let mut sink = [0; 1024];
         while stream.read(&mut sink).await? > 0 {}
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
     // The client may be gone, or may never close; both are its own affair.
     let _ = tokio::time::timeout(REFUSAL_DRAIN, answered).await;

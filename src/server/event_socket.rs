@@ -1,25 +1,27 @@
 //! Serves an event stream past hyper: a socket, a subscriber, and nothing between them.
 //!
 //! Such a connection lives long and is mostly idle, so hyper's buffers would be most of its memory. Its chunks are
-//! shared by all subscribers at the same place, and each is written with one call.
+//! shared by all subscribers at the same place, and each is written with one call. The socket may be one in clear or
+//! one in TLS, which keeps a little of what it was given until it is flushed.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use http::Response;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use crate::http::{App, ResponseBody, Subscriber};
 
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Sends the answer's head and then events until the subscriber ends, or the client does.
-pub(super) async fn serve(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     app: &Arc<App>,
-    mut stream: TcpStream,
+    mut stream: S,
     response: Response<ResponseBody>,
     write_timeout: Duration,
 ) {
@@ -31,16 +33,16 @@ pub(super) async fn serve(
         send(app, &mut stream, &head, write_timeout).await?;
         send_events(app, &mut stream, &mut subscriber, write_timeout).await?;
         send(app, &mut stream, LAST_CHUNK, write_timeout).await?;
-        stream.shutdown().await
+        within(app, write_timeout, stream.shutdown()).await
     };
     if let Err(error) = served.await {
         tracing::debug!(%error, "an event stream ended early");
     }
 }
 
-async fn send_events(
+async fn send_events<S: AsyncRead + AsyncWrite + Unpin>(
     app: &Arc<App>,
-    stream: &mut TcpStream,
+    stream: &mut S,
     subscriber: &mut Subscriber,
     write_timeout: Duration,
 ) -> io::Result<()> {
@@ -56,30 +58,53 @@ async fn send_events(
 }
 
 /// Writes at once what the socket takes, and waits for the rest: a slow reader holds nothing but this chunk.
-async fn send(
+async fn send<S: AsyncWrite + Unpin>(
     app: &Arc<App>,
-    stream: &mut TcpStream,
+    stream: &mut S,
     mut bytes: &[u8],
     write_timeout: Duration,
 ) -> io::Result<()> {
-    loop {
-        match stream.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        writable(app, stream, write_timeout).await?;
+    while !bytes.is_empty() {
+        // Time-outs are made only for a socket that does not take anything at once.
+        let at_once = poll_fn(|context| Poll::Ready(poll_write(stream, context, bytes))).await;
+        let written = match at_once {
+            Poll::Ready(written) => written?,
+            Poll::Pending => {
+                let write = poll_fn(|context| poll_write(stream, context, bytes));
+                within(app, write_timeout, write).await?
+            }
+        };
+        bytes = &bytes[written..];
+    }
+    let at_once = poll_fn(|context| Poll::Ready(Pin::new(&mut *stream).poll_flush(context))).await;
+    match at_once {
+        Poll::Ready(flushed) => flushed,
+        Poll::Pending => within(app, write_timeout, stream.flush()).await,
     }
 }
 
-/// Waits until the client takes more. The time-out begins anew whenever it has taken some.
-async fn writable(app: &Arc<App>, stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
+/// Writes a part of `bytes`, and never nothing of them.
+fn poll_write<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    context: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    match ready!(Pin::new(stream).poll_write(context, bytes)) {
+        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => Poll::Ready(written),
+    }
+}
+
+/// Waits until the client takes more, but not for ever. The time begins anew whenever it has taken some.
+async fn within<T>(
+    app: &Arc<App>,
+    write_timeout: Duration,
+    done: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
     let mut stopping = app.stopping();
     tokio::select! {
-        ready = stream.writable() => ready,
+        biased;
+        done = done => done,
         () = tokio::time::sleep(write_timeout) => Err(io::ErrorKind::TimedOut.into()),
         // A reader that takes nothing does not hold the server up when it stops.
         _ = stopping.wait_for(|stopping| *stopping) => Err(io::ErrorKind::Interrupted.into()),
@@ -87,17 +112,18 @@ async fn writable(app: &Arc<App>, stream: &TcpStream, write_timeout: Duration) -
 }
 
 /// Ends when the client closes its side. What it sends meanwhile means nothing and is dropped.
-async fn client_gone(stream: &TcpStream) -> io::Result<()> {
-    let mut dropped = [0; 64];
-    loop {
-        poll_fn(|context| stream.poll_read_ready(context)).await?;
-        match stream.try_read(&mut dropped) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+async fn client_gone<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<()> {
+    poll_fn(|context| {
+        let mut dropped = [0; 64];
+        loop {
+            let mut buffer = ReadBuf::new(&mut dropped);
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
         }
-    }
+    })
+    .await
 }
 
 fn head(response: &Response<ResponseBody>) -> Vec<u8> {
@@ -112,4 +138,60 @@ fn head(response: &Response<ResponseBody>) -> Vec<u8> {
     let rest = format!("date: {date}\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n");
     head.extend_from_slice(rest.as_bytes());
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, BufStream};
+
+    use super::send;
+    use crate::config::Config;
+    use crate::http::App;
+    use crate::metrics::Metrics;
+    use crate::server::storage;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn app() -> Arc<App> {
+        let config = Arc::new(Config::default());
+        let storage = storage::start(&config).expect("memory can be had");
+        Arc::new(App::new(
+            config,
+            storage.engine,
+            Arc::new(Metrics::new(None, None)),
+        ))
+    }
+
+    /// TLS keeps the end of what it was given if the socket did not take all of it at once. Without a flush
+    /// readers would get the end of an event with the next one.
+    #[tokio::test]
+    async fn nothing_that_was_sent_stays_in_a_socket_that_keeps_something() {
+        let app = app();
+        let (ours, mut theirs) = tokio::io::duplex(4);
+        let mut ours = BufStream::new(ours);
+        let sent = send(&app, &mut ours, b"one event", PATIENCE);
+        let mut received = [0; 9];
+        let received = theirs.read_exact(&mut received);
+        let (sent, received) = tokio::time::timeout(PATIENCE, async { tokio::join!(sent, received) })
+            .await
+            .expect("all of it comes");
+        sent.expect("it is sent");
+        assert_eq!(received.expect("it is received"), 9);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_take_what_the_socket_keeps_is_given_up() {
+        let app = app();
+        let (ours, _theirs) = tokio::io::duplex(4);
+        let mut ours = BufStream::new(ours);
+        let sent = send(&app, &mut ours, b"one event", Duration::from_millis(20));
+        let sent = tokio::time::timeout(PATIENCE, sent).await.expect("an end");
+        assert_eq!(
+            sent.expect_err("nobody reads").kind(),
+            std::io::ErrorKind::TimedOut
+        );
+    }
 }

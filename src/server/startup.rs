@@ -43,17 +43,18 @@ pub(super) fn announce(config: &Config, address: SocketAddr, files_max: u64) {
     });
     let version = env!("CARGO_PKG_VERSION");
     let base = &config.http.stream_base_path;
+    let scheme = config.scheme();
     match config.log.format {
         LogFormat::Text => {
             eprintln!("tailwater {version}");
-            eprintln!("  listening on http://{address}{base}");
+            eprintln!("  listening on {scheme}://{address}{base}");
             eprintln!("  storage      {mode}: {promise}");
             if let Some(data_dir) = data_dir {
                 eprintln!("  data         {data_dir}");
             }
         }
         LogFormat::Json => {
-            let address = format!("http://{address}");
+            let address = format!("{scheme}://{address}");
             tracing::info!(
                 version,
                 address,

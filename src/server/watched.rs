@@ -222,7 +222,7 @@ impl<S> Watched<S> {
         self.stream
     }
 
-    fn note_write(&self, polled: &Poll<std::io::Result<usize>>) {
+    fn note_write<T>(&self, polled: &Poll<std::io::Result<T>>) {
         let stalled_since = &self.activity.stalled_since_ms;
         if polled.is_ready() {
             stalled_since.store(0, Ordering::Relaxed);
@@ -291,7 +291,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         // hyper flushes the socket only once its own buffer is empty.
         self.activity.flushed.store(true, Ordering::Relaxed);
-        Pin::new(&mut self.stream).poll_flush(context)
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        // Only TLS has something of its own to flush; a client that does not take that stalls like any other.
+        if polled.is_pending() || self.activity.stalled_since_ms.load(Ordering::Relaxed) > 0 {
+            self.note_write(&polled);
+        }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -304,4 +309,49 @@ fn single<'a>(slices: &'a [std::io::IoSlice<'_>]) -> Option<&'a [u8]> {
     let mut filled = slices.iter().filter(|slice| !slice.is_empty());
     let first = filled.next()?;
     filled.next().is_none().then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufStream};
+
+    use super::{Activity, Timeouts, Watched};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const TIMEOUTS: Timeouts = Timeouts {
+        header: PATIENCE,
+        idle: PATIENCE,
+        write: Duration::from_millis(100),
+    };
+
+    /// Over TLS the last bytes of an answer may have been accepted and not be sent, so that no write tells of a client
+    /// that takes nothing.
+    #[tokio::test]
+    async fn a_client_that_does_not_take_what_is_flushed_stalls_and_one_that_takes_it_late_does_not() {
+        let (ours, mut theirs) = tokio::io::duplex(4);
+        let activity = Arc::new(Activity::new());
+        let _busy = activity.begin_request();
+        let mut watched = Watched::new(BufStream::new(ours), Arc::clone(&activity));
+        watched.write_all(b"the end").await.expect("it is kept");
+
+        tokio::select! {
+            () = activity.watch(TIMEOUTS) => {}
+            flushed = watched.flush() => panic!("nobody reads: {flushed:?}"),
+            () = tokio::time::sleep(PATIENCE) => panic!("nobody notices"),
+        }
+
+        let mut taken = [0; 7];
+        let (flushed, read) = tokio::join!(watched.flush(), theirs.read_exact(&mut taken));
+        flushed.expect("it is taken");
+        assert_eq!(read.expect("all of it comes"), 7);
+        assert_eq!(
+            activity.stalled_since_ms.load(Ordering::Relaxed),
+            0,
+            "it is late no more"
+        );
+    }
 }
