@@ -37,7 +37,7 @@ mod verify;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tailwater_stream::{AppendExtent, Record, StreamId, StreamName, StreamState, Timestamp};
@@ -303,7 +303,8 @@ impl Backend for AcidStore {
     }
 
     fn stop(&self) -> Result<(), BackendError> {
-        self.stop_backups();
+        // Ends copies that are being made, and every later one.
+        self.is_stopping.store(true, Ordering::Release);
         Ok(())
     }
 

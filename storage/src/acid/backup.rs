@@ -75,11 +75,6 @@ impl AcidStore {
         Ok(report)
     }
 
-    /// Ends copies that are being made, and every later one.
-    pub fn stop_backups(&self) {
-        self.is_stopping.store(true, Ordering::Release);
-    }
-
     /// All shards as they are at one moment, and the greatest id until then.
     fn views(&self) -> Result<(Vec<View>, u64), BackendError> {
         let turns: Vec<Turn> = self.shards.iter().map(Shard::turn).collect();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tailwater_storage::Backend as _;
 use tailwater_storage::OpenError;
 use tailwater_storage::acid::{self, BackupError};
 use tailwater_storage::disk::Disk as _;
@@ -96,7 +97,7 @@ fn a_full_disk_ends_a_copy_and_not_the_store() {
 #[test]
 fn a_store_that_stops_makes_no_copy() {
     let shop = some_shop(4);
-    shop.store.stop_backups();
+    shop.store.stop().expect("there is nothing to do");
     let refused = shop.store.backup(Path::new("/copy"));
     assert!(matches!(refused, Err(BackupError::Stopping)), "{refused:?}");
     let names = shop.disk.list(Path::new("/copy")).expect("a directory");
