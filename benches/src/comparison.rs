@@ -64,7 +64,7 @@ fn run_scenario(
     for round in 1..=plan.rounds {
         let mut outcomes = Vec::new();
         for contender in &plan.contenders {
-            if !scenario.is_possible_on(contender.server) {
+            if !scenario.is_possible_on(contender.server, contender.durability) {
                 outcomes.push(None);
                 continue;
             }

@@ -140,15 +140,15 @@ impl Scenario {
     }
 
     /// Whether a server can hold the streams of this load.
-    pub(crate) fn is_possible_on(&self, server: &Server) -> bool {
+    pub(crate) fn is_possible_on(&self, server: &Server, durability: Durability) -> bool {
         let streams = match self {
             Self::Append(append) => append.stream_count(),
             Self::Streams(streams) => usize::try_from(streams.streams).unwrap_or(usize::MAX),
             Self::Read(_) | Self::CatchUp(_) | Self::FanOut(_) | Self::Idle(_) => 0,
         };
-        server
-            .streams_max
-            .is_none_or(|streams_max| streams <= streams_max)
+        // In shards no server has a file for each stream.
+        let streams_max = server.streams_max.filter(|_| durability != Durability::Acid);
+        streams_max.is_none_or(|streams_max| streams <= streams_max)
     }
 
     /// Whether what a server does later belongs to the cost of this load, so that it must be measured for long.

@@ -196,6 +196,98 @@ fn a_directory_that_nobody_uses_is_copied_and_counted_too() {
 }
 
 #[test]
+fn shards_are_given_another_number_and_made_shorter_while_no_server_uses_them() {
+    let place = Place::new();
+    let server = start("acid", &place.dir);
+    for number in 0..20 {
+        put(&server, &format!("s/{number}"));
+        append(&server, &format!("s/{number}"), &"x".repeat(100_000));
+    }
+    let offset = append(&server, "s/0", "the last");
+    for command in [&["reshard", "--to", "4"][..], &["compact"]] {
+        let said = fail(2, command[0], &place.dir, &command[1..]);
+        assert!(
+            said.contains(&format!("in use by the process {}", server.pid())),
+            "{said}"
+        );
+    }
+    let metrics = server.get("/metrics").text().to_owned();
+    assert!(metrics.contains("tailwater_store_shards 16\n"), "{metrics}");
+    server.stop();
+
+    let moved = json("reshard", &place.dir, &["--to", "4"]);
+    assert_eq!(
+        (&moved["from"], &moved["to"], &moved["streams"]),
+        (&16.into(), &4.into(), &20.into())
+    );
+    let again = succeed("reshard", &place.dir, &["--to", "4"]);
+    assert_eq!(again, "there are 4 shards already; nothing was done\n");
+    let said = fail(2, "reshard", &place.dir, &["--to", "3"]);
+    assert!(said.contains("128, 256"), "the numbers that are allowed: {said}");
+    assert!(succeed("verify", &place.dir, &[]).ends_with("is clean\n"));
+
+    let server = Server::start_with(&[
+        ("DS_STORAGE__MODE", "acid"),
+        ("DS_STORAGE__ACID_SHARD_COUNT", "4"),
+        ("DS_STORAGE__DATA_DIR", text(&place.dir)),
+    ]);
+    let read_on = server.get(&format!("{}?offset={offset}", server.path("s/0")));
+    assert_eq!((read_on.status(), read_on.text()), (200, ""));
+    assert!(read(&server, "s/0").ends_with("xthe last"));
+    for number in 1..20 {
+        server.stream(&format!("s/{number}")).delete();
+    }
+    server.stop();
+    let compacted = json("compact", &place.dir, &[]);
+    let bytes = |key: &str| compacted[key].as_u64().expect("a number");
+    assert!(bytes("bytes_after") * 2 < bytes("bytes_before"), "{compacted}");
+    assert_eq!(json("verify", &place.dir, &[])["streams"], 1);
+
+    let files = Place::new();
+    start("file-durable", &files.dir).stop();
+    let said = fail(2, "compact", &files.dir, &[]);
+    assert!(said.contains("which its server compacts by itself"), "{said}");
+    let said = fail(2, "reshard", &files.dir, &["--to", "4"]);
+    assert!(
+        said.contains("only those of the mode `acid` have shards"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_damaged_shard_is_told_of() {
+    let place = Place::new();
+    let server = start("acid", &place.dir);
+    put(&server, "a");
+    append(&server, "a", "some bytes to be found again");
+    server.stop();
+    let shards = place.dir.join("acid/shards-016");
+    let entries = std::fs::read_dir(&shards).expect("a directory");
+    let mut damaged = None;
+    for path in entries.map(|entry| entry.expect("an entry").path()) {
+        let mut bytes = std::fs::read(&path).expect("a file");
+        let found: Vec<_> = (0..bytes.len())
+            .filter(|at| bytes[*at..].starts_with(b"some bytes"))
+            .collect();
+        if found.is_empty() {
+            continue;
+        }
+        found.into_iter().for_each(|at| bytes[at] ^= 1);
+        std::fs::write(&path, bytes).expect("writable");
+        damaged = Some(path);
+    }
+    let damaged = damaged.expect("the payload stands somewhere");
+    let output = tailwater("verify", &place.dir, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        printed.contains("damage: ") && printed.contains(text(&damaged)),
+        "{printed}"
+    );
+    assert!(printed.ends_with("restore it from a backup\n"), "{printed}");
+}
+
+#[test]
 fn numbers_are_those_of_the_running_server() {
     let place = Place::new();
     let server = start("file-durable", &place.dir);

@@ -22,7 +22,7 @@ pub(super) fn write(
         meta,
         streams: StreamTables::new(transaction),
         blocks: transaction.open_table(tables::BLOCKS)?,
-        pieces: transaction.open_table(tables::PIECES)?,
+        transaction,
         touched: HashMap::default(),
     };
     for part in records.iter().flat_map(|record| &record.parts) {
@@ -35,7 +35,7 @@ struct Batch<'t, 'm> {
     meta: &'m mut ShardMeta,
     streams: StreamTables<'t>,
     blocks: Table<'t, Key<16>, Bytes>,
-    pieces: Table<'t, Key<16>, Bytes>,
+    transaction: &'t WriteTransaction,
     touched: HashMap<StreamId, Touched, RandomState>,
 }
 
@@ -130,8 +130,13 @@ impl Batch<'_, '_> {
     fn put_block(&mut self, id: StreamId, mut block: BlockWriter) -> Result<(), Failure> {
         let key = pair_key(id.get(), block.from.get());
         self.blocks.insert(&key, block.value().as_slice())?;
-        for (from, piece) in block.pieces() {
-            self.pieces.insert(&pair_key(id.get(), from), piece)?;
+        let mut pieces = block.pieces().peekable();
+        if pieces.peek().is_none() {
+            return Ok(());
+        }
+        let mut table = self.transaction.open_table(tables::PIECES)?;
+        for (from, piece) in pieces {
+            table.insert(&pair_key(id.get(), from), piece)?;
         }
         Ok(())
     }

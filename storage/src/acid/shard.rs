@@ -1,6 +1,7 @@
 //! One shard: a database, and what is counted in it.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -26,6 +27,8 @@ pub(super) struct Shard {
     database: Database,
     /// As the last change has left it. Changed by whoever makes a change, before the next one begins.
     meta: Mutex<ShardMeta>,
+    /// Whether there may be pages to give back that were taken to keep room.
+    may_have_ballast: AtomicBool,
 }
 
 impl Shard {
@@ -40,6 +43,7 @@ impl Shard {
         Ok(Self {
             database: Database::create(disk, path, options, make)?,
             meta: Mutex::new(meta),
+            may_have_ballast: AtomicBool::new(true),
         })
     }
 
@@ -78,6 +82,7 @@ impl Shard {
         Ok(Self {
             database,
             meta: Mutex::new(meta),
+            may_have_ballast: AtomicBool::new(true),
         })
     }
 
@@ -113,7 +118,9 @@ impl Shard {
         let change = self.database.change()?;
         let mut meta = self.meta();
         let made = change.ask(|transaction| {
-            tables::remove_ballast(transaction)?;
+            if self.may_have_ballast.load(Ordering::Relaxed) {
+                tables::remove_ballast(transaction)?;
+            }
             let made = make(transaction, &mut meta)?;
             tables::put_meta(transaction, &meta)?;
             Ok(made)
@@ -121,6 +128,7 @@ impl Shard {
         // The next change begins only once this one is counted.
         let turn = change.commit()?;
         *self.meta.lock() = meta;
+        self.may_have_ballast.store(false, Ordering::Relaxed);
         drop(turn);
         Ok(made)
     }
@@ -137,6 +145,7 @@ impl Shard {
             batch::write(transaction, meta, records)?;
             tables::put_ballast(transaction)
         })?;
+        self.may_have_ballast.store(true, Ordering::Relaxed);
         match self.put(&[]) {
             // The records are durable; the pages are given back by any other change.
             Err(error) if error.is_full() => Ok(()),
