@@ -208,12 +208,17 @@ fn an_identity_that_somebody_edited_is_refused_as_damage() {
 
 #[test]
 fn a_store_that_lost_its_identity_is_not_made_anew() {
-    let place = Place::new();
-    place.start("file-durable").stop();
-    std::fs::remove_file(place.dir.join("STORE")).expect("it was there");
-    let said = place.refusal("file-durable");
-    assert!(said.contains("put STORE back"), "{said}");
-    assert!(!place.dir.join("STORE").exists());
+    for made in MODES {
+        let place = Place::new();
+        place.start(made).stop();
+        std::fs::remove_file(place.dir.join("STORE")).expect("it was there");
+        // Nor is another one made beside what is left of it.
+        for wanted in MODES {
+            let said = place.refusal(wanted);
+            assert!(said.contains("put STORE back"), "{said}");
+            assert!(!place.dir.join("STORE").exists(), "{made}, {wanted}");
+        }
+    }
 }
 
 #[test]

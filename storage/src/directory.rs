@@ -36,6 +36,9 @@ const KNOWN_NAMES: [&str; 7] = [
     "lost+found",
 ];
 
+/// The directories of all modes that hold data.
+const DATA_PARTS: [&str; 3] = ["journal", "segments", "acid"];
+
 /// Which store a directory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -217,16 +220,16 @@ fn make_store(
     parts: &[&str],
 ) -> Result<StoreId, OpenError> {
     refuse_foreign(root, names_in(disk, root)?.unwrap_or_default())?;
-    let subdirectories: Vec<_> = parts.iter().map(|part| root.join(part)).collect();
-    for dir in &subdirectories {
-        // Data without STORE was a store once, and must not become part of another one.
-        if let Some(file) = names_in(disk, dir)?.unwrap_or_default().into_iter().next() {
+    for dir in DATA_PARTS.map(|part| root.join(part)) {
+        // Data without STORE was a store once, of whatever mode, and must not stand beside another one.
+        if let Some(file) = names_in(disk, &dir)?.unwrap_or_default().into_iter().next() {
             return Err(OpenError::NotAStore {
                 dir: root.to_owned(),
                 found: dir.join(file).display().to_string(),
             });
         }
     }
+    let subdirectories: Vec<_> = parts.iter().map(|part| root.join(part)).collect();
     for dir in [root]
         .into_iter()
         .chain(subdirectories.iter().map(PathBuf::as_path))

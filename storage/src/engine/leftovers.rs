@@ -54,21 +54,26 @@ impl Drop for Taken<'_> {
 }
 
 impl Engine {
-    /// Gives back what nobody refers to any more. What a fork in the making refers to waits for the next call.
+    /// Gives back what nobody refers to any more. What a fork in the making refers to waits for the next call, and so does
+    /// everything once there is no room for that: to find that out again for each would take long.
     pub(super) async fn clear_leftovers(&self) -> Result<(), EngineError> {
         let mut taken = self.shared.leftovers.take();
         while let Some(leftover) = taken.left.last().cloned() {
-            match leftover {
+            let had_room = match leftover {
                 Leftover::Deleted(id) => self.release(id).await?,
                 Leftover::Trimmed(storages) => self.reclaim(storages).await?,
-            }
+            };
             taken.left.pop();
+            if !had_room {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Releases a deleted stream that has no forks, and then its source if it was waiting for that.
-    pub(super) async fn release(&self, id: StreamId) -> Result<(), EngineError> {
+    /// Releases a deleted stream that has no forks, and then its source if it was waiting for that. To give space back
+    /// takes some: if there is none it is noted for later, and the answer is false.
+    pub(super) async fn release(&self, id: StreamId) -> Result<bool, EngineError> {
         let shared = Arc::clone(&self.shared);
         let alone = Arc::clone(&shared.leftovers.releasing).lock_owned().await;
         // One question for all of it: it is not given up halfway when whoever asks goes away.
@@ -79,7 +84,7 @@ impl Engine {
                 // The pin is looked at first: once it is gone, the fork is durable and seen, or refused.
                 if shared.pins.is_pinned(id) {
                     shared.leftovers.note(Leftover::Deleted(id));
-                    return Ok(());
+                    return Ok(true);
                 }
                 next = if backend.has_forks(id)? {
                     // What it alone could read can go nevertheless.
@@ -89,16 +94,15 @@ impl Engine {
                     None
                 } else {
                     match backend.release(id) {
-                        // To give space back takes some, and there may be more later.
                         Err(error) if error.is_full() => {
                             shared.leftovers.note(Leftover::Deleted(id));
-                            None
+                            return Ok(false);
                         }
                         released => released?,
                     }
                 };
             }
-            Ok(())
+            Ok(true)
         })
         .await
     }
@@ -119,11 +123,12 @@ impl Engine {
         }
     }
 
-    async fn reclaim(&self, storages: SmallVec<[StreamId; 2]>) -> Result<(), EngineError> {
+    /// As [`Self::release`].
+    async fn reclaim(&self, storages: SmallVec<[StreamId; 2]>) -> Result<bool, EngineError> {
         let no_new_pins = self.shared.pins.reclaim().await;
         if storages.iter().any(|id| self.shared.pins.is_pinned(*id)) {
             self.shared.leftovers.note(Leftover::Trimmed(storages));
-            return Ok(());
+            return Ok(true);
         }
         let shared = Arc::clone(&self.shared);
         self.ask(move |backend| {
@@ -132,9 +137,9 @@ impl Engine {
             match storages.iter().try_for_each(|id| backend.reclaim(*id)) {
                 Err(error) if error.is_full() => {
                     shared.leftovers.note(Leftover::Trimmed(storages));
-                    Ok(())
+                    Ok(false)
                 }
-                reclaimed => reclaimed,
+                reclaimed => reclaimed.map(|()| true),
             }
         })
         .await

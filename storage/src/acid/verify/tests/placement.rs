@@ -117,7 +117,7 @@ fn a_stream_in_a_shard_of_others() {
     let name = store.name(Who::Living);
     store.expect(&[
         format!("shard 001, table streams: stream {id} belongs in shard 000"),
-        format!("{name} leads nowhere from shard 000, and not to stream {id}"),
+        format!("{name} does not lead to stream {id} from shard 000"),
     ]);
 }
 
