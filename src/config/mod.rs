@@ -2,6 +2,7 @@
 //! Reads no file, no environment and no clock: texts come in, a [`Config`] or every mistake comes out.
 //!
 //! - `settings`: the table of settings. Everything else here is derived from it.
+//! - `choices`: settings that are one of a few things, such as the storage mode.
 //! - `kinds`: what a value may look like, and how its text becomes a type.
 //! - `sources`: where values come from, and in which order they win.
 //! - `resolve`: lays the sources over each other and collects every mistake.
@@ -9,6 +10,7 @@
 //! - `render`: the settings as TOML and as a table in Markdown.
 //! - `error`: the mistakes, each with what to do about it.
 
+mod choices;
 mod cross_checks;
 mod error;
 mod kinds;
@@ -23,8 +25,8 @@ use tailwater_storage::acid::SHARDS_MAX;
 
 use kinds::{Kind as _, PowerOfTwo};
 
+pub use choices::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
 pub use error::{ConfigError, ConfigErrors};
-pub use kinds::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
 pub use render::markdown_table;
 pub use resolve::Effective;
 pub use settings::{Config, HttpConfig, LimitsConfig, LogConfig, ServerConfig, StorageConfig, TlsConfig};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::choices::StorageMode;
 use super::cross_checks;
 use super::error::{ConfigError, ConfigErrors};
-use super::kinds::StorageMode;
 use super::settings::{self, Config, Setting};
 use super::sources::{Origin, Sources};
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tailwater_storage::acid::SHARDS_MAX;
 
+use super::choices::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
 use super::kinds::{
-    Address, AnyKind, BasePath, BufferSize, CachePolicy, Choice, CorsOrigins, Count, Directory, Kind,
-    LogFormat, Milliseconds, Mode, OptionalFile, Origins, PowerOfTwo, Seconds, Size, StorageMode, Switch,
+    Address, AnyKind, BasePath, BufferSize, Choice, Count, Directory, Kind, Milliseconds, Mode, OptionalFile,
+    Origins, PowerOfTwo, Seconds, Size, Switch,
 };
 
 /// One setting, as everything but the typed structs sees it.
