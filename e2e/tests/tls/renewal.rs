@@ -85,7 +85,7 @@ fn renew_under_load(told: Told) {
     });
     stream.close();
     assert_eq!(follower.messages_to_close().len(), appended);
-    assert!(follower.ended_cleanly());
+    assert!(follower.next_event().is_none() && follower.ended_cleanly());
     assert_eq!(metric(&server, EXPIRES), YEAR_2990);
     assert!(metric(&server, USED) > 0);
     server.stop();
