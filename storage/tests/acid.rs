@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
-use support::ask::{Rig, name, run};
+use support::ask::{Rig, run};
 use support::faulty_disk::FaultyDisk;
 use tailwater_storage::acid::{AcidOptions, AcidStore};
 use tailwater_storage::disk::Disk;
@@ -97,42 +97,9 @@ fn the_name_of_a_fork_is_free_for_a_stream_in_its_own_shard_once_the_fork_is_gon
     });
 }
 
-/// Two who fork different sources to one name lead it to different places, and only one of them gets it.
-#[test]
-fn a_stream_is_found_though_its_name_was_led_elsewhere_since() {
-    let disk = FaultyDisk::new(7);
-    run(async {
-        let store = Arc::new(try_open(&disk, 4).expect("the store opens"));
-        let rig = Rig::over(Arc::<AcidStore>::clone(&store));
-        let sources: Vec<_> = (0..4).map(|number| format!("source/{number}")).collect();
-        for source in &sources {
-            rig.create(source).await.expect("created");
-            rig.append(source, source).await.expect("appended");
-        }
-        for source in &sources {
-            rig.fork(&format!("fork of {source}"), source)
-                .await
-                .expect("forked");
-        }
-        for source in &sources {
-            let fork = name(&format!("fork of {source}"));
-            for other in &sources {
-                let other = rig.look(other).await.incarnation().id;
-                store.lead(&fork, other).expect("led");
-            }
-        }
-        drop(store);
-        stop(rig);
-        let rig = open(&disk);
-        for source in &sources {
-            assert_eq!(rig.text(&format!("fork of {source}")).await, *source);
-        }
-    });
-}
-
 /// A deleted source is held by its forks, and its name is not free for others.
 #[test]
-fn a_name_is_its_newest_streams_in_whatever_shards_older_ones_are_held() {
+fn the_name_of_a_held_source_is_not_free_in_whatever_shard_that_stands() {
     let disk = FaultyDisk::new(8);
     run(async {
         let rig = open(&disk);

@@ -20,8 +20,12 @@ mod author;
 #[allow(dead_code, reason = "the contract's tests use more of it")]
 #[path = "contract/naive.rs"]
 mod naive;
+#[allow(dead_code, reason = "tests of copies use more of it")]
+#[path = "contract/sameness.rs"]
+mod sameness;
 mod support;
 
+use acid_crash::workload;
 use support::seeds::seeds;
 
 mod acid_crash {
@@ -38,5 +42,5 @@ mod acid_crash {
     mod run;
     mod space;
     #[path = "../crash/workload.rs"]
-    mod workload;
+    pub(crate) mod workload;
 }

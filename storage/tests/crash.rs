@@ -23,8 +23,12 @@ mod author;
 #[allow(dead_code, reason = "the contract's tests use more of it")]
 #[path = "contract/naive.rs"]
 mod naive;
+#[allow(dead_code, reason = "tests of copies use more of it")]
+#[path = "contract/sameness.rs"]
+mod sameness;
 mod support;
 
+use crash::workload;
 use support::seeds::seeds;
 
 mod crash {
@@ -40,5 +44,5 @@ mod crash {
     mod merges;
     mod run;
     mod space;
-    mod workload;
+    pub(crate) mod workload;
 }

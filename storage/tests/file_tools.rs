@@ -12,11 +12,11 @@
 #[allow(dead_code, reason = "the contract's tests use more of it")]
 #[path = "contract/author.rs"]
 mod author;
-#[path = "contract/comparison.rs"]
-mod comparison;
 #[allow(dead_code, reason = "the contract's tests use more of it")]
 #[path = "contract/naive.rs"]
 mod naive;
+#[path = "contract/sameness.rs"]
+mod sameness;
 mod support;
 #[allow(dead_code, reason = "the crash tests use more of it")]
 #[path = "crash/workload.rs"]

@@ -8,10 +8,12 @@
 #[path = "contract/author.rs"]
 #[allow(dead_code, reason = "this test uses a part of it")]
 mod author;
+mod support;
 
 use std::path::{Path, PathBuf};
 
 use author::{Author, Body, Marks, at, commit, control, load, millis, text, together};
+use support::files::copy_store;
 use tailwater_storage::Backend;
 use tailwater_storage::file::{self, Durability, FileOptions, FileStore};
 use tailwater_storage::stream::{Epoch, Lifetime, ProducerId, ProducerMark, Seq, StreamId};
@@ -130,19 +132,6 @@ fn check(store: &FileStore, author: &Author, streams: &Streams) {
     assert_eq!(author.state(streams.notes).oldest, at(10));
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to);
-        } else {
-            std::fs::copy(&from, &to).expect("a copy");
-        }
-    }
-}
-
 /// A store that bears the golden one's identity and holds nothing yet.
 fn namesake(dir: &Path) -> FileStore {
     for sub in ["journal", "segments"] {
@@ -162,7 +151,7 @@ fn expected() -> (Author, Streams) {
 #[test]
 fn a_store_of_format_1_is_read_whole() {
     let dir = tempfile::tempdir().expect("a directory");
-    copy(&golden(), dir.path());
+    copy_store(&golden(), dir.path());
     let (author, streams) = expected();
     let store = open(dir.path());
     check(&store, &author, &streams);
@@ -180,7 +169,7 @@ fn what_is_written_today_is_format_1_byte_for_byte() {
     drop(store);
     let target = std::env::var_os("TAILWATER_WRITE_GOLDEN");
     if let Some(target) = &target {
-        copy(dir.path(), Path::new(target));
+        copy_store(dir.path(), Path::new(target));
     }
     for file in [
         "journal/0000000000000001.journal",

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use golden_acid::reader::{Row, rows};
 use golden_acid::steps::{check, write};
+use support::files::copy_store;
 use tailwater_storage::acid::{self, AcidOptions, AcidStore};
 
 /// The identity of the store: every shard carries it, so that a new one must bear it too.
@@ -45,19 +46,6 @@ fn open(dir: &Path) -> Arc<AcidStore> {
     Arc::new(acid::open(&options).expect("the store opens"))
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to);
-        } else if !["LOCK", "SPARE"].contains(&entry.file_name().to_string_lossy().as_ref()) {
-            std::fs::copy(&from, &to).expect("a copy");
-        }
-    }
-}
-
 /// A store that bears the golden one's identity, written just now.
 fn namesake(dir: &Path) {
     std::fs::create_dir_all(dir.join("acid")).expect("a directory");
@@ -69,7 +57,7 @@ fn namesake(dir: &Path) {
 #[test]
 fn a_store_of_format_1_is_whole_and_read_whole() {
     let dir = tempfile::tempdir().expect("a directory");
-    copy(&golden(), dir.path());
+    copy_store(&golden(), dir.path());
     let report = acid::verify_directory(dir.path()).expect("it is a store");
     assert_eq!(report.damage, [""; 0]);
     assert_eq!((report.streams, report.deleted_streams, report.shards), (7, 1, 2));
@@ -90,7 +78,7 @@ fn what_is_written_today_is_format_1_row_by_row() {
     let dir = tempfile::tempdir().expect("a directory");
     namesake(dir.path());
     if let Some(target) = std::env::var_os("TAILWATER_WRITE_GOLDEN") {
-        copy(dir.path(), Path::new(&target));
+        copy_store(dir.path(), Path::new(&target));
     }
     let mut all = Vec::new();
     for number in 0..SHARDS {

@@ -14,8 +14,8 @@ use tailwater_storage::{Backend, OpenError};
 use super::gate::{GatedDisk, Reads};
 use super::shop::{DIR, Shop, assert_tidy, commit, open, options, try_open};
 use crate::author::{Author, Body, load};
-use crate::comparison::{assert_holds, in_new_era};
 use crate::naive::Naive;
+use crate::sameness::{assert_holds, in_new_era};
 use crate::support::faulty_disk::FaultyDisk;
 
 /// Appends to every stream of a store that takes any, and answers the tokens of the places behind.

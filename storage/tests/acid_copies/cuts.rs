@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tailwater_storage::disk::Disk;
 
 use super::shop::{DIR, Shop, assert_tidy, open, reshard, try_open};
-use crate::comparison::assert_holds;
 use crate::naive::Naive;
+use crate::sameness::assert_holds;
 use crate::support::faulty_disk::FaultyDisk;
 
 /// Opens a store that has one of two numbers of shards, and answers which.

@@ -12,7 +12,7 @@ use tailwater_storage::{Backend as _, Engine};
 
 use super::shop::{DIR, Shop, assert_tidy, commit, open, options, reshard, try_open};
 use crate::author::release_all;
-use crate::comparison::assert_holds;
+use crate::sameness::assert_holds;
 use crate::support::ask::{Rig, bytes, producer, run};
 use crate::support::faulty_disk::FaultyDisk;
 

@@ -8,7 +8,7 @@ use tailwater_storage::acid::{self, BackupError};
 use tailwater_storage::disk::Disk as _;
 
 use super::shop::{DIR, Shop, open, options, try_open};
-use crate::comparison::{assert_holds, in_new_era};
+use crate::sameness::{assert_holds, in_new_era};
 
 fn some_shop(seed: u64) -> Shop {
     Shop::aged(seed, 30).reshard(2).0

@@ -5,6 +5,7 @@ use tailwater_storage::Backend;
 
 use super::workload::NAMES;
 use crate::naive::{Naive, View};
+use crate::sameness::check_whole;
 
 /// Bytes of each stream that are looked at beside all of them: in so many windows.
 const WINDOWS: usize = 3;
@@ -12,13 +13,7 @@ const WINDOWS: usize = 3;
 /// All bytes of each stream at once, and some windows of it.
 pub(super) fn check_bytes(expected: &Naive, store: &dyn Backend, mut rng: Rng) {
     for state in expected.alive() {
-        let mut from = state.oldest;
-        while from < state.tail {
-            let (span, end) = state.lineage.span_at(from);
-            let until = end.unwrap_or(state.tail).min(state.tail);
-            expected.check_window(store, (span.stored_in, from.get(), until.get()), u64::MAX);
-            from = until;
-        }
+        check_whole(store, expected, state);
         let places = expected.places(state);
         for _ in 0..WINDOWS {
             let (from, until) = (

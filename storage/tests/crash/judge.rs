@@ -1,12 +1,13 @@
 //! Compares what is there with what may be there.
 
 use tailwater_storage::Backend;
-use tailwater_storage::stream::{Lineage, OffsetRefusal, Position, StreamId, StreamState};
+use tailwater_storage::stream::{OffsetRefusal, Position, StreamId, StreamState};
 
 use super::comparison::{check_bytes, difference};
 use super::run::{Lost, Run};
 use super::workload::NAMES;
 use crate::naive::{Naive, View};
+use crate::sameness::{comparable, is_over};
 
 /// So many lost tokens are asked for, the newest ones.
 const LOST_MAX: usize = 300;
@@ -190,24 +191,4 @@ impl Run {
         );
         assert_eq!(self.store().last_id(), current.author.last_id());
     }
-}
-
-/// Whether nothing can be appended any more.
-fn is_over(state: &StreamState) -> bool {
-    state.closed || state.deleted
-}
-
-/// A view without what says nothing: who would own positions that no append can have.
-fn comparable(mut view: View) -> View {
-    for state in view
-        .states
-        .values_mut()
-        .chain(&mut view.listed)
-        .filter(|state| is_over(state))
-    {
-        let spans = state.lineage.spans().iter();
-        let kept: Vec<_> = spans.copied().filter(|span| span.from < state.tail).collect();
-        state.lineage = Lineage::from_spans(kept).unwrap_or_else(|| Lineage::root(state.id));
-    }
-    view
 }

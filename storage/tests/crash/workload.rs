@@ -11,7 +11,7 @@ use crate::author::{Body, Marks, control, millis, together};
 use crate::naive::Naive;
 
 /// The names that streams may have.
-pub(super) const NAMES: [&str; 6] = ["a", "a/1", "a/2", "b", "c", "d"];
+pub(crate) const NAMES: [&str; 6] = ["a", "a/1", "a/2", "b", "c", "d"];
 const KEYS: [&str; 3] = ["k", "k/1", "l"];
 const PRODUCERS: [&str; 3] = ["p", "q", "r"];
 

@@ -12,8 +12,8 @@ use tailwater_storage::stream::{OffsetRefusal, OffsetToken, StreamId};
 
 use super::shop::{FAST, Shop, files, open, options};
 use crate::author::{Author, Body, commit, load};
-use crate::comparison::{assert_holds, in_new_era};
 use crate::naive::Naive;
+use crate::sameness::{assert_holds, in_new_era};
 use crate::support::faulty_disk::FaultyDisk;
 
 fn assert_whole(disk: &dyn Disk, dir: &Path) {

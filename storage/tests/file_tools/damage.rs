@@ -10,8 +10,8 @@ use tailwater_storage::file::{Durability, VerifyReport, verify};
 
 use super::shop::{DIR, Shop, files, try_open};
 use crate::author::{Author, Body, commit};
-use crate::comparison::assert_holds;
 use crate::naive::Naive;
+use crate::sameness::assert_holds;
 use crate::support::faulty_disk::FaultyDisk;
 
 fn check(disk: &FaultyDisk) -> VerifyReport {

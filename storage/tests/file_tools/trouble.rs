@@ -9,7 +9,7 @@ use tailwater_storage::file::{self, BackupError, Durability, verify};
 
 use super::shop::{Shop, open, options, try_open};
 use crate::author::Author;
-use crate::comparison::{assert_holds, in_new_era};
+use crate::sameness::{assert_holds, in_new_era};
 
 fn some_shop(seed: u64) -> Shop {
     let mut shop = Shop::new(seed, Durability::Durable);

@@ -3,5 +3,6 @@
 
 pub(crate) mod ask;
 pub(crate) mod faulty_disk;
+pub(crate) mod files;
 pub(crate) mod gated;
 pub(crate) mod seeds;

@@ -1,4 +1,4 @@
-//! Compares a store with a model of what it holds, also one that has begun a new era.
+//! When a store says the same as a model, also one that has begun a new era.
 
 use tailwater_storage::Backend;
 use tailwater_storage::stream::{Lineage, StreamState};
@@ -12,13 +12,7 @@ pub(super) fn assert_holds(store: &dyn Backend, model: &Naive) {
     let view = View::of(store, &NAMES).expect("the store can be read");
     assert_eq!(comparable(view), comparable(model.view(&NAMES)));
     for state in model.alive() {
-        let mut from = state.oldest;
-        while from < state.tail {
-            let (span, end) = state.lineage.span_at(from);
-            let until = end.unwrap_or(state.tail).min(state.tail);
-            model.check_window(store, (span.stored_in, from.get(), until.get()), u64::MAX);
-            from = until;
-        }
+        check_whole(store, model, state);
     }
 }
 
@@ -34,12 +28,25 @@ pub(super) fn in_new_era(model: &Naive, store: &dyn Backend) -> Naive {
     model
 }
 
-fn is_over(state: &StreamState) -> bool {
+/// All bytes of a stream, from each storage that has some.
+#[track_caller]
+pub(super) fn check_whole(store: &dyn Backend, model: &Naive, state: &StreamState) {
+    let mut from = state.oldest;
+    while from < state.tail {
+        let (span, end) = state.lineage.span_at(from);
+        let until = end.unwrap_or(state.tail).min(state.tail);
+        model.check_window(store, (span.stored_in, from.get(), until.get()), u64::MAX);
+        from = until;
+    }
+}
+
+/// Whether nothing can be appended any more.
+pub(super) fn is_over(state: &StreamState) -> bool {
     state.closed || state.deleted
 }
 
 /// A view without what says nothing: who would own positions that no append can have.
-fn comparable(mut view: View) -> View {
+pub(super) fn comparable(mut view: View) -> View {
     let states = view.states.values_mut().chain(&mut view.listed);
     for state in states.filter(|state| is_over(state)) {
         let spans = state.lineage.spans().iter();
