@@ -207,8 +207,10 @@ impl Metrics {
             "1 once the storage has failed.",
             failed,
         );
-        if let Some(Store::File(store)) = &self.store {
-            page.file_activity(&store.activity());
+        match &self.store {
+            Some(Store::File(store)) => page.file_activity(&store.activity()),
+            Some(Store::Acid(store)) => page.store_full(store.refuses_appends()),
+            None => {}
         }
         match store {
             Some(StoreStats::File(stats)) => page.file_stats(stats),
@@ -324,10 +326,14 @@ impl Page {
             "Memory that the index of what is not folded takes.",
             activity.index_bytes,
         );
+        self.store_full(activity.refuses_appends);
+    }
+
+    fn store_full(&mut self, refuses_appends: bool) {
         self.gauge(
             "tailwater_store_full",
             "1 while appends are refused because the disk is full.",
-            u8::from(activity.refuses_appends),
+            u8::from(refuses_appends),
         );
     }
 

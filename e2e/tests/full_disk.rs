@@ -92,6 +92,18 @@ impl Site {
         }
     }
 
+    /// What the server says of a full disk, in the mode in which nothing makes room in the background.
+    #[track_caller]
+    fn check_metric(&self, server: &Server, is_full: u8) {
+        let metrics = server.get("/metrics");
+        let line = format!("\ntailwater_store_full {is_full}\n");
+        assert!(
+            self.mode != "acid" || metrics.text().contains(&line),
+            "{}: not{line}",
+            self.mode
+        );
+    }
+
     #[track_caller]
     fn check(&self, server: &Server) {
         for (name, expected) in &self.streams {
@@ -162,6 +174,7 @@ fn a_disk_full_of_streams(volume: impl Fn(u64) -> Volume) {
         site.fill(&server);
         let stored: usize = site.streams.values().map(String::len).sum();
         println!("{mode}: {} MiB of {VOLUME_MEBIBYTES} are streams", stored >> 20);
+        site.check_metric(&server, 1);
         site.check(&server);
         server.kill();
 
@@ -197,10 +210,12 @@ fn a_disk_that_others_fill(volume: impl Fn(u64) -> Volume) {
         });
         site.fill(&server);
         site.check(&server);
+        site.check_metric(&server, 1);
         std::fs::remove_file(&foreign).expect("it was there");
         eventually("there is room again", || {
             site.append(&server, 100_000).then_some(())
         });
+        site.check_metric(&server, 0);
         site.check(&server);
         site.volume.fill("foreign");
         site.fill(&server);

@@ -160,7 +160,7 @@ impl AcidStore {
             kept_back,
         ));
         Ok(Self {
-            rooms: shards.iter().map(|_| Room::new(disk, &spare)).collect(),
+            rooms: shards.iter().map(|_| Room::new(&spare)).collect(),
             shards,
             id: identity.store,
             disk: Arc::clone(disk),
@@ -168,6 +168,11 @@ impl AcidStore {
             is_stopping: AtomicBool::new(false),
             _lock: None,
         })
+    }
+
+    /// Whether appends are refused, at least those to some streams, because the disk is full.
+    pub fn refuses_appends(&self) -> bool {
+        self.rooms.iter().any(Room::refuses)
     }
 
     fn room_of(&self, id: StreamId) -> &Room {

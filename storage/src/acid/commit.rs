@@ -19,7 +19,11 @@ pub(super) fn commit(shard: &Shard, room: &Room, batch: &[Record]) -> Result<Out
         .map(needed_by)
         .sum();
     let all: Vec<_> = batch.iter().collect();
-    if put(shard, room, &all, needed)? {
+    let is_taken = put(shard, room, &all, needed)?;
+    if needed > 0 {
+        room.answered(is_taken);
+    }
+    if is_taken {
         return Ok(batch.iter().map(|_| Outcome::Durable).collect());
     }
     // What makes room is still taken, and each by itself, for it writes pages too.

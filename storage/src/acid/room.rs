@@ -7,13 +7,12 @@
 //! does not say, so it is tried out, and after a failure only once enough was removed since.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tailwater_stream::{Part, Record, Transition};
 
 use super::spare::Spare;
 use crate::backend::BackendError;
-use crate::disk::Disk;
 
 /// What a shard keeps back, in bytes: more than a change takes that makes room.
 pub(super) const KEPT_BACK_BYTES: u64 = 256 << 10;
@@ -26,31 +25,27 @@ const UNKNOWN: u64 = u64::MAX;
 
 /// The room for a shard.
 pub(super) struct Room {
-    disk: Arc<dyn Disk>,
     spare: Arc<Spare>,
     /// Bytes that were removed from the shard and not used again since it was known to be full.
     within: AtomicU64,
+    /// Whether the last that needed room got none.
+    has_refused: AtomicBool,
 }
 
 impl Room {
     /// For one of the shards of a store.
-    pub(super) fn new(disk: &Arc<dyn Disk>, spare: &Arc<Spare>) -> Self {
+    pub(super) fn new(spare: &Arc<Spare>) -> Self {
         Self {
-            disk: Arc::clone(disk),
             spare: Arc::clone(spare),
             within: AtomicU64::new(UNKNOWN),
+            has_refused: AtomicBool::new(false),
         }
     }
 
-    /// Whether the disk has room for so much, and still for deletions then. If it does not say, what is written will.
+    /// Whether the disk has room for so much, and still for deletions then.
     pub(super) fn is_on_disk_for(&self, bytes: u64) -> bool {
-        let Ok(free) = self.disk.free_bytes(self.spare.dir()) else {
-            return true;
-        };
-        if self.spare.missing() > 0 {
-            self.spare.hold(free);
-        }
-        free >= self.spare.missing().saturating_add(bytes)
+        self.spare.keep();
+        self.spare.leaves_room_for(bytes)
     }
 
     /// Whether there may be room for so much within the shard, whose file is so long. To find out that there is none
@@ -69,6 +64,16 @@ impl Room {
     /// Bytes were removed from the shard.
     pub(super) fn given_back(&self, bytes: u64) {
         self.change(|within| within.saturating_add(bytes));
+    }
+
+    /// Something that needed room was taken, or refused for want of it.
+    pub(super) fn answered(&self, is_taken: bool) {
+        self.has_refused.store(!is_taken, Ordering::Relaxed);
+    }
+
+    /// Whether what needs room is refused.
+    pub(super) fn refuses(&self) -> bool {
+        self.has_refused.load(Ordering::Relaxed) && !self.spare.leaves_room_for(RECORD_BYTES)
     }
 
     /// Something found no space.

@@ -43,7 +43,7 @@ impl Shard {
         Ok(Self {
             database: Database::create(disk, path, options, make)?,
             meta: Mutex::new(meta),
-            may_have_ballast: AtomicBool::new(true),
+            may_have_ballast: AtomicBool::new(false),
         })
     }
 

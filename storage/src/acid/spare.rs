@@ -32,28 +32,37 @@ impl Spare {
         }
     }
 
-    pub(super) fn dir(&self) -> &PathBuf {
-        &self.dir
+    /// Whether the disk has room for so much beside what is to be kept. If it does not say, what is written will.
+    pub(super) fn leaves_room_for(&self, bytes: u64) -> bool {
+        let Ok(free) = self.disk.free_bytes(&self.dir) else {
+            return true;
+        };
+        let kept_yet = if *self.is_held.lock() { self.bytes } else { 0 };
+        free >= bytes.saturating_add(self.bytes - kept_yet)
     }
 
-    /// Bytes that are to be left on the disk by all that gives none back.
-    pub(super) fn missing(&self) -> u64 {
-        if *self.is_held.lock() { 0 } else { self.bytes }
-    }
-
-    /// Keeps space if it is not kept already and there is twice as much. Without, the store works as well, but for
-    /// deletions on a full disk.
-    pub(super) fn hold(&self, free: u64) {
+    /// Keeps the space again if it is not kept and the disk has it.
+    pub(super) fn keep(&self) {
         let mut is_held = self.is_held.lock();
-        let len = self.len();
-        if *is_held || len == self.bytes {
-            *is_held = true;
-        } else if free + len >= 2 * self.bytes {
-            match self.make() {
-                Ok(()) => *is_held = true,
-                Err(error) => tracing::debug!(path = %self.path.display(), %error, "no space is kept back"),
-            }
+        if !*is_held && let Ok(free) = self.disk.free_bytes(&self.dir) {
+            *is_held = self.hold(free);
         }
+    }
+
+    /// Keeps the space if there is twice as much. Without, the store works as well, but for deletions on a full disk.
+    fn hold(&self, free: u64) -> bool {
+        let len = self.len();
+        if len == self.bytes {
+            return true;
+        }
+        if free.saturating_add(len) < 2 * self.bytes {
+            return false;
+        }
+        let made = self.make();
+        if let Err(error) = &made {
+            tracing::debug!(path = %self.path.display(), %error, "no space is kept back");
+        }
+        made.is_ok()
     }
 
     /// Gives the space away. Answers whether there was any.
