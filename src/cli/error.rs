@@ -86,7 +86,7 @@ pub(super) enum CommandError {
          are compacted by this command",
         dir.display()
     )]
-    CompactsItself { dir: PathBuf, mode: &'static str },
+    CompactsItself { dir: PathBuf, mode: String },
     /// A data directory of another mode was to get another number of shards.
     #[error("{} holds a store of the mode `{found}`, and only those of the mode `acid` have shards", dir.display())]
     NoShards { dir: PathBuf, found: String },

@@ -1,8 +1,9 @@
 //! Commands on a data directory of the mode `acid` that no server uses: compact, reshard.
 
 use serde_json::json;
+use tailwater_storage::OpenError;
 use tailwater_storage::acid::{self, AcidCompactReport, ReshardReport};
-use tailwater_storage::{OpenError, StoreOptions};
+use tailwater_storage::file::Durability;
 
 use super::arguments::{DirectoryOptions, ReshardOptions};
 use super::error::CommandError;
@@ -10,17 +11,12 @@ use super::output::Output;
 
 pub(super) fn compact(options: &DirectoryOptions, output: &mut Output) -> Result<(), CommandError> {
     let dir = &options.directory.path;
-    match StoreOptions::as_made(dir, 0)? {
-        Some(StoreOptions::Acid(_)) => {}
-        Some(StoreOptions::File(options)) => {
-            return Err(CommandError::CompactsItself {
-                dir: dir.clone(),
-                mode: options.durability.mode(),
-            });
+    let report = acid::compact_directory(dir).map_err(|error| match error {
+        OpenError::OtherMode { dir, found, .. } if Durability::of_mode(&found).is_some() => {
+            CommandError::CompactsItself { dir, mode: found }
         }
-        None => return Err(CommandError::UnknownMode { dir: dir.clone() }),
-    }
-    let report = acid::compact_directory(dir).map_err(explain)?;
+        error => explain(error),
+    })?;
     let AcidCompactReport {
         shards,
         bytes_before,

@@ -115,6 +115,25 @@ pub fn open(options: &AcidOptions) -> Result<AcidStore, OpenError> {
     Ok(store)
 }
 
+/// Which store of this mode a directory holds.
+fn identity_of(disk: &dyn Disk, data_dir: &Path) -> Result<StoreId, OpenError> {
+    let description = directory::read_identity(disk, data_dir)?;
+    if description.mode == MODE {
+        return Ok(description.store);
+    }
+    Err(OpenError::OtherMode {
+        dir: data_dir.to_owned(),
+        found: description.mode,
+        wanted: MODE,
+    })
+}
+
+/// Locks a directory that holds a store of this mode. One that holds none is left as it is, and not made.
+fn lock(data_dir: &Path) -> Result<DirectoryLock, OpenError> {
+    identity_of(&RealDisk, data_dir)?;
+    DirectoryLock::acquire(data_dir)
+}
+
 /// How many shards the store of a directory has. None if it was never made to the end.
 ///
 /// # Errors

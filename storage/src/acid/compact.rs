@@ -5,12 +5,11 @@
 
 use std::path::Path;
 
-use super::MODE;
 use super::layout::{Layout, cached};
 use super::shard::Shard;
 use super::tables::ShardMeta;
 use crate::database::DatabaseOptions;
-use crate::directory::{self, DirectoryLock, OpenError};
+use crate::directory::OpenError;
 use crate::disk::{Disk, RealDisk};
 
 /// Memory for the pages of the shard that is being compacted.
@@ -33,9 +32,7 @@ pub struct AcidCompactReport {
 /// # Errors
 /// [`OpenError`] if there is no store of this mode, another process uses it, or the disk fails.
 pub fn compact_directory(data_dir: &Path) -> Result<AcidCompactReport, OpenError> {
-    // To take the lock makes the directory if there is none.
-    directory::read_identity(&RealDisk, data_dir)?;
-    let _lock = DirectoryLock::acquire(data_dir)?;
+    let _lock = super::lock(data_dir)?;
     compact(&RealDisk, data_dir)
 }
 
@@ -44,14 +41,7 @@ pub fn compact_directory(data_dir: &Path) -> Result<AcidCompactReport, OpenError
 /// # Errors
 /// As [`compact_directory`].
 pub fn compact(disk: &dyn Disk, data_dir: &Path) -> Result<AcidCompactReport, OpenError> {
-    let description = directory::read_identity(disk, data_dir)?;
-    if description.mode != MODE {
-        return Err(OpenError::OtherMode {
-            dir: data_dir.to_owned(),
-            found: description.mode,
-            wanted: MODE,
-        });
-    }
+    let store = super::identity_of(disk, data_dir)?;
     let layout = Layout::new(disk, data_dir);
     let count = layout.known_count()?;
     let mut report = AcidCompactReport::default();
@@ -67,7 +57,7 @@ pub fn compact(disk: &dyn Disk, data_dir: &Path) -> Result<AcidCompactReport, Op
             opens_quickly: true,
             ..cached(CACHE_BYTES, 1)
         };
-        let meta = ShardMeta::new(description.store, number, count);
+        let meta = ShardMeta::new(store, number, count);
         Shard::open(disk, &path, options, &meta)?.compact()?;
         report.bytes_after += bytes().map_err(OpenError::io("read", &path))?;
     }

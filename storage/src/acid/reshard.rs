@@ -12,9 +12,9 @@ use super::layout::{self, Layout};
 use super::placement::SHARDS_MAX;
 use super::shard::Shard;
 use super::tables::ShardMeta;
-use super::{AcidOptions, AcidStore, MODE};
+use super::{AcidOptions, AcidStore};
 use crate::backend::BackendError;
-use crate::directory::{self, DirectoryLock, OpenError};
+use crate::directory::OpenError;
 use crate::disk::{Disk, RealDisk};
 
 /// Memory for the caches of the old shards together, and for those of the new ones.
@@ -44,9 +44,7 @@ pub struct ReshardReport {
 /// # Panics
 /// If it is another number.
 pub fn reshard(data_dir: &Path, to: u32) -> Result<ReshardReport, OpenError> {
-    // A directory that holds no store does not become one.
-    directory::read_identity(&RealDisk, data_dir)?;
-    let _lock = DirectoryLock::acquire(data_dir)?;
+    let _lock = super::lock(data_dir)?;
     reshard_unlocked(&(Arc::new(RealDisk) as Arc<dyn Disk>), data_dir, to)
 }
 
@@ -59,14 +57,7 @@ pub fn reshard(data_dir: &Path, to: u32) -> Result<ReshardReport, OpenError> {
 /// As [`reshard`].
 pub fn reshard_unlocked(disk: &Arc<dyn Disk>, data_dir: &Path, to: u32) -> Result<ReshardReport, OpenError> {
     assert!(to.is_power_of_two() && to <= SHARDS_MAX, "{to} shards");
-    let found = directory::read_identity(disk.as_ref(), data_dir)?.mode;
-    if found != MODE {
-        return Err(OpenError::OtherMode {
-            dir: data_dir.to_owned(),
-            found,
-            wanted: MODE,
-        });
-    }
+    super::identity_of(disk.as_ref(), data_dir)?;
     let layout = Layout::new(disk.as_ref(), data_dir);
     // A store that was not made to the end is made with the new number.
     let from = layout.count()?.unwrap_or(to);
