@@ -33,6 +33,31 @@ pub(crate) struct IndexWriter {
 }
 
 impl IndexWriter {
+    /// Goes on with the index of a block, as if it had not been ended.
+    pub(crate) fn resume(mut groups: Groups<'_>) -> Result<Self, Malformed> {
+        let index = groups.index.rest();
+        let mut last = None;
+        loop {
+            let begins = index.len() - groups.index.rest().len();
+            match groups.next()? {
+                Some(group) => last = Some((begins, group)),
+                None => break,
+            }
+        }
+        let what = "the index of a block";
+        let (begins, group) = last.ok_or(Malformed { what })?;
+        Ok(Self {
+            bytes: index[..begins].to_vec(),
+            open: Some(Alike {
+                count: group.count,
+                bytes: u32::try_from(group.bytes).map_err(|_too_long| Malformed { what })?,
+                step: group.step,
+                ends: group.ends()?,
+            }),
+            last_at: groups.last_at,
+        })
+    }
+
     /// What is encoded so far.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -289,4 +314,67 @@ fn zigzag(difference: u64) -> u64 {
 
 fn from_zigzag(number: u64) -> u64 {
     (number >> 1) ^ (number & 1).wrapping_neg()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Appends of few lengths, times and kinds, so that many are alike.
+    fn some_appends(rng: &mut fastrand::Rng) -> Vec<(u32, Timestamp, MessageEnds)> {
+        let mut at = rng.u64(..1 << 40);
+        let appends = (0..rng.usize(1..40)).map(|_| {
+            let bytes = rng.u32(2..5);
+            at = at.wrapping_add(rng.u64(..2)).wrapping_sub(rng.u64(..2));
+            let ends = if rng.bool() { vec![bytes] } else { vec![1, bytes] };
+            (bytes, Timestamp::from_millis(at), MessageEnds::from_ends(ends))
+        });
+        appends.collect()
+    }
+
+    #[test]
+    fn an_index_that_was_gone_on_with_is_as_if_it_had_not_been_ended() {
+        for seed in 0..500 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let appends = some_appends(&mut rng);
+            let (mut whole, mut resumed) = (IndexWriter::default(), IndexWriter::default());
+            let mut bounds = Bounds {
+                from: 7,
+                until: 7,
+                appends: 0,
+                first_message: 3,
+            };
+            for (bytes, at, ends) in &appends {
+                whole.push(*bytes, *at, ends);
+                resumed.push(*bytes, *at, ends);
+                bounds.until += u64::from(*bytes);
+                bounds.appends += 1;
+                if rng.bool() {
+                    resumed.end_block();
+                    let index = resumed.bytes().to_vec();
+                    resumed = IndexWriter::resume(Groups::new(bounds, &index)).expect("it was just written");
+                }
+            }
+            whole.end_block();
+            resumed.end_block();
+            assert_eq!(resumed.bytes(), whole.bytes(), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn an_index_that_is_not_that_of_its_block_is_not_gone_on_with() {
+        let mut index = IndexWriter::default();
+        index.push(5, Timestamp::from_millis(1), &MessageEnds::One);
+        index.end_block();
+        let bounds = |until, appends| Bounds {
+            from: 0,
+            until,
+            appends,
+            first_message: 0,
+        };
+        for bounds in [bounds(4, 1), bounds(6, 1), bounds(5, 2)] {
+            assert!(IndexWriter::resume(Groups::new(bounds, index.bytes())).is_err());
+        }
+        assert!(IndexWriter::resume(Groups::new(bounds(0, 0), &[])).is_err());
+    }
 }

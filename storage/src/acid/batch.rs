@@ -85,6 +85,7 @@ impl Batch<'_, '_> {
             stored_from: state.tail,
             staged,
             state,
+            last_block: Vec::new(),
         };
         self.touched.insert(id, Touched { row, block: None });
         Ok(())
@@ -112,10 +113,14 @@ impl Batch<'_, '_> {
 
     fn append(&mut self, id: StreamId, append: &Append, transition: &Transition) -> Result<(), Failure> {
         let touched = self.touched(id)?;
-        touched.row.state.apply(transition);
         if append.payload.is_empty() {
+            touched.row.state.apply(transition);
             return Ok(());
         }
+        if touched.block.is_none() {
+            touched.block = BlockWriter::resume(&mut touched.row)?;
+        }
+        touched.row.state.apply(transition);
         let full = match &mut touched.block {
             Some(block) if block.fits(append) => {
                 block.push(append);
@@ -154,9 +159,12 @@ impl Batch<'_, '_> {
     }
 
     fn finish(mut self) -> Result<(), Failure> {
-        for (id, touched) in std::mem::take(&mut self.touched) {
-            if let Some(block) = touched.block {
-                self.put_block(id, block)?;
+        for (id, mut touched) in std::mem::take(&mut self.touched) {
+            if let Some(mut block) = touched.block {
+                match block.last() {
+                    Some(last) => touched.row.last_block = last,
+                    None => self.put_block(id, block)?,
+                }
             }
             let state = &touched.row.state;
             self.streams.put_row(&touched.row, deadline(state))?;

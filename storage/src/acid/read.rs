@@ -11,7 +11,8 @@ use crate::backend::{ReadRequest, Slices};
 use crate::block_index::{first_message_end, last_message_end};
 use crate::codec::Malformed;
 use crate::database::{Failure, Tables};
-use crate::stream_tables::keys::{self, Key, pair_key};
+use crate::stream_tables::keys::pair_key;
+use crate::stream_tables::queries;
 
 /// What becomes of a question about bytes; none if they are not there any more.
 type Found<T> = Result<Option<T>, Failure>;
@@ -23,7 +24,7 @@ pub(super) fn bytes(tables: &impl Tables, request: &ReadRequest) -> Found<Slices
     let wanted = from.saturating_add(request.bytes_max.max(1));
     let mut gathered = BytesMut::new();
     let mut at = from;
-    let found = each_block(tables, request.stream, from, |block, pieces| {
+    let found = each_block(tables, request.stream, from, |block| {
         let bounds = block.bounds();
         if bounds.from > at {
             return Err(gap(request.stream, at, bounds.from));
@@ -46,7 +47,7 @@ pub(super) fn bytes(tables: &impl Tables, request: &ReadRequest) -> Found<Slices
                 return Ok(false);
             }
         };
-        copy(pieces, request.stream, block, at, end, &mut gathered)?;
+        copy(tables, request.stream, block, at, end, &mut gathered)?;
         at = end;
         Ok(end == bounds.until && end < until.min(wanted))
     })?;
@@ -65,7 +66,7 @@ pub(super) fn extents(tables: &impl Tables, request: &ReadRequest) -> Found<Vec<
     let begins_before = from.saturating_add(request.bytes_max.max(1)).min(until);
     let mut extents = Vec::new();
     let mut at = from;
-    let found = each_block(tables, request.stream, from, |block, _| {
+    let found = each_block(tables, request.stream, from, |block| {
         let bounds = block.bounds();
         if bounds.from > at {
             return Err(gap(request.stream, at, bounds.from));
@@ -105,83 +106,105 @@ fn each_block<T: Tables>(
     tables: &T,
     stream: StreamId,
     from: u64,
-    mut look: impl FnMut(&Block<'_>, &dyn ReadPieces) -> Result<bool, Failure>,
+    mut look: impl FnMut(&Block<'_>) -> Result<bool, Failure>,
 ) -> Result<bool, Failure> {
+    let row = queries::head(tables, stream)?;
+    // A part of the first block may be gone.
+    let Some(row) = row.filter(|row| row.stored_from.get() <= from) else {
+        return Ok(false);
+    };
+    let last = Block::last(&row)?;
+    let Some(last) = last else {
+        return Ok(each_row(tables, stream, from, &mut look)? != Seen::Nothing);
+    };
+    let bounds = last.bounds();
+    if bounds.from > from {
+        match each_row(tables, stream, from, &mut look)? {
+            Seen::Nothing => return Ok(false),
+            Seen::Enough => return Ok(true),
+            Seen::All => {}
+        }
+    } else if bounds.until <= from {
+        return Ok(false);
+    }
+    look(&last)?;
+    Ok(true)
+}
+
+/// What was seen of a stream's blocks.
+#[derive(PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    Enough,
+    All,
+}
+
+/// As [`each_block`], of the blocks that are rows.
+fn each_row<T: Tables>(
+    tables: &T,
+    stream: StreamId,
+    from: u64,
+    look: &mut impl FnMut(&Block<'_>) -> Result<bool, Failure>,
+) -> Result<Seen, Failure> {
     let blocks = tables.table(BLOCKS)?;
-    let pieces = tables.table(PIECES)?;
     let (first, here) = (pair_key(stream.get(), 0), pair_key(stream.get(), from));
     let begin = {
         let mut before = blocks.range::<&[u8; 16]>(&first..=&here)?;
         match before.next_back().transpose()? {
             Some((key, _)) => *key.value(),
-            None => return Ok(false),
+            None => return Ok(Seen::Nothing),
         }
     };
     let last = pair_key(stream.get(), u64::MAX);
-    let mut found = false;
     for entry in blocks.range::<&[u8; 16]>(&begin..=&last)? {
         let (key, value) = entry?;
         let block = Block::read(key.value(), value.value())?;
         if block.bounds().until <= from {
             // The block before has ended; what follows it is not there.
-            return Ok(false);
+            return Ok(Seen::Nothing);
         }
-        found = true;
-        if !look(&block, &pieces)? {
-            break;
+        if !look(&block)? {
+            return Ok(Seen::Enough);
         }
     }
-    Ok(found)
+    Ok(Seen::All)
 }
 
-/// Where the bytes of long blocks are read.
-trait ReadPieces {
-    /// Adds the bytes between two positions.
-    fn copy(
-        &self,
-        stream: StreamId,
-        block: u64,
-        from: u64,
-        end: u64,
-        to: &mut BytesMut,
-    ) -> Result<(), Failure>;
-}
-
-impl<T: ReadableTable<Key<16>, keys::Bytes>> ReadPieces for T {
-    fn copy(
-        &self,
-        stream: StreamId,
-        block: u64,
-        from: u64,
-        end: u64,
-        to: &mut BytesMut,
-    ) -> Result<(), Failure> {
-        let into_piece = (from - block) % PIECE_BYTES as u64;
-        let (mut at, first) = (from, from - into_piece);
-        let range = pair_key(stream.get(), first)..pair_key(stream.get(), end);
-        for entry in self.range::<&[u8; 16]>(&range.start..&range.end)? {
-            let (key, piece) = entry?;
-            let (_, start) = stream_and_start(key.value())?;
-            let piece = piece.value();
-            let skipped = usize::try_from(at - start.min(at)).unwrap_or(usize::MAX);
-            let wanted = usize::try_from(end - start)
-                .unwrap_or(usize::MAX)
-                .min(piece.len());
-            let part = piece.get(skipped..wanted).filter(|_| start <= at);
-            let part = part.ok_or_else(|| gap(stream, at, end))?;
-            to.extend_from_slice(part);
-            at += part.len() as u64;
-        }
-        if at == end {
-            Ok(())
-        } else {
-            Err(gap(stream, at, end))
-        }
+/// Adds bytes between two positions that stand in the pieces of a block.
+fn copy_pieces(
+    tables: &impl Tables,
+    stream: StreamId,
+    block: u64,
+    (from, end): (u64, u64),
+    to: &mut BytesMut,
+) -> Result<(), Failure> {
+    let into_piece = (from - block) % PIECE_BYTES as u64;
+    let (mut at, first) = (from, from - into_piece);
+    let range = pair_key(stream.get(), first)..pair_key(stream.get(), end);
+    let pieces = tables.table(PIECES)?;
+    for entry in pieces.range::<&[u8; 16]>(&range.start..&range.end)? {
+        let (key, piece) = entry?;
+        let (_, start) = stream_and_start(key.value())?;
+        let piece = piece.value();
+        let skipped = usize::try_from(at - start.min(at)).unwrap_or(usize::MAX);
+        let wanted = usize::try_from(end - start)
+            .unwrap_or(usize::MAX)
+            .min(piece.len());
+        let part = piece.get(skipped..wanted).filter(|_| start <= at);
+        let part = part.ok_or_else(|| gap(stream, at, end))?;
+        to.extend_from_slice(part);
+        at += part.len() as u64;
+    }
+    if at == end {
+        Ok(())
+    } else {
+        Err(gap(stream, at, end))
     }
 }
 
+/// Adds bytes of a block between two positions.
 fn copy(
-    pieces: &dyn ReadPieces,
+    tables: &impl Tables,
     stream: StreamId,
     block: &Block<'_>,
     from: u64,
@@ -195,7 +218,7 @@ fn copy(
             to.extend_from_slice(&inline[(from - start) as usize..(end - start) as usize]);
             Ok(())
         }
-        None => pieces.copy(stream, start, from, end, to),
+        None => copy_pieces(tables, stream, start, (from, end), to),
     }
 }
 

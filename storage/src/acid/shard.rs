@@ -313,6 +313,10 @@ fn remove_some(
     }
     let (from, is_done) = remove_blocks(transaction, id, before)?;
     row.stored_from = row.stored_from.max(if is_done { before } else { from });
+    // The block that stands in the row ends at the tail.
+    if row.stored_from == row.state.tail {
+        row.last_block.clear();
+    }
     streams.put_row(&row, deadline(&row.state))?;
     meta.payload_bytes -= (kept - kept_bytes(&row)).min(meta.payload_bytes);
     Ok(is_done)

@@ -135,6 +135,7 @@ impl Delta {
                 stored_from: state.tail,
                 state,
                 staged: self.staged,
+                last_block: Vec::new(),
             });
         }
         let Some(row) = row else { return };

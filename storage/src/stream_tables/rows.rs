@@ -9,6 +9,8 @@ use crate::database::{Failure, row};
 
 /// The stream is staged: see [`StreamRow::staged`].
 const STAGED: u8 = 4;
+/// A block stands behind the state: see [`StreamRow::last_block`].
+const HAS_LAST_BLOCK: u8 = 8;
 
 /// What is known of one stream beside its bytes.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +23,8 @@ pub(crate) struct StreamRow {
     pub(crate) stored_from: Position,
     /// Whether it is being imported, and not completely there: then it is deleted, and has no name.
     pub(crate) staged: bool,
+    /// What a backend keeps of the stream's last bytes in this row, in a form of its own; empty if it keeps none here.
+    pub(crate) last_block: Vec<u8>,
 }
 
 impl StreamRow {
@@ -36,7 +40,12 @@ impl StreamRow {
         let state = &self.state;
         out.put_varint(self.era);
         out.put_position(self.stored_from);
-        out.put_state(state, u8::from(self.staged) * STAGED);
+        let has_last_block = !self.last_block.is_empty();
+        let flags = u8::from(self.staged) * STAGED | u8::from(has_last_block) * HAS_LAST_BLOCK;
+        out.put_state(state, flags);
+        if has_last_block {
+            out.put_bytes(&self.last_block);
+        }
     }
 
     /// The row, without producers, and the deadline that it remembers.
@@ -50,18 +59,24 @@ impl StreamRow {
     fn take(id: StreamId, from: &mut Decoder<'_>) -> Result<Self, Malformed> {
         let era = from.varint("an era")?;
         let stored_from = from.position()?;
-        let (state, flags) = from.state(id, STAGED)?;
+        let (state, flags) = from.state(id, STAGED | HAS_LAST_BLOCK)?;
         let staged = flags & STAGED != 0;
         if stored_from > state.tail || (staged && !state.deleted) {
             return Err(Malformed {
                 what: "the state of a stream",
             });
         }
+        let last_block = if flags & HAS_LAST_BLOCK == 0 {
+            Vec::new()
+        } else {
+            from.bytes("a stream's last block")?.to_vec()
+        };
         Ok(Self {
             state,
             era,
             stored_from,
             staged,
+            last_block,
         })
     }
 }

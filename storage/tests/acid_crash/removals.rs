@@ -9,8 +9,10 @@ use crate::author::Body;
 
 /// More blocks than are removed in one change.
 const BLOCKS: u64 = 4_200;
+/// Just too many to stand in the stream's own row.
+const BLOCK_BYTES: u64 = 1_025;
 
-/// A shard with a stream of very many blocks, each of one byte.
+/// A shard with a stream of very many blocks, each of one append.
 fn with_blocks() -> Run {
     let mut run = Run::new(0, Repair::Quick);
     run.options.shard_count = 1;
@@ -20,7 +22,11 @@ fn with_blocks() -> Run {
     let (id, create) = run.known.author.clone().create("a");
     run.commit(&[create]);
     for number in 0..BLOCKS {
-        let append = run.known.author.clone().append(id, Body::one(vec![number as u8]));
+        let append = run
+            .known
+            .author
+            .clone()
+            .append(id, Body::one(vec![number as u8; BLOCK_BYTES as usize]));
         let taken = run
             .store()
             .commit(0, std::slice::from_ref(&append))
@@ -36,7 +42,7 @@ fn what_takes_several_changes_to_remove_may_be_cut_anywhere() {
     let mut run = with_blocks();
     run.check();
     let id = run.known.alive()[0].id;
-    let trim = run.known.author.clone().trim(id, BLOCKS - 50);
+    let trim = run.known.author.clone().trim(id, (BLOCKS - 50) * BLOCK_BYTES);
     assert!(run.commit(&[trim]).is_some());
     let trimmed = run.branch();
     let delete = run.known.author.clone().delete(id);
@@ -61,9 +67,9 @@ fn what_takes_several_changes_to_remove_may_be_cut_anywhere() {
             });
             run.open();
             let bytes = run.store().usage().bytes;
-            intermediate += u32::from(bytes != BLOCKS && bytes > 50);
+            intermediate += u32::from(bytes != BLOCKS * BLOCK_BYTES && bytes > 50 * BLOCK_BYTES);
             run.check_reclaimed();
-            let left = if is_trim { 50 } else { 0 };
+            let left = if is_trim { 50 * BLOCK_BYTES } else { 0 };
             assert_eq!(run.store().usage().bytes, left);
             if goes_on {
                 break;

@@ -103,6 +103,22 @@ fn nothing_is_wrong_whatever_records_say() {
     }
 }
 
+/// A commit writes the rows of the streams that it changes anyway, and for short appends few pages beside them.
+#[test]
+fn short_appends_are_put_together() {
+    let disk = FaultyDisk::new(8);
+    let store = try_open(&disk, 1, false).expect("a new store");
+    let mut author = Author::default();
+    let (id, create) = author.create("tokens");
+    commit(&store, &[create]);
+    for number in 0..500 {
+        commit(&store, &[author.append(id, Body::one(format!("token {number}")))]);
+    }
+    let report = checked(&disk.crash_process());
+    assert_eq!((report.appends, report.messages), (500, 500));
+    assert!(report.blocks <= 10, "{} blocks", report.blocks);
+}
+
 /// What is exported of a trimmed stream begins with a later message than the first. While it is staged, nobody knows how
 /// many there are before that.
 #[test]

@@ -65,7 +65,8 @@ const KEYS: [&str; 3] = ["k", "k/1", "l"];
 fn op() -> impl Strategy<Value = Op> {
     let index = any::<Index>;
     let messages = prop_oneof![
-        9 => prop::collection::vec(1_usize..20, 1..5),
+        7 => prop::collection::vec(1_usize..20, 1..5),
+        2 => prop::collection::vec(100_usize..500, 1..4),
         1 => prop::collection::vec(1_000_usize..9_000, 1..3),
     ];
     let staged_messages = prop::collection::vec(1_usize..20, 1..5);

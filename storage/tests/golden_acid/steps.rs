@@ -12,6 +12,8 @@ use crate::support::ask::{Rig, at, bytes, json, name, producer, run};
 
 /// In two pieces.
 const LONG_BYTES: usize = 66_000;
+/// Too long for the row of its stream.
+const PAGE_BYTES: usize = 1_500;
 
 fn state(store: &AcidStore, stream: &str) -> StreamState {
     let state = store.load(&name(stream)).expect("readable");
@@ -64,6 +66,10 @@ pub(crate) fn write(store: &Arc<AcidStore>) {
         rig.append("long", &"x".repeat(LONG_BYTES))
             .await
             .expect("appended");
+        rig.create("pages").await.expect("created");
+        for page in ["y".repeat(PAGE_BYTES), "z".to_owned()] {
+            rig.append("pages", &page).await.expect("appended");
+        }
         rig.create("closed").await.expect("created");
         rig.append("closed", "the last word").await.expect("appended");
         rig.close("closed").await.expect("closed");
@@ -104,11 +110,13 @@ pub(crate) fn check(store: &Arc<AcidStore>) {
     run(async {
         let rig = Rig::over(Arc::clone(store) as Arc<dyn Backend>);
         let long = "x".repeat(LONG_BYTES);
+        let pages = "y".repeat(PAGE_BYTES) + "z";
         for (stream, text) in [
             ("runs/1", r#"{"n":1},{"n":22},{"n":4},{"n":5},"#),
             ("again/1", r#"{"n":1},{"n":22},{"n":4},{"n":5},{"n":3},"#),
             ("notes", "second note"),
             ("long", &long),
+            ("pages", &pages),
             ("closed", "the last word"),
             ("heir", "inherited"),
         ] {

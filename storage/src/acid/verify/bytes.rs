@@ -20,6 +20,17 @@ pub(super) struct Bytes {
     pub(super) messages: u64,
 }
 
+/// What was seen of a stream's blocks, which are looked at in order.
+struct Seen<'r, I: Iterator> {
+    row: &'r StreamRow,
+    coverage: Coverage,
+    pieces: Pieces<I>,
+    /// The number of the message behind the last block.
+    next_message: Option<u64>,
+    /// Whether all of them could be read.
+    is_whole: bool,
+}
+
 /// Where a piece begins, and how long it is.
 type ReadPiece = Result<(u64, u64), Failure>;
 
@@ -34,63 +45,64 @@ impl Bytes {
     pub(super) fn check_stream(&mut self, auditor: &mut Auditor<'_>, row: &StreamRow) -> Result<(), Failure> {
         let id = row.state.id;
         let (first, last) = (pair_key(id.get(), 0), pair_key(id.get(), u64::MAX));
-        let blocks = auditor.transaction.open_table(BLOCKS)?;
+        let rows = auditor.transaction.open_table(BLOCKS)?;
         let pieces = auditor.transaction.open_table(PIECES)?;
-        let mut pieces = pieces_of(id, &pieces)?;
-        let mut coverage = Coverage::of(row, "block");
-        let mut next_message = None;
-        let mut is_whole = true;
-        for entry in blocks.range::<&[u8; 16]>(&first..=&last)? {
+        let mut seen = Seen {
+            row,
+            coverage: Coverage::of(row, "block"),
+            pieces: pieces_of(id, &pieces)?,
+            next_message: None,
+            is_whole: true,
+        };
+        for entry in rows.range::<&[u8; 16]>(&first..=&last)? {
             let (key, value) = entry?;
-            self.blocks += 1;
-            let read = Block::read(key.value(), value.value()).and_then(|block| {
-                let messages = count_messages(block.groups());
-                let messages = messages.map_err(|why| Failure::of_row("blocks", key.value(), &why))?;
-                Ok((block, messages))
-            });
-            let Some((block, messages)) = auditor.row("blocks", read) else {
-                is_whole = false;
-                continue;
-            };
-            let bounds = block.bounds();
-            self.appends += u64::from(bounds.appends);
-            self.messages += messages;
-            coverage.show(bounds.from, bounds.until);
-            if let Some(next) = next_message
-                && next != bounds.first_message
-                && is_whole
-            {
-                let what = format!(
-                    "stream {id}: the block at {} begins with message {}, and the one before ends with {next}",
-                    bounds.from, bounds.first_message
-                );
-                auditor.wrong("blocks", &what);
-            }
-            next_message = bounds.first_message.checked_add(messages);
-            // What lies behind the tail is told of for itself, and may be absurdly much.
-            if block.inline.is_none() && bounds.until <= row.state.tail.get() {
-                pieces.expect(bounds.from, bounds.until)?;
-            }
+            let block = Block::read(key.value(), value.value());
+            self.check_block(auditor, &mut seen, "blocks", block)?;
         }
-        pieces.end()?;
-        // What stands in a block that cannot be read is not known, and so neither what is missing beside it.
-        if !is_whole {
+        if let Some(last) = Block::last(row).transpose() {
+            self.check_block(auditor, &mut seen, "streams", last)?;
+        }
+        seen.end(auditor)
+    }
+
+    /// Checks the next block of a stream, as it was read from a table.
+    fn check_block<I: Iterator<Item = ReadPiece>>(
+        &mut self,
+        auditor: &mut Auditor<'_>,
+        seen: &mut Seen<'_, I>,
+        table: &'static str,
+        block: Result<Block<'_>, Failure>,
+    ) -> Result<(), Failure> {
+        let state = &seen.row.state;
+        self.blocks += 1;
+        let read = block.and_then(|block| {
+            let messages = count_messages(block.groups());
+            let key = pair_key(state.id.get(), block.bounds().from);
+            let messages = messages.map_err(|why| Failure::of_row(table, &key, &why))?;
+            Ok((block, messages))
+        });
+        let Some((block, messages)) = auditor.row(table, read) else {
+            seen.is_whole = false;
             return Ok(());
-        }
-        if let Some(what) = coverage.gap() {
-            auditor.wrong("blocks", &format!("stream {id}: {what}"));
-        }
-        // Messages of one that is staged are known once it is imported.
-        if let Some(next) = next_message
-            && next != row.state.messages
-            && !row.staged
+        };
+        let bounds = block.bounds();
+        self.appends += u64::from(bounds.appends);
+        self.messages += messages;
+        seen.coverage.show(bounds.from, bounds.until);
+        if let Some(next) = seen.next_message
+            && next != bounds.first_message
+            && seen.is_whole
         {
-            let messages = row.state.messages;
-            let what = format!("stream {id}: its blocks end with message {next}, and it has {messages}");
-            auditor.wrong("blocks", &what);
+            let what = format!(
+                "stream {}: the block at {} begins with message {}, and the one before ends with {next}",
+                state.id, bounds.from, bounds.first_message
+            );
+            auditor.wrong(table, &what);
         }
-        for what in pieces.wrong {
-            auditor.wrong("pieces", &format!("stream {id}: {what}"));
+        seen.next_message = bounds.first_message.checked_add(messages);
+        // What lies behind the tail is told of for itself, and may be absurdly much.
+        if block.inline.is_none() && bounds.until <= state.tail.get() {
+            seen.pieces.expect(bounds.from, bounds.until)?;
         }
         Ok(())
     }
@@ -99,6 +111,35 @@ impl Bytes {
     pub(super) fn check_owners(auditor: &mut Auditor<'_>) {
         auditor.pass("blocks", |auditor| check_owners_in(auditor, "blocks", BLOCKS));
         auditor.pass("pieces", |auditor| check_owners_in(auditor, "pieces", PIECES));
+    }
+}
+
+impl<I: Iterator<Item = ReadPiece>> Seen<'_, I> {
+    /// Tells what is wrong, once all blocks were seen.
+    fn end(mut self, auditor: &mut Auditor<'_>) -> Result<(), Failure> {
+        let state = &self.row.state;
+        let id = state.id;
+        self.pieces.end()?;
+        // What stands in a block that cannot be read is not known, and so neither what is missing beside it.
+        if !self.is_whole {
+            return Ok(());
+        }
+        if let Some(what) = self.coverage.gap() {
+            auditor.wrong("blocks", &format!("stream {id}: {what}"));
+        }
+        // Messages of one that is staged are known once it is imported.
+        if let Some(next) = self.next_message
+            && next != state.messages
+            && !self.row.staged
+        {
+            let messages = state.messages;
+            let what = format!("stream {id}: its blocks end with message {next}, and it has {messages}");
+            auditor.wrong("blocks", &what);
+        }
+        for what in self.pieces.wrong {
+            auditor.wrong("pieces", &format!("stream {id}: {what}"));
+        }
+        Ok(())
     }
 }
 

@@ -55,6 +55,9 @@ fn check_stream(auditor: &mut Auditor<'_>, row: &StreamRow, era: u64) -> Result<
         let what = format!("stream {id} is of the era {}, and the store of {era}", row.era);
         auditor.wrong("streams", &what);
     }
+    if !row.last_block.is_empty() {
+        auditor.wrong("streams", &format!("stream {id} has bytes in its row"));
+    }
     let runs = queries::runs(auditor.transaction, id, Position::ZERO);
     let Some(runs) = auditor.row("runs", runs) else {
         return Ok(());

@@ -79,6 +79,7 @@ fn plain(number: u64, text: &str) -> StreamRow {
         state: StreamState::created(&created),
         era: 0,
         stored_from: at(0),
+        last_block: Vec::new(),
     }
 }
 

@@ -2,11 +2,14 @@
 
 use redb::{ReadableTable as _, WriteTransaction};
 
-use super::store::{LONG_BYTES, Store, Who, expect};
+use super::store::{LONG_BYTES, ROW_BYTES, Store, Who, expect};
 use crate::acid::block::PIECE_BYTES;
 use crate::acid::tables::{BLOCKS, PIECES};
 use crate::stream_tables::StreamTables;
 use crate::stream_tables::keys::pair_key;
+
+/// Where the second append of [`Who::Source`] begins.
+const SECOND_AT: u64 = ROW_BYTES as u64;
 
 fn key(store: &Store, who: Who, from: u64) -> [u8; 16] {
     pair_key(store.id(who).get(), from)
@@ -36,18 +39,18 @@ fn remove_block(t: &WriteTransaction, store: &Store, who: Who, from: u64) {
 
 #[test]
 fn blocks_that_are_missing() {
-    expect(0, &["no block has the positions 0 to 3"], |store, t| {
+    expect(0, &["no block has the positions 0 to 2000"], |store, t| {
         remove_block(t, store, Who::Source, 0);
     });
     expect(
         0,
         &[
-            "its blocks end at 3, and its tail is 6",
+            "its blocks end at 2000, and its tail is 4000",
             "end with message 1, and it has 2",
         ],
-        |store, t| remove_block(t, store, Who::Source, 3),
+        |store, t| remove_block(t, store, Who::Source, SECOND_AT),
     );
-    expect(1, &["no block has the positions 0 to 4"], |store, t| {
+    expect(1, &["no block has the positions 0 to 2000"], |store, t| {
         remove_block(t, store, Who::Gone, 0);
     });
 }
@@ -55,11 +58,12 @@ fn blocks_that_are_missing() {
 #[test]
 fn blocks_that_overlap_or_leave_a_gap() {
     // Behind the version stand the number of appends, that of the first message, and the index with its length, which
-    // begins with how many appends are alike and how long each is. Behind it stands the length of the bytes.
+    // begins with how many appends are alike and how long each is. Behind it stands the length of the bytes. The first
+    // byte of a long varint has the lower seven bits.
     let change_length = |value: &mut Vec<u8>, by: i8| {
         let length_at = 4 + usize::from(value[3]);
         for at in [5, length_at] {
-            assert_eq!(value[at], 3, "{value:?}");
+            assert_eq!(value[at], 0x80 | (ROW_BYTES & 0x7f) as u8, "{value:?}");
             value[at] = value[at].wrapping_add_signed(by);
         }
         let bytes = value.len().wrapping_add_signed(by.into());
@@ -67,17 +71,23 @@ fn blocks_that_overlap_or_leave_a_gap() {
     };
     expect(
         0,
-        &["a block ends at 2, and the next one begins at 3"],
+        &["a block ends at 1999, and the next one begins at 2000"],
         |store, t| change_block(t, store, (Who::Source, 0), |value| change_length(value, -1)),
     );
     expect(
         0,
-        &["a block ends at 4, and the next one begins at 3"],
+        &["a block ends at 2001, and the next one begins at 2000"],
         |store, t| change_block(t, store, (Who::Source, 0), |value| change_length(value, 1)),
     );
-    expect(0, &["its blocks end at 7, and its tail is 6"], |store, t| {
-        change_block(t, store, (Who::Source, 3), |value| change_length(value, 1));
-    });
+    expect(
+        0,
+        &["its blocks end at 4001, and its tail is 4000"],
+        |store, t| {
+            change_block(t, store, (Who::Source, SECOND_AT), |value| {
+                change_length(value, 1);
+            });
+        },
+    );
 }
 
 #[test]
@@ -85,7 +95,7 @@ fn a_block_that_nobody_wants_any_more() {
     expect(
         0,
         &[
-            "the block from 0 to 3 is not wanted any more",
+            "the block from 0 to 2000 is not wanted any more",
             "bytes are counted",
         ],
         |store, t| {
@@ -94,7 +104,7 @@ fn a_block_that_nobody_wants_any_more() {
                 .head(store.id(Who::Source))
                 .expect("readable")
                 .expect("it is there");
-            row.stored_from = tailwater_stream::Position::new(3).expect("a position");
+            row.stored_from = tailwater_stream::Position::new(SECOND_AT).expect("a position");
             streams.put_row(&row, None).expect("put");
         },
     );
@@ -121,16 +131,61 @@ fn blocks_that_cannot_be_read() {
     }
 }
 
+/// The fork has three bytes of its own in its row, behind those of its source.
+fn change_last_block(store: &Store, t: &WriteTransaction, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut streams = StreamTables::new(t);
+    let mut row = streams
+        .head(store.id(Who::Fork))
+        .expect("readable")
+        .expect("it is there");
+    assert!(row.last_block.ends_with(b"own"));
+    change(&mut row.last_block);
+    streams.put_row(&row, None).expect("put");
+}
+
+#[test]
+fn blocks_in_the_rows_of_their_streams() {
+    expect(0, &["no block has the positions 4000 to 4003"], |store, t| {
+        change_last_block(store, t, Vec::clear);
+    });
+    expect(0, &["end with message 4, and it has 3"], |store, t| {
+        change_last_block(store, t, |last| last[1] = 3);
+    });
+    expect(0, &["no block has the positions 4000 to 4001"], |store, t| {
+        change_last_block(store, t, |last| {
+            let length_at = 3 + usize::from(last[2]);
+            for at in [4, length_at] {
+                assert_eq!(last[at], 3, "{last:?}");
+                last[at] = 2;
+            }
+            last.pop();
+        });
+    });
+    type Change = fn(&mut Vec<u8>);
+    let cases: [(&str, Change); 4] = [
+        ("without its last byte", |last| last.truncate(last.len() - 1)),
+        ("with a byte too many", |last| last.push(0)),
+        ("with another number of appends", |last| last[0] = 2),
+        ("with an index that is cut off", |last| last[2] -= 1),
+    ];
+    for (what, change) in cases {
+        println!("a block {what}");
+        expect(0, &["table streams: the row"], |store, t| {
+            change_last_block(store, t, change);
+        });
+    }
+}
+
 #[test]
 fn messages_that_do_not_follow_each_other() {
     expect(
         0,
-        &["the block at 3 begins with message 1, and the one before ends with 2"],
+        &["the block at 2000 begins with message 1, and the one before ends with 2"],
         |store, t| change_block(t, store, (Who::Source, 0), |value| value[2] = 1),
     );
     expect(0, &["end with message 3, and it has 2"], |store, t| {
         change_block(t, store, (Who::Source, 0), |value| value[2] = 1);
-        change_block(t, store, (Who::Source, 3), |value| value[2] = 2);
+        change_block(t, store, (Who::Source, SECOND_AT), |value| value[2] = 2);
     });
 }
 

@@ -22,21 +22,23 @@ use crate::disk::RealDisk;
 use crate::engine::{AppendRequest, Engine, EngineLimits};
 
 const SHARDS: u32 = 2;
+/// So long that it does not stand in its stream's row. As a varint it takes two bytes.
+pub(super) const ROW_BYTES: usize = 2_000;
 /// So long that it stands in three pieces.
 pub(super) const LONG_BYTES: usize = 150_000;
 
 /// What has what role in the store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Who {
-    /// In shard 0. Has two appends of three bytes, a producer and a control key.
+    /// In shard 0. Has two appends of [`ROW_BYTES`], a producer and a control key.
     Source,
-    /// Stands beside that one, and its name is looked up in shard 1. Has an append of three bytes.
+    /// Stands beside that one, and its name is looked up in shard 1. Has an append of three bytes, in its row.
     Fork,
     /// In shard 0, with one append of [`LONG_BYTES`].
     Long,
     /// In shard 0, and will expire.
     Living,
-    /// Deleted, in shard 1, and held by [`Who::Heir`].
+    /// Deleted, in shard 1, with one append of [`ROW_BYTES`], and held by [`Who::Heir`].
     Gone,
     /// A fork of that one, in shard 1.
     Heir,
@@ -92,10 +94,10 @@ async fn fill(engine: &Engine, names: &BTreeMap<Who, StreamName>) {
     };
     let marked = AppendRequest {
         producer: Some(mark),
-        ..body("two")
+        ..body(vec![b'2'; ROW_BYTES])
     };
     create(Who::Source, Lifetime::Forever, None).await;
-    append(Who::Source, body("one")).await;
+    append(Who::Source, body(vec![b'1'; ROW_BYTES])).await;
     append(Who::Source, marked).await;
     create(Who::Fork, Lifetime::Forever, Some(Who::Source)).await;
     append(Who::Fork, body("own")).await;
@@ -103,7 +105,7 @@ async fn fill(engine: &Engine, names: &BTreeMap<Who, StreamName>) {
     append(Who::Long, body(vec![b'x'; LONG_BYTES])).await;
     create(Who::Living, Lifetime::Ttl { seconds: 10 }, None).await;
     create(Who::Gone, Lifetime::Forever, None).await;
-    append(Who::Gone, body("left")).await;
+    append(Who::Gone, body(vec![b'l'; ROW_BYTES])).await;
     create(Who::Heir, Lifetime::Forever, Some(Who::Gone)).await;
     engine.delete(&names[&Who::Gone]).await.expect("deleted");
 }
