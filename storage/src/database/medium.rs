@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, RwLock};
 
 use super::header::Header;
-use super::pages;
+use super::pages::{self, Waiting};
 use crate::disk::DiskFile;
 
 /// What failed first of what makes it unknown what is on the disk. All openings of a file share it.
@@ -46,6 +46,7 @@ pub(super) struct Medium {
     /// Pages whose checksums were found to be wrong before that. They are torn, and then redb has found another commit; or a
     /// crash has kept only the checksum from being written.
     unchecked: Mutex<BTreeSet<u64>>,
+    waiting: Waiting,
     /// Held for reading during every operation, so that none is under way once the medium is retired.
     standing: RwLock<Standing>,
 }
@@ -81,6 +82,7 @@ impl Medium {
             lost: Arc::clone(lost),
             len: AtomicU64::new(len),
             unchecked: Mutex::default(),
+            waiting: Waiting::default(),
             standing: RwLock::default(),
         }
     }
@@ -180,10 +182,11 @@ impl redb::StorageBackend for Backend {
                     self.0.header.read(offset, out);
                     return Ok(());
                 }
+                let waiting = &self.0.waiting;
                 if self.0.is_strict.load(Ordering::Acquire) {
-                    pages::read(file, offset, out)
+                    pages::read(file, waiting, offset, out)
                 } else {
-                    let wrong = pages::read_unchecked(file, offset, out)?;
+                    let wrong = pages::read_unchecked(file, waiting, offset, out)?;
                     self.0.unchecked.lock().extend(wrong);
                     Ok(())
                 }
@@ -196,11 +199,14 @@ impl redb::StorageBackend for Backend {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0
             .use_file(is_no_lack_of_space, |file| file.set_len(pages::outer_len(len)))?;
+        self.0.waiting.cut(len.div_ceil(pages::PAGE_BYTES));
         self.0.len.store(len, Ordering::Release);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.0
+            .use_file(is_no_lack_of_space, |file| self.0.waiting.write(file))?;
         self.0.use_file(
             |_| true,
             |file| {
@@ -220,7 +226,7 @@ impl redb::StorageBackend for Backend {
                 self.0.mend(file)?;
                 return self.0.header.write(file, offset, data);
             }
-            pages::write(file, offset, data)
+            pages::write(file, &self.0.waiting, offset, data)
         })
     }
 }

@@ -5,13 +5,18 @@
 //! page of their checksums, four bytes each: the CRC-32 over the page's number (eight bytes, little-endian) and the
 //! page. redb's first page is its header, so that its place here, and its checksum's, is left empty.
 //!
+//! A commit writes a dozen pages here and there. Their checksums are written before the sync, those of a group at once.
+//!
 //! A crash parts no page from its checksum that a durable commit refers to: redb writes none of those, so that their
 //! checksums stay the same, whatever becomes of others beside them. Pages of a commit that a crash has interrupted may be
 //! parted from theirs, unless they were synced before the header was written that refers to them. If redb finds by its own
 //! checksums that the commit is whole nevertheless, theirs are written anew before the header says that they were synced.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
+
+use parking_lot::Mutex;
 
 use smallvec::SmallVec;
 
@@ -23,7 +28,15 @@ const CRC_BYTES: u64 = 4;
 /// Pages whose checksums stand together.
 const GROUP_PAGES: u64 = PAGE_BYTES / CRC_BYTES;
 
-type Crcs = SmallVec<[u8; 64]>;
+/// Checksums that wait at the most, so that a change of very many pages does not keep all of them in memory.
+const WAITING_MAX: usize = 16 << 10;
+
+type Crc = [u8; CRC_BYTES as usize];
+type Crcs = SmallVec<[Crc; 16]>;
+
+/// Checksums of pages that are written, which are to be written themselves before the next sync.
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<BTreeMap<u64, Crc>>);
 
 /// Some of redb's pages that stand together in our file.
 struct Piece {
@@ -51,17 +64,21 @@ pub(super) fn inner_len(len: u64) -> Option<u64> {
 }
 
 /// Reads pages as they are. Answers the numbers of those whose checksums are wrong.
-pub(super) fn read_unchecked(file: &dyn DiskFile, offset: u64, out: &mut [u8]) -> io::Result<Vec<u64>> {
+pub(super) fn read_unchecked(
+    file: &dyn DiskFile,
+    waiting: &Waiting,
+    offset: u64,
+    out: &mut [u8],
+) -> io::Result<Vec<u64>> {
     let mut wrong = Vec::new();
     for piece in pieces(offset, out.len())? {
         let pages = &mut out[piece.part.clone()];
         file.read_at(piece.at, pages)?;
         let found = crcs(piece.first, pages);
-        let mut written = Crcs::from_elem(0, found.len());
-        file.read_at(piece.crc_at, &mut written)?;
-        let pairs = found
-            .chunks(CRC_BYTES as usize)
-            .zip(written.chunks(CRC_BYTES as usize));
+        let mut written = Crcs::from_elem(Crc::default(), found.len());
+        file.read_at(piece.crc_at, written.as_flattened_mut())?;
+        waiting.put_over(piece.first, &mut written);
+        let pairs = found.iter().zip(&written);
         let unlike = (piece.first..)
             .zip(pairs)
             .filter(|(_, (found, written))| found != written);
@@ -74,8 +91,8 @@ pub(super) fn read_unchecked(file: &dyn DiskFile, offset: u64, out: &mut [u8]) -
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] if one is wrong.
-pub(super) fn read(file: &dyn DiskFile, offset: u64, out: &mut [u8]) -> io::Result<()> {
-    match read_unchecked(file, offset, out)?.first() {
+pub(super) fn read(file: &dyn DiskFile, waiting: &Waiting, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    match read_unchecked(file, waiting, offset, out)?.first() {
         None => Ok(()),
         Some(page) => Err(damage(format!("the checksum of page {page} is wrong"))),
     }
@@ -86,19 +103,74 @@ pub(super) fn mend(file: &dyn DiskFile, page: u64) -> io::Result<()> {
     let mut bytes = [0; PAGE_BYTES as usize];
     for piece in pieces(page * PAGE_BYTES, bytes.len())? {
         file.read_at(piece.at, &mut bytes[piece.part.clone()])?;
-        file.write_at(piece.crc_at, &crcs(piece.first, &bytes[piece.part]))?;
+        file.write_at(piece.crc_at, crcs(piece.first, &bytes[piece.part]).as_flattened())?;
     }
     Ok(())
 }
 
-/// Writes pages and their checksums.
-pub(super) fn write(file: &dyn DiskFile, offset: u64, data: &[u8]) -> io::Result<()> {
+/// Writes pages. Their checksums wait.
+pub(super) fn write(file: &dyn DiskFile, waiting: &Waiting, offset: u64, data: &[u8]) -> io::Result<()> {
     for piece in pieces(offset, data.len())? {
         let pages = &data[piece.part.clone()];
         file.write_at(piece.at, pages)?;
-        file.write_at(piece.crc_at, &crcs(piece.first, pages))?;
+        let mut waiting = waiting.0.lock();
+        waiting.extend((piece.first..).zip(crcs(piece.first, pages)));
+    }
+    if waiting.0.lock().len() > WAITING_MAX {
+        return waiting.write(file);
     }
     Ok(())
+}
+
+impl Waiting {
+    /// Puts those that wait in place of others, which belong to pages that follow each other.
+    fn put_over(&self, first: u64, crcs: &mut [Crc]) {
+        let waiting = self.0.lock();
+        for (page, crc) in waiting.range(first..first + crcs.len() as u64) {
+            crcs[(page - first) as usize] = *crc;
+        }
+    }
+
+    /// Forgets those of pages from this one on.
+    pub(super) fn cut(&self, first: u64) {
+        self.0.lock().split_off(&first);
+    }
+
+    /// Writes all that wait.
+    pub(super) fn write(&self, file: &dyn DiskFile) -> io::Result<()> {
+        let mut waiting = self.0.lock();
+        let mut group = Vec::new();
+        while let Some((&first, _)) = waiting.first_key_value() {
+            let next_group = (first / GROUP_PAGES + 1) * GROUP_PAGES;
+            group.clear();
+            group.extend(waiting.range(..next_group).map(|(page, crc)| (*page, *crc)));
+            let (last, _) = group[group.len() - 1];
+            let crc_at = crc_at(first);
+            let mut crcs = vec![Crc::default(); (last - first + 1) as usize];
+            // What stands between them stays.
+            if group.len() < crcs.len() {
+                file.read_at(crc_at, crcs.as_flattened_mut())?;
+            }
+            for (page, crc) in &group {
+                crcs[(page - first) as usize] = *crc;
+            }
+            file.write_at(crc_at, crcs.as_flattened())?;
+            for (page, _) in &group {
+                waiting.remove(page);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a group begins, of which this page is one.
+fn group_at(page: u64) -> u64 {
+    (HEADER_PAGES + page / GROUP_PAGES * (GROUP_PAGES + 1)) * PAGE_BYTES
+}
+
+/// Where the checksum of a page stands.
+fn crc_at(page: u64) -> u64 {
+    group_at(page) + page % GROUP_PAGES * CRC_BYTES
 }
 
 fn pieces(offset: u64, len: usize) -> io::Result<impl Iterator<Item = Piece>> {
@@ -113,16 +185,15 @@ fn pieces(offset: u64, len: usize) -> io::Result<impl Iterator<Item = Piece>> {
     let mut done = 0;
     Ok(std::iter::from_fn(move || {
         let first = (offset + done as u64) / PAGE_BYTES;
-        let (group, index) = (first / GROUP_PAGES, first % GROUP_PAGES);
+        let index = first % GROUP_PAGES;
         let fit = (GROUP_PAGES - index) * PAGE_BYTES;
         let count = usize::try_from(fit).map_or(len - done, |fit| fit.min(len - done));
-        let group_at = (HEADER_PAGES + group * (GROUP_PAGES + 1)) * PAGE_BYTES;
         let part = done..done + count;
         done += count;
         (count > 0).then_some(Piece {
             first,
-            at: group_at + (1 + index) * PAGE_BYTES,
-            crc_at: group_at + index * CRC_BYTES,
+            at: group_at(first) + (1 + index) * PAGE_BYTES,
+            crc_at: crc_at(first),
             part,
         })
     }))
@@ -134,7 +205,7 @@ fn crcs(first: u64, pages: &[u8]) -> Crcs {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&number.to_le_bytes());
         hasher.update(page);
-        crcs.extend_from_slice(&hasher.finalize().to_le_bytes());
+        crcs.push(hasher.finalize().to_le_bytes());
     }
     crcs
 }
@@ -190,10 +261,12 @@ mod tests {
         let file = disk.create(Path::new("file")).expect("made");
         file.set_len(outer_len(8 * PAGE_BYTES)).expect("long enough");
         let [first, second] = [5, 6].map(|page| page * PAGE_BYTES);
-        write(file.as_ref(), first, &[1; 4096]).expect("written");
-        write(file.as_ref(), second, &[2; 4096]).expect("written");
+        let waiting = Waiting::default();
+        write(file.as_ref(), &waiting, first, &[1; 4096]).expect("written");
+        write(file.as_ref(), &waiting, second, &[2; 4096]).expect("written");
+        waiting.write(file.as_ref()).expect("written");
         let mut page = [0; 4096];
-        read(file.as_ref(), second, &mut page).expect("it is there");
+        read(file.as_ref(), &waiting, second, &mut page).expect("it is there");
         assert_eq!(page, [2; 4096]);
         let place = |offset| {
             let mut pieces = pieces(offset, 4096).expect("a page");
@@ -205,9 +278,9 @@ mod tests {
             bytes.copy_within(from..from + 4096, to);
             bytes.copy_within(crc_from..crc_from + 4, crc_to);
         });
-        let error = read(file.as_ref(), second, &mut page).expect_err("it is another page");
+        let error = read(file.as_ref(), &waiting, second, &mut page).expect_err("it is another page");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        read(file.as_ref(), first, &mut page).expect("it is there");
+        read(file.as_ref(), &waiting, first, &mut page).expect("it is there");
     }
 
     /// A process may be killed between a page and its checksum.
@@ -221,12 +294,58 @@ mod tests {
             panic!("one piece")
         };
         file.write_at(piece.at, &[1; 4096]).expect("written");
+        let waiting = Waiting::default();
         let mut page = [0; 4096];
-        read(file.as_ref(), offset, &mut page).expect_err("its checksum is not there");
-        let wrong = read_unchecked(file.as_ref(), offset, &mut page).expect("readable");
+        read(file.as_ref(), &waiting, offset, &mut page).expect_err("its checksum is not there");
+        let wrong = read_unchecked(file.as_ref(), &waiting, offset, &mut page).expect("readable");
         assert_eq!((wrong, page), (vec![5], [1; 4096]));
         mend(file.as_ref(), 5).expect("written");
-        read(file.as_ref(), offset, &mut page).expect("it is whole");
+        read(file.as_ref(), &waiting, offset, &mut page).expect("it is whole");
+    }
+
+    #[test]
+    fn checksums_that_wait_count_and_leave_those_between_them_alone() {
+        let disk = MemoryDisk::new();
+        let file = disk.create(Path::new("file")).expect("made");
+        file.set_len(outer_len(3000 * PAGE_BYTES)).expect("long enough");
+        let none = Waiting::default();
+        let mut page = [0; 4096];
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut written = BTreeMap::new();
+        for _ in 0..100 {
+            let waiting = Waiting::default();
+            for _ in 0..rng.usize(..8) {
+                let (number, byte) = (rng.u64(1..3000), rng.u8(..));
+                let offset = number * PAGE_BYTES;
+                write(file.as_ref(), &waiting, offset, &[byte; 4096]).expect("written");
+                written.insert(number, byte);
+                read(file.as_ref(), &waiting, offset, &mut page).expect("its checksum waits");
+                read(file.as_ref(), &none, offset, &mut page).expect_err("it is not written");
+            }
+            waiting.write(file.as_ref()).expect("written");
+            for (number, byte) in &written {
+                read(file.as_ref(), &none, number * PAGE_BYTES, &mut page).expect("it is written");
+                assert_eq!(page, [*byte; 4096]);
+            }
+        }
+    }
+
+    #[test]
+    fn checksums_of_pages_that_were_cut_off_are_not_written() {
+        let disk = MemoryDisk::new();
+        let file = disk.create(Path::new("file")).expect("made");
+        let len = outer_len(8 * PAGE_BYTES);
+        file.set_len(outer_len(2000 * PAGE_BYTES)).expect("long enough");
+        let waiting = Waiting::default();
+        for page in [7, 8, 1500] {
+            write(file.as_ref(), &waiting, page * PAGE_BYTES, &[1; 4096]).expect("written");
+        }
+        file.set_len(len).expect("shorter");
+        waiting.cut(8);
+        waiting.write(file.as_ref()).expect("written");
+        assert_eq!(file.len().expect("a length"), len);
+        let mut page = [0; 4096];
+        read(file.as_ref(), &Waiting::default(), 7 * PAGE_BYTES, &mut page).expect("it stays");
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl StreamRow {
         out.put_varint(self.era);
         out.put_position(self.stored_from);
         let has_last_block = !self.last_block.is_empty();
-        let flags = u8::from(self.staged) * STAGED | u8::from(has_last_block) * HAS_LAST_BLOCK;
+        let flags = (u8::from(self.staged) * STAGED) | (u8::from(has_last_block) * HAS_LAST_BLOCK);
         out.put_state(state, flags);
         if has_last_block {
             out.put_bytes(&self.last_block);
