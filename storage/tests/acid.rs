@@ -5,24 +5,26 @@
 mod support;
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
-use support::ask::{Rig, run};
+use support::ask::{Rig, run, waits};
 use support::faulty_disk::FaultyDisk;
+use support::gated_disk::GatedDisk;
 use tailwater_storage::acid::{AcidOptions, AcidStore};
 use tailwater_storage::disk::Disk;
 use tailwater_storage::engine::CreateError;
 use tailwater_storage::{Backend as _, OpenError};
 
-fn try_open(disk: &Arc<FaultyDisk>, shard_count: u32) -> Result<AcidStore, OpenError> {
+fn try_open<D: Disk>(disk: &Arc<D>, shard_count: u32) -> Result<AcidStore, OpenError> {
     try_open_with(disk, |options| options.shard_count = shard_count)
 }
 
-fn try_open_with(
-    disk: &Arc<FaultyDisk>,
+fn try_open_with<D: Disk>(
+    disk: &Arc<D>,
     change: impl FnOnce(&mut AcidOptions),
 ) -> Result<AcidStore, OpenError> {
-    let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);
+    let disk: Arc<dyn Disk> = Arc::<D>::clone(disk);
     let mut options = AcidOptions {
         shard_count: 4,
         cache_bytes: 4 << 20,
@@ -150,6 +152,39 @@ fn a_long_append_is_read_a_part_at_a_time() {
             read.push_str(std::str::from_utf8(&part).expect("text"));
         }
         assert_eq!(read, stored);
+    });
+}
+
+/// The writer of the only shard stands in its sync, and nothing was read before.
+#[test]
+fn whoever_reads_does_not_wait_for_the_writer() {
+    let disk = FaultyDisk::new(5);
+    let (gated, gate) = GatedDisk::new(Arc::clone(&disk), "/data/acid/shards-001/000.redb");
+    run(async {
+        let rig = Rig::over(Arc::new(try_open(&disk, 1).expect("a new store")));
+        for stream in ["read", "written"] {
+            rig.create(stream).await.expect("created");
+            rig.append(stream, "what was there").await.expect("appended");
+        }
+        stop(rig);
+        let rig = Rig::over(Arc::new(try_open(&gated, 1).expect("the store opens")));
+        {
+            let held = gate.hold_syncs();
+            let mut append = pin!(rig.append("written", ", and more"));
+            while !gate.is_reached() {
+                assert!(waits(append.as_mut()).await, "the sync is waited for");
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(rig.text("read").await, "what was there");
+            assert_eq!(rig.text("written").await, "what was there");
+            let listed = rig.engine.list("", None, 10).await.expect("a listing");
+            assert_eq!(listed.streams.len(), 2);
+            assert!(waits(append.as_mut()).await, "the sync is waited for");
+            drop(held);
+            append.await.expect("appended");
+        }
+        assert_eq!(rig.text("written").await, "what was there, and more");
+        stop(rig);
     });
 }
 

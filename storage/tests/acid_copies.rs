@@ -6,7 +6,6 @@
 //! | `reshard.rs` | the streams are the same in any number of shards |
 //! | `cuts.rs` | whatever interrupts that, the shards are the old or the new ones |
 //! | `copies.rs` | copies are the store as it was at one moment, and live on by themselves |
-//! | `gate.rs` | a disk of which one file is read late |
 //! | `trouble.rs` | copies that do not come about |
 #![cfg(not(feature = "shuttle"))]
 
@@ -26,7 +25,6 @@ mod workload;
 mod acid_copies {
     mod copies;
     mod cuts;
-    mod gate;
     mod reshard;
     mod shop;
     mod trouble;

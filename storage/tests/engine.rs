@@ -5,6 +5,7 @@
 mod support;
 
 mod engine {
+    mod batches;
     mod concurrency;
     mod durability;
     mod failures;

@@ -96,6 +96,11 @@ impl Header {
         self.0.lock().put(file)
     }
 
+    /// Whether the file was synced after all that was written of it.
+    pub(super) fn is_synced(&self) -> bool {
+        self.0.lock().is_synced
+    }
+
     /// Notes that the file was synced after all that was written of it.
     pub(super) fn synced(&self) {
         self.0.lock().is_synced = true;

@@ -2,6 +2,10 @@
 //!
 //! redb refuses everything after a failure, also reading. What it was that failed decides what comes next: after
 //! a lack of space or a failed read the database may be opened anew and goes on, after anything else it may not.
+//!
+//! redb syncs before it writes its header, so that what that refers to is durable, or the file as long as it says. When
+//! its file grows it does so while readers wait for it. Nothing refers to anything before the header is written, so such a
+//! sync is put off until then.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -47,6 +51,8 @@ pub(super) struct Medium {
     /// crash has kept only the checksum from being written.
     unchecked: Mutex<BTreeSet<u64>>,
     waiting: Waiting,
+    /// Whether a sync was put off.
+    owes_sync: AtomicBool,
     /// Held for reading during every operation, so that none is under way once the medium is retired.
     standing: RwLock<Standing>,
 }
@@ -83,6 +89,7 @@ impl Medium {
             len: AtomicU64::new(len),
             unchecked: Mutex::default(),
             waiting: Waiting::default(),
+            owes_sync: AtomicBool::new(false),
             standing: RwLock::default(),
         }
     }
@@ -119,15 +126,32 @@ impl Medium {
         self.standing.write().is_retired = true;
     }
 
-    /// Gives pages that were read unchecked their checksums, durably. The header may be about to say of the commit that redb
-    /// has settled on that its pages were synced, and those are among them; of what is torn, nobody reads the others.
+    /// Gives pages that were read unchecked their checksums. The header may be about to say of the commit that redb has
+    /// settled on that its pages were synced, and those are among them; of what is torn, nobody reads the others.
     fn mend(&self, file: &dyn DiskFile) -> io::Result<()> {
         let pages = std::mem::take(&mut *self.unchecked.lock());
         if pages.is_empty() {
             return Ok(());
         }
-        pages.into_iter().try_for_each(|page| pages::mend(file, page))?;
-        sync(file)
+        self.owes_sync.store(true, Ordering::Relaxed);
+        pages.into_iter().try_for_each(|page| pages::mend(file, page))
+    }
+
+    /// Makes all durable that is written.
+    fn sync(&self) -> io::Result<()> {
+        self.use_file(is_no_lack_of_space, |file| self.waiting.write(file))?;
+        self.use_file(
+            |_| true,
+            |file| {
+                sync(file).inspect_err(|_| {
+                    // Nothing more can be done if this fails too.
+                    let _ = self.header.withdraw(file);
+                })
+            },
+        )?;
+        self.owes_sync.store(false, Ordering::Relaxed);
+        self.header.synced();
+        Ok(())
     }
 
     fn use_file<T>(
@@ -205,29 +229,33 @@ impl redb::StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0
-            .use_file(is_no_lack_of_space, |file| self.0.waiting.write(file))?;
-        self.0.use_file(
-            |_| true,
-            |file| {
-                sync(file).inspect_err(|_| {
-                    // Nothing more can be done if this fails too.
-                    let _ = self.0.header.withdraw(file);
-                })
-            },
-        )?;
-        self.0.header.synced();
-        Ok(())
+        if self.0.header.is_synced() {
+            self.0.owes_sync.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.0.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if !Header::has(offset, data.len()) {
+            return self.0.use_file(is_no_lack_of_space, |file| {
+                pages::write(file, &self.0.waiting, offset, data)
+            });
+        }
+        self.0.use_file(is_no_lack_of_space, |file| self.0.mend(file))?;
+        if self.0.owes_sync.load(Ordering::Relaxed) {
+            self.0.sync()?;
+        }
         self.0.use_file(is_no_lack_of_space, |file| {
-            if Header::has(offset, data.len()) {
-                self.0.mend(file)?;
-                return self.0.header.write(file, offset, data);
-            }
-            pages::write(file, &self.0.waiting, offset, data)
+            self.0.header.write(file, offset, data)
         })
+    }
+
+    fn close(&self) -> io::Result<()> {
+        if self.0.owes_sync.load(Ordering::Relaxed) {
+            self.0.sync()?;
+        }
+        Ok(())
     }
 }
 

@@ -11,12 +11,12 @@ use tailwater_storage::disk::Disk;
 use tailwater_storage::stream::{OffsetRefusal, OffsetToken, StreamId};
 use tailwater_storage::{Backend, OpenError};
 
-use super::gate::{GatedDisk, Reads};
 use super::shop::{DIR, Shop, assert_tidy, commit, open, options, try_open};
 use crate::author::{Author, Body, load};
 use crate::naive::Naive;
 use crate::sameness::{assert_holds, in_new_era};
 use crate::support::faulty_disk::FaultyDisk;
+use crate::support::gated_disk::{GatedDisk, Passage};
 
 /// Appends to every stream of a store that takes any, and answers the tokens of the places behind.
 fn append_to_all(store: &AcidStore, model: &mut Naive, bytes: usize) -> Vec<(StreamId, OffsetToken)> {
@@ -236,13 +236,13 @@ fn a_shard_that_is_looked_at_late_does_not_part_the_moment_of_the_others() {
     let streams = counted.map(|index| all[index]);
     let counted = counted.map(|index| names[index].clone());
 
-    gate.set(Reads::Fail);
+    gate.set_reads(Passage::Fails);
     disk.set_free_bytes(Some(0));
     let refused = author.clone().append(late, Body::one("x".repeat(3_000_000)));
     let outcomes = store.commit(1, &[refused]);
     assert!(outcomes.is_err() || outcomes.is_ok_and(|outcomes| outcomes[..] == [Outcome::Full]));
     disk.set_free_bytes(None);
-    gate.set(Reads::Wait);
+    gate.set_reads(Passage::Waits);
 
     let progress = Progress::default();
     let (before, after) = std::thread::scope(|scope| {
@@ -252,7 +252,7 @@ fn a_shard_that_is_looked_at_late_does_not_part_the_moment_of_the_others() {
         let copying = scope.spawn(|| store.backup(Path::new("/copy")));
         gate.reached();
         progress.wait_for(progress.acknowledged() + 6);
-        gate.set(Reads::Succeed);
+        gate.set_reads(Passage::Succeeds);
         copying.join().expect("no panic").expect("the disk works");
         progress.is_done.store(true, Ordering::Release);
         (before, progress.acknowledged())

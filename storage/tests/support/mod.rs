@@ -5,4 +5,5 @@ pub(crate) mod ask;
 pub(crate) mod faulty_disk;
 pub(crate) mod files;
 pub(crate) mod gated;
+pub(crate) mod gated_disk;
 pub(crate) mod seeds;

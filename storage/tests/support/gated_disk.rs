@@ -1,4 +1,4 @@
-//! A disk of which one file cannot be read for a while, or only later.
+//! A disk of which one file cannot be read or synced for a while, or only later.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,60 +7,97 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use tailwater_storage::disk::{Disk, DiskFile, Map};
 
-use crate::support::faulty_disk::FaultyDisk;
+use super::faulty_disk::FaultyDisk;
 
 /// What becomes of those who read the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reads {
-    Succeed,
-    Fail,
+pub(crate) enum Passage {
+    Succeeds,
+    Fails,
     /// They wait until this changes.
-    Wait,
+    Waits,
 }
 
-/// Decides over reads of one file.
-pub(super) struct Gate {
-    reads: Mutex<(Reads, u64)>,
+/// Decides over reads and syncs of one file.
+pub(crate) struct Gate {
+    state: Mutex<State>,
     changed: Condvar,
 }
 
+struct State {
+    reads: Passage,
+    holds_syncs: bool,
+    /// How many wait.
+    waiting: u64,
+}
+
 impl Gate {
-    pub(super) fn set(&self, reads: Reads) {
-        self.reads.lock().0 = reads;
+    pub(crate) fn set_reads(&self, reads: Passage) {
+        self.state.lock().reads = reads;
         self.changed.notify_all();
+    }
+
+    /// Lets syncs wait until the answer is dropped, also by a test that fails.
+    pub(crate) fn hold_syncs(&self) -> HeldSyncs<'_> {
+        self.state.lock().holds_syncs = true;
+        HeldSyncs(self)
+    }
+
+    /// Whether somebody waits here.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.state.lock().waiting > 0
     }
 
     /// Waits until somebody waits here.
-    pub(super) fn reached(&self) {
-        let mut reads = self.reads.lock();
-        self.changed.wait_while(&mut reads, |(_, waiting)| *waiting == 0);
+    pub(crate) fn reached(&self) {
+        let mut state = self.state.lock();
+        self.changed.wait_while(&mut state, |state| state.waiting == 0);
     }
 
-    fn pass(&self) -> io::Result<()> {
-        let mut reads = self.reads.lock();
-        reads.1 += 1;
-        self.changed.notify_all();
-        self.changed
-            .wait_while(&mut reads, |(reads, _)| *reads == Reads::Wait);
-        reads.1 -= 1;
-        match reads.0 {
-            Reads::Fail => Err(io::Error::other("the file cannot be read")),
+    fn pass_to_read(&self) -> io::Result<()> {
+        self.wait_while(|state| state.reads == Passage::Waits);
+        match self.state.lock().reads {
+            Passage::Fails => Err(io::Error::other("the file cannot be read")),
             _ => Ok(()),
+        }
+    }
+
+    fn wait_while(&self, is_held: impl Fn(&State) -> bool) {
+        let mut state = self.state.lock();
+        if is_held(&state) {
+            state.waiting += 1;
+            self.changed.notify_all();
+            self.changed.wait_while(&mut state, |state| is_held(state));
+            state.waiting -= 1;
         }
     }
 }
 
-pub(super) struct GatedDisk {
+/// Syncs wait.
+pub(crate) struct HeldSyncs<'a>(&'a Gate);
+
+impl Drop for HeldSyncs<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().holds_syncs = false;
+        self.0.changed.notify_all();
+    }
+}
+
+pub(crate) struct GatedDisk {
     disk: Arc<FaultyDisk>,
     path: PathBuf,
     gate: Arc<Gate>,
 }
 
 impl GatedDisk {
-    /// A disk of which the file at `path` is read as the gate says.
-    pub(super) fn new(disk: Arc<FaultyDisk>, path: &str) -> (Arc<Self>, Arc<Gate>) {
+    /// A disk of which the file at `path` is read and synced as the gate says.
+    pub(crate) fn new(disk: Arc<FaultyDisk>, path: &str) -> (Arc<Self>, Arc<Gate>) {
         let gate = Arc::new(Gate {
-            reads: Mutex::new((Reads::Succeed, 0)),
+            state: Mutex::new(State {
+                reads: Passage::Succeeds,
+                holds_syncs: false,
+                waiting: 0,
+            }),
             changed: Condvar::new(),
         });
         let gated = Self {
@@ -137,12 +174,12 @@ struct GatedFile {
 
 impl DiskFile for GatedFile {
     fn len(&self) -> io::Result<u64> {
-        self.gate.pass()?;
+        self.gate.pass_to_read()?;
         self.file.len()
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.gate.pass()?;
+        self.gate.pass_to_read()?;
         self.file.read_at(offset, buffer)
     }
 
@@ -155,6 +192,7 @@ impl DiskFile for GatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.gate.wait_while(|state| state.holds_syncs);
         self.file.sync()
     }
 
