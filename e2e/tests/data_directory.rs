@@ -256,3 +256,37 @@ fn a_file_in_the_way_is_refused() {
     let said = place.refusal("file-fast");
     assert!(said.contains("choose another directory"), "{said}");
 }
+
+/// Whoever waits for the start of a large shard behind a crash sees that something goes on, and how far it is.
+#[test]
+fn a_long_repair_tells_how_far_it_is() {
+    let place = Place::new();
+    let mut settings = settings("acid", &place.dir).to_vec();
+    settings.push(("DS_STORAGE__ACID_SHARD_COUNT", "1"));
+    let server = Server::start_with(&settings);
+    let large = server.stream("large").of_type("text/plain").create();
+    for _ in 0..9 {
+        large.append(vec![b'x'; 8 << 20]);
+    }
+    let tail = large.tail();
+    server.kill();
+    let server = Server::start_with(&settings);
+    let said = server.stderr();
+    let told = said
+        .lines()
+        .filter(|line| line.contains("the whole shard is read to repair it"));
+    let percents: Vec<u64> = told
+        .map(|line| {
+            assert!(line.contains("shards-001/000.redb"), "{line}");
+            let percent = line.rsplit_once("percent=").expect("it says how far").1;
+            percent.parse().expect("a number")
+        })
+        .collect();
+    assert_eq!(percents.first(), Some(&0), "{said}");
+    assert!(percents.len() > 1 && percents.is_sorted(), "{said}");
+    assert_eq!(server.stream("large").tail(), tail);
+    server.stop();
+    // A store that was stopped is not read again.
+    let server = Server::start_with(&settings);
+    assert!(!server.stderr().contains("to repair it"), "{}", server.stderr());
+}
