@@ -22,7 +22,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::Config;
-use crate::http::{App, Problem};
+use crate::http::{App, Peer, Problem};
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Signals};
 
@@ -191,14 +191,17 @@ async fn accept(app: &Arc<App>, tls: Option<Arc<Tls>>, listener: TcpListener, cl
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         match listener.accept().await {
-            Ok((stream, _peer)) => match connection::Counted::admit(app) {
+            Ok((stream, peer)) => match connection::Counted::admit(app) {
                 Some(counted) => {
                     let (app, side, closed) = (Arc::clone(app), side.clone(), closed.clone());
+                    let peer = Peer::new(peer.ip(), tls.is_some(), &app.config.proxy.trusted);
                     match &tls {
-                        None => tokio::spawn(connection::serve(app, stream, side, counted, closed)),
+                        None => tokio::spawn(connection::serve(app, stream, peer, side, counted, closed)),
                         Some(tls) => {
                             let tls = Arc::clone(tls);
-                            tokio::spawn(connection::serve_tls(app, tls, stream, side, counted, closed))
+                            tokio::spawn(connection::serve_tls(
+                                app, tls, stream, peer, side, counted, closed,
+                            ))
                         }
                     };
                 }

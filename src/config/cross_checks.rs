@@ -83,6 +83,21 @@ static COMPANIONS: [Companion; 3] = [
     },
 ];
 
+/// `key` and `other_key` must not be the same.
+struct Distinct {
+    key: &'static str,
+    other_key: &'static str,
+    reason: &'static str,
+    holds: fn(&Config) -> bool,
+}
+
+static DISTINCT: [Distinct; 1] = [Distinct {
+    key: "proxy.subject_header",
+    other_key: "proxy.deadline_header",
+    reason: "one header cannot name the client and say how long it may stay",
+    holds: |config| config.proxy.subject_header != config.proxy.deadline_header,
+}];
+
 /// The rules that are broken. A rule over a `doubtful` setting, one with a bad value, says nothing.
 pub(super) fn conflicts(effective: &Effective, doubtful: &[&'static str]) -> Vec<ConfigError> {
     let toml_of = |key| {
@@ -115,5 +130,17 @@ pub(super) fn conflicts(effective: &Effective, doubtful: &[&'static str]) -> Vec
             other_key: rule.other_key,
             reason: rule.reason,
         });
-    bounds.chain(companions).collect()
+    let alike = DISTINCT
+        .iter()
+        .filter(|rule| !doubtful.contains(&rule.key) && !doubtful.contains(&rule.other_key))
+        .filter(|rule| !(rule.holds)(&effective.config))
+        .map(|rule| ConfigError::Same {
+            key: rule.key,
+            origin: effective.origin(rule.key),
+            other_key: rule.other_key,
+            other_origin: effective.origin(rule.other_key),
+            value: toml_of(rule.key),
+            reason: rule.reason,
+        });
+    bounds.chain(companions).chain(alike).collect()
 }

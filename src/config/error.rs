@@ -80,6 +80,24 @@ pub enum ConfigError {
         /// Why it needs that one.
         reason: &'static str,
     },
+    /// Two settings that must differ.
+    #[error(
+        "`{key}` (from {origin}) and `{other_key}` (from {other_origin}) must not both be {value}: {reason}"
+    )]
+    Same {
+        /// One setting.
+        key: &'static str,
+        /// Where it was given.
+        origin: Origin,
+        /// The other one.
+        other_key: &'static str,
+        /// Where it was given.
+        other_origin: Origin,
+        /// The value of both in canonical TOML.
+        value: String,
+        /// Why they must differ.
+        reason: &'static str,
+    },
 }
 
 /// Settings of later versions or of other servers: what to do instead.

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::choices::{CorsOrigins, StorageMode};
 
 /// A kind of value. A refusal is `None`, or a reason when [`Kind::allowed`] alone would not explain it.
@@ -41,7 +43,7 @@ impl<K: Kind + Sync> AnyKind for K {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
@@ -307,6 +309,25 @@ impl Kind for OptionalFile {
 
     fn toml(&self, text: &str) -> String {
         quoted(text)
+    }
+}
+
+/// The name of a header.
+pub(super) struct HeaderField;
+
+impl Kind for HeaderField {
+    type Value = HeaderName;
+
+    fn allowed(&self) -> String {
+        "the name of a header, such as x-user".to_owned()
+    }
+
+    fn parse(&self, text: &str) -> Result<HeaderName, Option<String>> {
+        text.parse().or(Err(None))
+    }
+
+    fn toml(&self, text: &str) -> String {
+        quoted(&text.to_ascii_lowercase())
     }
 }
 

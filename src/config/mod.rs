@@ -4,6 +4,7 @@
 //! - `settings`: the table of settings. Everything else here is derived from it.
 //! - `choices`: settings that are one of a few things, such as the storage mode.
 //! - `kinds`: what a value may look like, and how its text becomes a type.
+//! - `networks`: lists of addresses.
 //! - `sources`: where values come from, and in which order they win.
 //! - `resolve`: lays the sources over each other and collects every mistake.
 //! - `cross_checks`: rules over more than one setting.
@@ -14,6 +15,7 @@ mod choices;
 mod cross_checks;
 mod error;
 mod kinds;
+mod networks;
 mod render;
 mod resolve;
 mod settings;
@@ -27,9 +29,12 @@ use kinds::{Kind as _, PowerOfTwo};
 
 pub use choices::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
 pub use error::{ConfigError, ConfigErrors};
+pub use networks::Networks;
 pub use render::markdown_table;
 pub use resolve::Effective;
-pub use settings::{Config, HttpConfig, LimitsConfig, LogConfig, ServerConfig, StorageConfig, TlsConfig};
+pub use settings::{
+    Config, HttpConfig, LimitsConfig, LogConfig, ProxyConfig, ServerConfig, StorageConfig, TlsConfig,
+};
 pub use sources::{File, Flag, Origin, Sources};
 
 /// The number of shards that a text says, or what it may say.

@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
 use tailwater_storage::acid::SHARDS_MAX;
 
 use super::choices::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
 use super::kinds::{
-    Address, AnyKind, BasePath, BufferSize, Choice, Count, Directory, Kind, Milliseconds, Mode, OptionalFile,
-    Origins, PowerOfTwo, Seconds, Size, Switch,
+    Address, AnyKind, BasePath, BufferSize, Choice, Count, Directory, HeaderField, Kind, Milliseconds, Mode,
+    OptionalFile, Origins, PowerOfTwo, Seconds, Size, Switch,
 };
+use super::networks::{NetworkList, Networks};
 
 /// One setting, as everything but the typed structs sees it.
 #[derive(Clone, Copy)]
@@ -155,6 +157,17 @@ settings! {
         key_path: Option<PathBuf> = "tls.key_path", "", OptionalFile;
         /// Certificates of authorities in PEM: only clients with a certificate that one of them has signed are served.
         client_ca_path: Option<PathBuf> = "tls.client_ca_path", "", OptionalFile;
+    }
+
+    /// Proxies in front of the server that may say whom they ask for.
+    proxy: ProxyConfig {
+        /// Addresses of proxies whose headers are believed: who the client is, by which URL it came, and how long it
+        /// may stay. Nobody is trusted by default.
+        trusted: Networks = "proxy.trusted", "", NetworkList;
+        /// The header in which trusted proxies name the client that they have authenticated.
+        subject_header: HeaderName = "proxy.subject_header", "x-tailwater-subject", HeaderField;
+        /// The header in which trusted proxies say until when the client may stay, in whole seconds since 1970.
+        deadline_header: HeaderName = "proxy.deadline_header", "x-tailwater-deadline", HeaderField;
     }
 
     /// What clients see of HTTP.

@@ -58,6 +58,9 @@ fn nothing_given_is_the_documented_default() {
     assert_eq!(config.server.header_timeout, Duration::from_secs(10));
     assert_eq!(config.server.body_timeout, Duration::from_secs(30));
     assert_eq!(config.server.idle_timeout, Duration::from_secs(75));
+    assert!(config.proxy.trusted.is_empty());
+    assert_eq!(config.proxy.subject_header, "x-tailwater-subject");
+    assert_eq!(config.proxy.deadline_header, "x-tailwater-deadline");
     assert_eq!(config.http.stream_base_path, "/v1/stream");
     assert_eq!(config.http.cors_origins, CorsOrigins::Any);
     assert_eq!(config.http.cache, CachePolicy::Private);
@@ -148,8 +151,8 @@ fn every_mistake_of_every_source_is_reported_at_once() {
     assert_eq!(
         lines,
         [
-            "tailwater.toml:1: unknown setting `port` (value `1`); allowed sections: server, tls, http, storage, \
-             limits, log",
+            "tailwater.toml:1: unknown setting `port` (value `1`); allowed sections: server, tls, proxy, http, \
+             storage, limits, log",
             "tailwater.toml:4: unknown setting `http.cahce` (value `public`); did you mean `http.cache`?",
             "tailwater.toml:5: `http.cors_origins` cannot be `https://a.example,b`: `b` is not scheme://host or \
              scheme://host:port; allowed: * or a comma-separated list of origins such as https://app.example.com",
@@ -199,6 +202,30 @@ fn a_certificate_needs_its_key_and_authorities_of_clients_need_a_certificate() {
         (both.tls.client_ca_path.as_deref(), both.scheme()),
         (None, "https")
     );
+}
+
+#[test]
+fn one_header_cannot_say_two_things() {
+    let same = [
+        ("proxy.subject_header", "X-User"),
+        ("proxy.deadline_header", "x-user"),
+    ];
+    assert_eq!(
+        refusal(&flags(&same)).0[0].to_string(),
+        "`proxy.subject_header` (from --set proxy.subject_header=X-User) and `proxy.deadline_header` (from --set \
+         proxy.deadline_header=x-user) must not both be \"x-user\": one header cannot name the client and say how \
+         long it may stay"
+    );
+    assert!(Config::load(&flags(&same[..1])).is_ok());
+    for wrong in ["", "x user", "x-user:", "\u{e9}"] {
+        assert_eq!(
+            refusal(&variables(&[("DS_PROXY__SUBJECT_HEADER", wrong)])).0[0].to_string(),
+            format!(
+                "DS_PROXY__SUBJECT_HEADER: `proxy.subject_header` cannot be `{wrong}`; allowed: the name of a header, \
+                 such as x-user"
+            )
+        );
+    }
 }
 
 #[test]

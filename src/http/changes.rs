@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use bytes::Bytes;
 use futures_util::stream::unfold;
@@ -9,13 +10,15 @@ use http::header::HeaderMap;
 use serde_json::{Value, json};
 use tailwater_storage::engine::{Change, ChangeKind, ChangePage, ChangeToken};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::app::LiveTicket;
+use super::caller::Caller;
 use super::control::{self, to_side};
 use super::error::Problem;
 use super::query::{self, Live};
 use super::sse::{Due, Pace, Stopping, event_stream, stops};
-use super::{App, ResponseBody, headers, sse_encoding};
+use super::{App, ResponseBody, headers, long_poll, sse_encoding};
 
 #[derive(Default)]
 struct ChangesQuery {
@@ -51,6 +54,7 @@ fn token(text: &str) -> Result<ChangeToken, Problem> {
 
 pub(super) async fn changes(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
     request: HeaderMap,
 ) -> Result<axum::response::Response, Problem> {
@@ -70,12 +74,13 @@ pub(super) async fn changes(
     };
     match query.live {
         Live::No => {}
-        Live::LongPoll => feed.wait().await?,
+        Live::LongPoll => feed.wait(long_poll::time_out(&app, &caller)).await?,
         Live::Sse => {
             feed.look()?;
             let ticket = app.admit_live_reader()?;
+            let deadline = caller.ends_at(app.engine.now());
             return Ok(to_side(event_stream(ResponseBody::Live(Box::pin(
-                feed.events(ticket),
+                feed.events(ticket, deadline),
             )))));
         }
     }
@@ -102,10 +107,10 @@ impl Feed {
     }
 
     /// Waits until there is a change with the prefix, or until it is time to answer without.
-    async fn wait(&mut self) -> Result<(), Problem> {
+    async fn wait(&mut self, time_out: Instant) -> Result<(), Problem> {
         let _ticket = self.app.admit_live_reader()?;
         let mut stopping = self.app.stopping();
-        let timeout = tokio::time::sleep(self.app.config.limits.long_poll_timeout);
+        let timeout = tokio::time::sleep_until(time_out);
         tokio::pin!(timeout);
         loop {
             self.newest.borrow_and_update();
@@ -160,9 +165,13 @@ impl Feed {
 
     /// One event for each page of changes, whose id resumes behind it. Ends when the feed does not reach back any
     /// more: the reconnect is then told so.
-    fn events(self, ticket: LiveTicket) -> impl futures_core::Stream<Item = Bytes> + Send {
+    fn events(
+        self,
+        ticket: LiveTicket,
+        deadline: Option<Instant>,
+    ) -> impl futures_core::Stream<Item = Bytes> + Send {
         let stopping = stops(&self.app);
-        let pace = Pace::new(&self.app);
+        let pace = Pace::new(&self.app, deadline);
         let reader = EventReader {
             feed: self,
             pace,

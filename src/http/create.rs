@@ -5,11 +5,13 @@ use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use tailwater_storage::stream::{CreateCommand, ForkRequest, OffsetToken, StreamName};
 
+use super::caller::{Caller, Origin};
 use super::error::Problem;
 use super::{App, Response, ResponseBody, dispatch, headers, request_body};
 
 pub(super) async fn create(
     app: &App,
+    caller: &Caller,
     name: &StreamName,
     request: &mut Request<Incoming>,
 ) -> Result<Response, Problem> {
@@ -41,24 +43,26 @@ pub(super) async fn create(
         to.insert(&headers::STREAM_CLOSED, headers::TRUE.clone());
     }
     if created.new
-        && let Some(location) = location(app, request)
+        && let Some(location) = location(app, caller, request)
     {
         to.insert(LOCATION, location);
     }
     Ok(response)
 }
 
-/// The stream's own URL, by the host that the client used.
-fn location(app: &App, request: &Request<Incoming>) -> Option<HeaderValue> {
-    let named = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+/// The stream's own URL, by the scheme and host that the client used.
+fn location(app: &App, caller: &Caller, request: &Request<Incoming>) -> Option<HeaderValue> {
+    let head = request.headers();
+    let Origin { scheme, host } = caller.origin(head, &app.config.proxy.trusted);
+    let named = head.get(HOST).and_then(|host| host.to_str().ok());
     let bound = app.config.server.bind_address.to_string();
     let uri = request.uri();
-    let host = uri
-        .authority()
-        .map(http::uri::Authority::as_str)
+    let host = host
+        .as_deref()
+        .or(uri.authority().map(http::uri::Authority::as_str))
         .or(named)
         .unwrap_or(&bound);
-    HeaderValue::try_from(format!("{}://{host}{}", app.config.scheme(), uri.path())).ok()
+    HeaderValue::try_from(format!("{scheme}://{host}{}", uri.path())).ok()
 }
 
 fn fork(app: &App, from: &HeaderMap) -> Result<Option<ForkRequest>, Problem> {

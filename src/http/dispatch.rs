@@ -11,13 +11,14 @@ use tailwater_storage::stream::StreamName;
 use tower_service::Service;
 
 use super::app::{CROSS_ORIGIN, NOSNIFF};
+use super::caller::{Caller, ClientKey, Peer};
 use super::control::Refused;
 use super::error::Problem;
 use super::{App, Response, ResponseBody, append, cors, create, delete, head, headers, read};
 
 const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
-/// Answers one request.
+/// Answers one request that `peer` has sent.
 ///
 /// A connection keeps this future while its request is answered, so it is kept small: futures of rarer operations have
 /// a place of their own.
@@ -27,6 +28,7 @@ const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 )]
 pub(crate) fn handle<'a>(
     app: &'a Arc<App>,
+    peer: Peer,
     side: &'a axum::Router,
     mut request: Request<Incoming>,
 ) -> impl Future<Output = Response> + use<'a> {
@@ -34,15 +36,22 @@ pub(crate) fn handle<'a>(
         let origin = cors::origin(request.headers());
         // Pages read answers only if they sent their origin; but a GET may be answered from a cache later.
         let shown_to_pages = origin.is_some() || request.method() == Method::GET;
-        let answered = match stream_path(app, request.uri().path()) {
-            Some(path) => match name(app, path) {
-                Ok(name) => on_stream(app, &name, &mut request).await,
-                Err(problem) => Err(problem),
-            },
-            None => Box::pin(on_side(app, side.clone(), request)).await,
+        let caller = Caller::of(peer, request.headers(), &app.config.proxy, || app.engine.now());
+        let (client, answered) = match caller {
+            Ok(caller) => {
+                let answered = match stream_path(app, request.uri().path()) {
+                    Some(path) => match name(app, path) {
+                        Ok(name) => on_stream(app, &caller, &name, &mut request).await,
+                        Err(problem) => Err(problem),
+                    },
+                    None => Box::pin(on_side(app, &caller, side.clone(), request)).await,
+                };
+                (caller.client, answered)
+            }
+            Err(problem) => (peer.client(), Err(problem)),
         };
         let mut response = answered.unwrap_or_else(|problem| {
-            app.metrics.refused(problem.code());
+            note_refusal(app, &client, problem.code());
             problem.into_response()
         });
         let answer = response.headers_mut();
@@ -90,16 +99,23 @@ fn has_whole_escapes(path: &str) -> bool {
     })
 }
 
+/// Counts a refusal. The log of it tells who is meant by the client where there are proxies in between.
+fn note_refusal(app: &App, client: &ClientKey, code: &'static str) {
+    tracing::debug!(%client, code, "a request was refused");
+    app.metrics.refused(code);
+}
+
 async fn on_stream(
     app: &Arc<App>,
+    caller: &Caller,
     name: &StreamName,
     request: &mut Request<Incoming>,
 ) -> Result<Response, Problem> {
     match *request.method() {
         Method::POST => append::append(app, name, request).await,
-        Method::GET => read::read(app, name, request).await,
+        Method::GET => read::read(app, caller, name, request).await,
         Method::HEAD => head::head(app, name).await,
-        Method::PUT => Box::pin(create::create(app, name, request)).await,
+        Method::PUT => Box::pin(create::create(app, caller, name, request)).await,
         Method::DELETE => delete::delete(app, name).await,
         Method::OPTIONS => Ok(options()),
         ref other => Err(Problem::method_not_allowed(other, ALLOWED)),
@@ -116,14 +132,20 @@ fn options() -> Response {
     response
 }
 
-async fn on_side(app: &App, mut side: axum::Router, request: Request<Incoming>) -> Result<Response, Problem> {
+async fn on_side(
+    app: &App,
+    caller: &Caller,
+    mut side: axum::Router,
+    mut request: Request<Incoming>,
+) -> Result<Response, Problem> {
     if request.method() == Method::OPTIONS {
         return Ok(options());
     }
+    request.extensions_mut().insert(caller.clone());
     let request = request.map(axum::body::Body::new);
     let response = side.call(request).await.unwrap_or_else(|never| match never {});
     if let Some(Refused(code)) = response.extensions().get() {
-        app.metrics.refused(code);
+        note_refusal(app, &caller.client, code);
     }
     Ok(response.map(ResponseBody::Side))
 }

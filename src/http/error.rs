@@ -114,6 +114,22 @@ impl Problem {
             .fact("header", name.as_str())
     }
 
+    /// Told to a client, but meant for who runs the proxy: a header that only trusted proxies are believed is wrong.
+    pub(crate) fn from_proxy(name: &HeaderName, what: &str) -> Self {
+        Self::header(name, &format!("of a trusted proxy {what}"))
+    }
+
+    pub(crate) fn deadline_passed(name: &HeaderName, seconds: u64) -> Self {
+        let detail = format!(
+            "The time until which you may be answered, {seconds} s since 1970 by the header {name}, is over; come again \
+             with a new token."
+        );
+        let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+        Self::new(StatusCode::UNAUTHORIZED, "deadline_passed", detail)
+            .with(&http::header::WWW_AUTHENTICATE, challenge)
+            .fact("header", name.as_str())
+    }
+
     pub(crate) fn query(name: &str, what: &str) -> Self {
         Self::bad_request("invalid_query", format!("The query parameter `{name}` {what}."))
             .fact("parameter", name)

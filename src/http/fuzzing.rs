@@ -1,12 +1,30 @@
 //! What fuzz targets may call: the readers of what comes from a socket. Not part of the crate's interface.
 
+use std::net::Ipv4Addr;
+use std::sync::LazyLock;
+
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use tailwater_storage::stream::{NameLimits, Timestamp};
 
-use tailwater_storage::stream::NameLimits;
-
+use super::caller::{Caller, Peer};
 use super::query::ReadQuery;
 use super::{caching, compression, headers};
+use crate::config::{Config, Flag, ProxyConfig, Sources};
 use crate::transfer::ExportReader;
+
+/// Trusts the machine itself and some others.
+static PROXY: LazyLock<ProxyConfig> = LazyLock::new(|| {
+    let trusted = Flag {
+        flag: "--set proxy.trusted".to_owned(),
+        key: "proxy.trusted".to_owned(),
+        value: "127.0.0.0/8, 10.0.0.0/8, fd00::/8".to_owned(),
+    };
+    let sources = Sources {
+        flags: vec![trusted],
+        ..Sources::default()
+    };
+    Config::load(&sources).expect("these are networks").proxy
+});
 
 /// Reads bytes as the lines of an export, up to the first that is refused.
 pub fn read_export(bytes: &[u8]) {
@@ -27,7 +45,15 @@ pub fn read_request(query: &str, fields: &[(&str, &[u8])]) {
             map.append(name, value);
         }
     }
+    let peer = Peer::new(Ipv4Addr::LOCALHOST.into(), false, &PROXY.trusted);
+    let caller = Caller::of(peer, &map, &PROXY, || Timestamp::from_millis(0));
+    if let Ok(caller) = &caller {
+        // What a proxy says of the client's URL must fit into a header again.
+        let host = caller.origin(&map, &PROXY.trusted).host;
+        assert!(host.is_none_or(|host| HeaderValue::from_str(&host).is_ok()));
+    }
     let refusals = [
+        caller.err(),
         ReadQuery::parse(Some(query)).err(),
         headers::content_type(&map).err(),
         headers::lifetime(&map).err(),

@@ -3,6 +3,7 @@
 //! | file | what stands there |
 //! |---|---|
 //! | `app.rs` | what every request shares: the engine, the configuration, the gauges |
+//! | `caller.rs forwarded.rs deadline.rs` | who sends a request, by which URL, and how long it may be answered |
 //! | `dispatch.rs` | which operation a request means |
 //! | `create.rs append.rs delete.rs head.rs` | one operation on a stream each |
 //! | `read.rs long_poll.rs sse.rs` | the three ways to read; `place.rs` where they begin, `answer.rs` what they share |
@@ -18,16 +19,19 @@ mod answer;
 mod app;
 mod append;
 mod caching;
+mod caller;
 mod changes;
 mod compression;
 mod control;
 mod cors;
 mod create;
 mod cursor;
+mod deadline;
 mod delete;
 mod dispatch;
 mod error;
 mod export;
+mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
@@ -48,6 +52,7 @@ mod time;
 mod trim;
 
 pub(crate) use app::App;
+pub(crate) use caller::Peer;
 pub(crate) use control::router;
 pub(crate) use dispatch::handle;
 pub(crate) use error::Problem;

@@ -6,6 +6,7 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use tailwater_storage::stream::{Offset, StreamName};
 
+use super::caller::Caller;
 use super::error::Problem;
 use super::place::Place;
 use super::query::{Live, ReadQuery};
@@ -13,6 +14,7 @@ use super::{App, Response, answer, long_poll, sse};
 
 pub(super) async fn read(
     app: &Arc<App>,
+    caller: &Caller,
     name: &StreamName,
     request: &Request<Incoming>,
 ) -> Result<Response, Problem> {
@@ -25,7 +27,7 @@ pub(super) async fn read(
             }
             answer::answer(app, &place, query.view, request.headers(), None).await
         }
-        Live::LongPoll => long_poll::long_poll(app, name, query, request.headers()).await,
-        Live::Sse => sse::subscribe(app, name, query, request.headers()).await,
+        Live::LongPoll => long_poll::long_poll(app, caller, name, query, request.headers()).await,
+        Live::Sse => sse::subscribe(app, caller, name, query, request.headers()).await,
     }
 }

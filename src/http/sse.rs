@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::app::LiveTicket;
+use super::caller::Caller;
 use super::error::Problem;
 use super::place::Place;
 use super::query::{self, ReadQuery};
@@ -30,6 +31,7 @@ const FRAME_BYTES_MAX: u64 = 256 * 1024;
 
 pub(super) async fn subscribe(
     app: &Arc<App>,
+    caller: &Caller,
     name: &StreamName,
     query: ReadQuery,
     request: &HeaderMap,
@@ -55,7 +57,7 @@ pub(super) async fn subscribe(
     let ticket = app.admit_live_reader()?;
     let is_base64 = place.reader.incarnation().content_type.kind() == ContentKind::Binary
         && query.view == query::View::Content;
-    let subscriber = Box::new(Subscriber::new(app, place, query, ticket));
+    let subscriber = Box::new(Subscriber::new(app, caller, place, query, ticket));
     let mut response = event_stream(ResponseBody::Subscribed(subscriber));
     if is_base64 {
         let base64 = HeaderValue::from_static("base64");
@@ -83,6 +85,8 @@ pub(super) struct Pace {
     keep_alive: Duration,
     last_sent: Instant,
     ends_at: Instant,
+    /// When the client has to go, if that is known: behind it nothing more is sent.
+    deadline: Option<Instant>,
 }
 
 /// What it is time for.
@@ -92,11 +96,12 @@ pub(super) enum Due {
 }
 
 impl Pace {
-    pub(super) fn new(app: &App) -> Self {
+    pub(super) fn new(app: &App, deadline: Option<Instant>) -> Self {
         let now = Instant::now();
         // Connections that were opened together do not end together.
         let duration = app.config.http.sse_duration_max;
         let ends_at = now + duration.mul_f64(0.9 + 0.2 * fastrand::f64());
+        let ends_at = deadline.map_or(ends_at, |deadline| deadline.min(ends_at));
         let keep_alive = app.config.http.sse_keep_alive;
         let timer = Box::pin(sleep_until(ends_at.min(now + keep_alive)));
         Self {
@@ -104,6 +109,7 @@ impl Pace {
             keep_alive,
             last_sent: now,
             ends_at,
+            deadline,
         }
     }
 
@@ -111,9 +117,10 @@ impl Pace {
         self.last_sent = Instant::now();
     }
 
-    /// Whether it was time to end when something was last sent.
+    /// Whether it was time to end when something was last sent, or the client's time is over by now. Without a deadline
+    /// the clock is not looked at: one frame more does no harm then.
     pub(super) fn is_over(&self) -> bool {
-        self.last_sent >= self.ends_at
+        self.last_sent >= self.ends_at || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Waits until something is due. One timer serves the whole connection; it is set again only when it fires.
@@ -244,7 +251,8 @@ enum Wake {
 }
 
 impl Subscriber {
-    fn new(app: &Arc<App>, place: Place, query: ReadQuery, ticket: LiveTicket) -> Self {
+    fn new(app: &Arc<App>, caller: &Caller, place: Place, query: ReadQuery, ticket: LiveTicket) -> Self {
+        let deadline = caller.ends_at(app.engine.now());
         let mut changes = place.reader.incarnation().subscribe();
         // The first look counts as a change, so that nothing between the snapshot and now is missed.
         changes.mark_changed();
@@ -257,7 +265,7 @@ impl Subscriber {
             shows: query.view,
             cursor: query.cursor,
             jitter: fastrand::u64(..),
-            pace: Pace::new(app),
+            pace: Pace::new(app, deadline),
             placed: false,
             ended: false,
             _ticket: ticket,

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use super::event_socket;
 use super::tls::{self, NoTls, Tls};
 use super::watched::{Activity, Timeouts, Watched};
-use crate::http::{App, Problem, ResponseBody, handle};
+use crate::http::{App, Peer, Problem, ResponseBody, handle};
 
 /// How long a refused connection is drained, so that its answer is not lost to a reset.
 const REFUSAL_DRAIN: Duration = Duration::from_secs(1);
@@ -53,6 +53,7 @@ impl Drop for Counted {
 pub(super) async fn serve(
     app: Arc<App>,
     stream: TcpStream,
+    peer: Peer,
     side: axum::Router,
     counted: Counted,
     closed: watch::Receiver<()>,
@@ -65,8 +66,8 @@ pub(super) async fn serve(
         () = stops(&app) => return,
     };
     if speaks_http2 {
-        serve_http2(&app, stream, side, timeouts).await;
-    } else if let Some((stream, response)) = serve_http1(&app, stream, side, timeouts).await {
+        serve_http2(&app, stream, peer, side, timeouts).await;
+    } else if let Some((stream, response)) = serve_http1(&app, stream, peer, side, timeouts).await {
         take_over(app, stream, response, counted, closed);
     }
 }
@@ -77,6 +78,7 @@ pub(super) async fn serve_tls(
     app: Arc<App>,
     tls: Arc<Tls>,
     stream: TcpStream,
+    peer: Peer,
     side: axum::Router,
     counted: Counted,
     closed: watch::Receiver<()>,
@@ -100,8 +102,8 @@ pub(super) async fn serve_tls(
         }
     };
     if tls::is_http2(&stream) {
-        serve_http2(&app, stream, side, timeouts).await;
-    } else if let Some((stream, response)) = serve_http1(&app, stream, side, timeouts).await {
+        serve_http2(&app, stream, peer, side, timeouts).await;
+    } else if let Some((stream, response)) = serve_http1(&app, stream, peer, side, timeouts).await {
         take_over(app, stream, response, counted, closed);
     }
 }
@@ -140,6 +142,7 @@ fn take_over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     app: &Arc<App>,
     stream: S,
+    peer: Peer,
     side: axum::Router,
     timeouts: Timeouts,
 ) {
@@ -147,7 +150,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     let service = service_fn(|request| {
         let (app, side, busy) = (Arc::clone(app), side.clone(), activity.begin_request());
         async move {
-            let response = handle(&app, &side, request).await;
+            let response = handle(&app, peer, &side, request).await;
             Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))
         }
     });
@@ -184,6 +187,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
 async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     app: &Arc<App>,
     stream: S,
+    peer: Peer,
     side: axum::Router,
     timeouts: Timeouts,
 ) -> Option<(S, Response<ResponseBody>)> {
@@ -193,7 +197,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
         let busy = activity.begin_request();
         let may_take_over = request.version() == Version::HTTP_11;
         // Not a block that awaits it: that would hold it twice.
-        handle(app, side, request).then(move |response| {
+        handle(app, peer, side, request).then(move |response| {
             let is_subscribed = matches!(response.body(), ResponseBody::Subscribed(_));
             let kept = if may_take_over && is_subscribed {
                 activity.hand_over(response)

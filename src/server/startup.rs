@@ -41,6 +41,8 @@ pub(super) fn announce(config: &Config, address: SocketAddr, files_max: u64) {
         let data_dir = storage::absolute(&config.storage.data_dir);
         data_dir.display().to_string()
     });
+    let trusted = &config.proxy.trusted;
+    let trusted_proxies = (!trusted.is_empty()).then(|| trusted.to_string());
     let version = env!("CARGO_PKG_VERSION");
     let base = &config.http.stream_base_path;
     let scheme = config.scheme();
@@ -52,6 +54,9 @@ pub(super) fn announce(config: &Config, address: SocketAddr, files_max: u64) {
             if let Some(data_dir) = data_dir {
                 eprintln!("  data         {data_dir}");
             }
+            if let Some(proxies) = trusted_proxies {
+                eprintln!("  proxies      {proxies} are trusted to say who their clients are");
+            }
         }
         LogFormat::Json => {
             let address = format!("{scheme}://{address}");
@@ -62,6 +67,7 @@ pub(super) fn announce(config: &Config, address: SocketAddr, files_max: u64) {
                 storage = mode,
                 promise,
                 data_dir,
+                trusted_proxies,
                 "listening"
             );
         }
@@ -75,6 +81,12 @@ fn warn(config: &Config, address: SocketAddr, files_max: u64) {
         tracing::warn!(
             "the limit on open files, {files_max}, is below limits.max_connections, {connections_max}: raise it with \
              `ulimit -n`, or lower DS_LIMITS__MAX_CONNECTIONS"
+        );
+    }
+    if config.proxy.trusted.has_everybody() {
+        tracing::warn!(
+            "everybody may say who they are, and that they speak for others: set DS_PROXY__TRUSTED to the addresses of \
+             your own proxies"
         );
     }
     if config.http.cors_origins == CorsOrigins::Any && !address.ip().is_loopback() {
