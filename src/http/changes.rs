@@ -16,8 +16,9 @@ use super::app::LiveTicket;
 use super::caller::Caller;
 use super::control::{self, to_side};
 use super::error::Problem;
+use super::pace::{Due, Pace, Stopping, stops};
 use super::query::{self, Live};
-use super::sse::{Due, Pace, Stopping, event_stream, stops};
+use super::sse::event_stream;
 use super::{App, ResponseBody, headers, long_poll, sse_encoding};
 
 #[derive(Default)]
@@ -171,7 +172,7 @@ impl Feed {
         deadline: Option<Instant>,
     ) -> impl futures_core::Stream<Item = Bytes> + Send {
         let stopping = stops(&self.app);
-        let pace = Pace::new(&self.app, deadline);
+        let pace = Pace::new(&self.app.config.http, deadline);
         let reader = EventReader {
             feed: self,
             pace,

@@ -6,7 +6,7 @@
 //! | `caller.rs forwarded.rs deadline.rs` | who sends a request, by which URL, and how long it may be answered |
 //! | `dispatch.rs` | which operation a request means |
 //! | `create.rs append.rs delete.rs head.rs` | one operation on a stream each |
-//! | `read.rs long_poll.rs sse.rs` | the three ways to read; `place.rs` where they begin, `answer.rs` what they share |
+//! | `read.rs long_poll.rs sse.rs` | the three ways to read; `place.rs` where they begin, `answer.rs` what they share, `pace.rs` when event streams end |
 //! | `control.rs list.rs changes.rs trim.rs export.rs import.rs` | the operations below `__ds` |
 //! | `health.rs` | `/healthz`, `/readyz`, `/metrics` |
 //! | `headers.rs query.rs cursor.rs records.rs sse_encoding.rs time.rs` | how things are written in HTTP |
@@ -40,6 +40,7 @@ mod health;
 mod import;
 mod list;
 mod long_poll;
+mod pace;
 mod place;
 mod query;
 mod read;

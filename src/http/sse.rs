@@ -4,10 +4,7 @@
 //! tells of the close carries an id that ends the reconnects. A subscriber has no queue: it is at a position, and
 //! a frame for it is made when its connection can take one. Subscribers at the same place share one frame.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
@@ -16,11 +13,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use tailwater_storage::engine::{ReadFailure, Reader, View};
 use tailwater_storage::stream::{ContentKind, Position, StreamName};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::app::LiveTicket;
 use super::caller::Caller;
 use super::error::Problem;
+use super::pace::{Due, Pace, Stopping, stops};
 use super::place::Place;
 use super::query::{self, ReadQuery};
 use super::sse_encoding::{self, Control, EOF_SUFFIX};
@@ -77,81 +74,6 @@ pub(super) fn event_stream(events: ResponseBody) -> Response {
     // nginx would otherwise hold events back until its buffer is full.
     to.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
-}
-
-/// When an event stream sends a comment, and when it ends so that the client comes again.
-pub(super) struct Pace {
-    timer: Pin<Box<Sleep>>,
-    keep_alive: Duration,
-    last_sent: Instant,
-    ends_at: Instant,
-    /// When the client has to go, if that is known: behind it nothing more is sent.
-    deadline: Option<Instant>,
-}
-
-/// What it is time for.
-pub(super) enum Due {
-    KeepAlive,
-    End,
-}
-
-impl Pace {
-    pub(super) fn new(app: &App, deadline: Option<Instant>) -> Self {
-        let now = Instant::now();
-        // Connections that were opened together do not end together.
-        let duration = app.config.http.sse_duration_max;
-        let ends_at = now + duration.mul_f64(0.9 + 0.2 * fastrand::f64());
-        let ends_at = deadline.map_or(ends_at, |deadline| deadline.min(ends_at));
-        let keep_alive = app.config.http.sse_keep_alive;
-        let timer = Box::pin(sleep_until(ends_at.min(now + keep_alive)));
-        Self {
-            timer,
-            keep_alive,
-            last_sent: now,
-            ends_at,
-            deadline,
-        }
-    }
-
-    pub(super) fn sent(&mut self) {
-        self.last_sent = Instant::now();
-    }
-
-    /// Whether it was time to end when something was last sent, or the client's time is over by now. Without a deadline
-    /// the clock is not looked at: one frame more does no harm then.
-    pub(super) fn is_over(&self) -> bool {
-        self.last_sent >= self.ends_at || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
-    }
-
-    /// Waits until something is due. One timer serves the whole connection; it is set again only when it fires.
-    pub(super) async fn due(&mut self) -> Due {
-        loop {
-            self.timer.as_mut().await;
-            let now = Instant::now();
-            if now >= self.ends_at {
-                return Due::End;
-            }
-            let silent_since = self.last_sent;
-            let is_silent = now >= silent_since + self.keep_alive;
-            let next = if is_silent { now } else { silent_since } + self.keep_alive;
-            self.timer.as_mut().reset(self.ends_at.min(next));
-            if is_silent {
-                self.last_sent = now;
-                return Due::KeepAlive;
-            }
-        }
-    }
-}
-
-/// Ends when the server begins to stop. One wait serves the whole connection.
-pub(super) type Stopping = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
-
-pub(super) fn stops(app: &App) -> Stopping {
-    let mut stopping = app.stopping();
-    Box::pin(async move {
-        // The sender lives as long as the connection, so the wait ends only when the server stops.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-    })
 }
 
 /// Events, framed as one chunk of HTTP/1.1's chunked coding so that sockets can share that too.
@@ -265,7 +187,7 @@ impl Subscriber {
             shows: query.view,
             cursor: query.cursor,
             jitter: fastrand::u64(..),
-            pace: Pace::new(app, deadline),
+            pace: Pace::new(&app.config.http, deadline),
             placed: false,
             ended: false,
             _ticket: ticket,
