@@ -2,7 +2,7 @@
 //! follows, retries or repairs anything.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -70,6 +70,19 @@ impl Connection {
     /// Connects, or says why not.
     pub fn try_open(address: SocketAddr) -> io::Result<Self> {
         Self::over(TcpStream::connect_timeout(&address, PATIENCE)?, Socket::Clear)
+    }
+
+    /// Connects from that address of this machine, as `127.0.0.2`, so that the server sees another peer.
+    #[track_caller]
+    pub fn open_from(source: IpAddr, address: SocketAddr) -> Self {
+        let connect = || {
+            let socket =
+                socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+            socket.connect_timeout(&address.into(), PATIENCE)?;
+            Self::over(socket.into(), Socket::Clear)
+        };
+        connect().unwrap_or_else(|error| panic!("cannot connect from {source} to {address}: {error}"))
     }
 
     /// Connects by TLS to a server that is called `localhost` there, and completes the handshake, or says why not. A

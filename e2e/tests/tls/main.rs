@@ -6,10 +6,12 @@
 //! - `renewal`: certificates that change while the server runs.
 //! - `clients`: certificates of clients.
 //! - `handshakes`: clients that do not get as far as HTTP.
+//! - `proxies`: proxies that come by TLS.
 
 mod certificates;
 mod clients;
 mod files;
 mod handshakes;
+mod proxies;
 mod renewal;
 mod serving;

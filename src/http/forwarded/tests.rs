@@ -268,14 +268,32 @@ fn no_more_is_read_than_proxies_write() {
     assert_eq!(read(&lines).0, PEER);
 }
 
+/// What a client may write to look like another one: well formed, or anything.
+fn forged() -> impl Strategy<Value = Vec<u8>> {
+    let likely = prop::sample::select(vec![
+        "10.9.9.9",
+        "198.51.100.1, 10.9.9.9",
+        "for=10.9.9.9;proto=http;host=evil.example",
+        "for=198.51.100.1, for=\"10.9.9.9:80\"",
+        "host=\"evil.example",
+        "host=\"evil.example\\",
+        "",
+    ]);
+    let byte = prop_oneof![
+        any::<u8>().prop_filter("of a header", |byte| *byte >= b' ' && *byte != 0x7f),
+        prop::sample::select(b"\",;=\\ for10.proto".to_vec()),
+    ];
+    prop_oneof![
+        likely.prop_map(|text| text.as_bytes().to_vec()),
+        prop::collection::vec(byte, 0..80),
+    ]
+}
+
 proptest! {
     /// A client may send what it likes: the proxy adds to it, in the same line or in another one, and what it adds counts.
     #[test]
     fn whatever_a_client_writes_before_the_proxys_own_word_changes_nothing(
-        forged in prop::collection::vec(prop_oneof![
-            any::<u8>().prop_filter("of a header", |byte| *byte >= b' ' && *byte != 0x7f),
-            prop::sample::select(b"\",;=\\ for10.proto".to_vec()),
-        ], 0..80),
+        forged in forged(),
         in_one_line: bool,
         standard: bool,
     ) {
