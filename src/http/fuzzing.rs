@@ -68,3 +68,17 @@ pub fn read_request(query: &str, fields: &[(&str, &[u8])]) {
     let _encoding = compression::Encoding::negotiate(&map);
     let _known = caching::client_has(&map, &HeaderValue::from_static("\"x\""));
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_request_that_a_proxy_has_forwarded_is_read() {
+        let fields: [(&str, &[u8]); 3] = [
+            ("forwarded", b"for=\"[2001:db8::7]\";host=a.example"),
+            ("x-tailwater-subject", b"ada"),
+            ("x-tailwater-deadline", b"soon"),
+        ];
+        super::read_request("offset=-1&live=sse", &fields);
+        super::read_request("", &fields[..2]);
+    }
+}
