@@ -40,6 +40,16 @@ impl Append {
     pub(crate) fn run(&self, process: &Process, pace: &Pace) -> Result<Outcome> {
         let target = process.target();
         self.create_streams(target)?;
+        let window = self.measure(target, pace)?;
+        let mut outcome = report(&window);
+        if process.durability() != Durability::Memory {
+            outcome.readings.extend(self.on_disk(&window, target));
+        }
+        Ok(outcome)
+    }
+
+    /// Appends to streams that were created before.
+    pub(crate) fn measure(&self, target: &Target, pace: &Pace) -> Result<Window> {
         let record = vec![b'r'; self.record_bytes];
         let mut appending = Appending {
             template: target.append_template(STREAM_PREFIX, BINARY, &record),
@@ -49,12 +59,7 @@ impl Append {
             producers: self.producers,
             buffer: Vec::new(),
         };
-        let window = closed_loop::run(target, self.connections, &mut appending, pace)?;
-        let mut outcome = report(&window);
-        if process.durability() != Durability::Memory {
-            outcome.readings.extend(self.on_disk(&window, target));
-        }
-        Ok(outcome)
+        closed_loop::run(target, self.connections, &mut appending, pace)
     }
 
     /// What tells of work in the background: a closed loop sends nothing while it is held up, so percentiles
@@ -100,7 +105,7 @@ impl Append {
         vec![("DS_LIMITS__MAX_MEMORY_BYTES".to_owned(), memory_bytes.to_string())]
     }
 
-    fn create_streams(&self, target: &Target) -> Result<()> {
+    pub(crate) fn create_streams(&self, target: &Target) -> Result<()> {
         errands::run(target, CREATORS, self.stream_count() as u64, |index| {
             target.create(&format!("{STREAM_PREFIX}{index}"), BINARY)
         })?;

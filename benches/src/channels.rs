@@ -18,8 +18,13 @@ const RECEIVE_BYTES: usize = 256 * 1024;
 /// So much of a refusal's body is kept for the report.
 const REFUSAL_BYTES_MAX: usize = 200;
 
-/// Takes the pieces of 2xx answers.
+/// Takes the pieces of 2xx answers, and of others that it asks for.
 pub(crate) trait Handler {
+    /// Whether answers of a status that is not 2xx are taken too. They are faults otherwise.
+    fn takes(&self, _status: u16) -> bool {
+        false
+    }
+
     /// `head` is the one that the piece belongs to. A fault ends the channel and is counted.
     fn take(
         &mut self,
@@ -153,7 +158,7 @@ impl Channel {
     fn digest(&mut self, index: usize, mut input: &[u8], handler: &mut impl Handler) -> Result<(), Fault> {
         while let Some(piece) = self.parser.next(&mut input)? {
             let head = self.parser.head();
-            if head.is_success() {
+            if head.is_success() || handler.takes(head.status) {
                 handler.take(index, &piece, head, &mut self.connection)?;
             } else {
                 note_refusal(&mut self.refusal, head, &piece)?;

@@ -5,8 +5,8 @@
 //! |---|---|
 //! | `arguments` | the command line |
 //! | `comparison` | rounds of every server in turn, each alone on its core |
-//! | `scenario` | the six kinds of load, and what they all report |
-//! | `append` `small_read` `catch_up` `fan_out` `idle` `streams` | one kind of load each |
+//! | `scenario` | the seven kinds of load, and what they all report |
+//! | `append` `small_read` `catch_up` `fan_out` `idle` `streams` `overload` | one kind of load each |
 //! | `closed_loop` | connections with one request outstanding each, and their latencies |
 //! | `subscribers` | open SSE connections |
 //! | `channels` | many connections, polled by one thread |
@@ -34,6 +34,7 @@ mod errands;
 mod failures;
 mod fan_out;
 mod idle;
+mod overload;
 mod process;
 mod report;
 mod request;

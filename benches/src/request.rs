@@ -60,6 +60,11 @@ impl Target {
         self.request("GET", &format!("{stream}?offset=now&live=sse"), None)
     }
 
+    /// Asks for something of the server's own.
+    pub(crate) fn get(&self, path: &str) -> Vec<u8> {
+        format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address).into_bytes()
+    }
+
     fn request(&self, method: &str, resource: &str, content: Option<(&str, &[u8])>) -> Vec<u8> {
         let mut request = format!(
             "{method} {}{resource} HTTP/1.1\r\nHost: {}\r\n",

@@ -10,6 +10,7 @@ use crate::catch_up::CatchUp;
 use crate::contender::Setting;
 use crate::fan_out::FanOut;
 use crate::idle::Idle;
+use crate::overload::Overload;
 use crate::process::Process;
 use crate::servers::{Durability, Server};
 use crate::small_read::SmallRead;
@@ -31,6 +32,8 @@ pub(crate) enum Scenario {
     Idle(Idle),
     /// Very many streams with one record each: what it takes to have them, and to start with them.
     Streams(Streams),
+    /// Appends alone, then beside many readers that never pause.
+    Overload(Overload),
 }
 
 /// The kinds of load by name, as `--modes` takes them.
@@ -114,6 +117,7 @@ impl Scenario {
             Self::FanOut(fan_out) => fan_out.run(process.target()),
             Self::Idle(idle) => idle.run(process.target(), pace),
             Self::Streams(streams) => streams.run(process),
+            Self::Overload(overload) => overload.run(process, pace),
         }
     }
 
@@ -126,6 +130,7 @@ impl Scenario {
             Self::FanOut(fan_out) => format!("fan-out to {}", fan_out.subscribers),
             Self::Idle(idle) => format!("{} idle subscribers", idle.subscribers),
             Self::Streams(streams) => format!("{} streams", streams.streams),
+            Self::Overload(overload) => overload.title(),
         }
     }
 
@@ -135,7 +140,9 @@ impl Scenario {
             _ if durability == Durability::Memory => Vec::new(),
             Self::Append(append) => append.needs(),
             Self::CatchUp(catch_up) => catch_up.needs(),
-            Self::Read(_) | Self::FanOut(_) | Self::Idle(_) | Self::Streams(_) => Vec::new(),
+            Self::Read(_) | Self::FanOut(_) | Self::Idle(_) | Self::Streams(_) | Self::Overload(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -144,7 +151,7 @@ impl Scenario {
         let streams = match self {
             Self::Append(append) => append.stream_count(),
             Self::Streams(streams) => usize::try_from(streams.streams).unwrap_or(usize::MAX),
-            Self::Read(_) | Self::CatchUp(_) | Self::FanOut(_) | Self::Idle(_) => 0,
+            Self::Read(_) | Self::CatchUp(_) | Self::FanOut(_) | Self::Idle(_) | Self::Overload(_) => 0,
         };
         // In shards no server has a file for each stream.
         let streams_max = server.streams_max.filter(|_| durability != Durability::Acid);
