@@ -6,6 +6,7 @@
 //! | [`client`] | a small client of the protocol, used by the commands |
 //! | [`config`] | settings from defaults, TOML, `DS_*` variables and flags |
 //! | `control` | what operators ask a server on its own machine |
+//! | `limits` | who may have how much of the server |
 //! | [`logging`] | where log lines go, and how they look |
 //! | [`server`] | listeners and connections |
 //! | [`http`] | translates between HTTP and the engine |
@@ -18,6 +19,7 @@ pub mod client;
 pub mod config;
 mod control;
 pub mod http;
+mod limits;
 pub mod logging;
 mod metrics;
 pub mod server;

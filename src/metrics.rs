@@ -171,6 +171,16 @@ impl Metrics {
             "Request bodies that are not answered yet.",
             app.in_flight.bytes(),
         );
+        page.gauge(
+            "tailwater_reads_waiting",
+            "Reads that wait until appends leave them time.",
+            app.read_share.waiting(),
+        );
+        page.counter(
+            "tailwater_reads_delayed_total",
+            "Reads that had to wait for that.",
+            app.read_share.delayed(),
+        );
         if let Some(tls) = &self.tls {
             page.tls(tls);
         }

@@ -77,7 +77,8 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     let address = listener
         .local_addr()
         .map_err(|source| cannot_listen(&config, source))?;
-    let app = Arc::new(App::new(Arc::clone(&config), engine.clone(), metrics));
+    let threads = tokio::runtime::Handle::current().metrics().num_workers();
+    let app = Arc::new(App::new(Arc::clone(&config), engine.clone(), metrics, threads));
     let control = store.and_then(|store| {
         let data_dir = storage::absolute(&config.storage.data_dir);
         let timeouts = control_socket::Timeouts {
@@ -89,6 +90,10 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     startup::announce(&config, address, files_max);
 
     let sweeper = tokio::spawn(sweep(engine.clone()));
+    let usher = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.read_share.give_turns(|| app.is_writing()).await }
+    });
     let (tls, renewer) = tls
         .map(|(tls, files, hangups)| {
             let renewer = tokio::spawn(Arc::clone(&tls).keep_current(files, hangups));
@@ -108,6 +113,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         () = signals.hurry() => {}
     }
     sweeper.abort();
+    usher.abort();
     if let Some(renewer) = renewer {
         renewer.abort();
     }

@@ -236,6 +236,10 @@ settings! {
             "limits.max_in_flight_bytes", "64MiB", BufferSize(Size { min: 1, max: STORED_MAX });
         /// Long-polls and SSE connections.
         max_live_readers: usize = "limits.max_live_readers", "10000", Count { min: 1, max: 10_000_000 };
+        /// What reads may take of the server's time while appends are made; 100 lets them take all.
+        max_read_share_percent: usize = "limits.max_read_share_percent", "33", Count { min: 1, max: 100 };
+        /// How long a read waits for its share of that time until it is refused.
+        max_read_wait_ms: u64 = "limits.max_read_wait_ms", "100", Milliseconds { min: 0, max: 60_000 };
         /// Producers that one stream remembers.
         max_producers_per_stream: usize =
             "limits.max_producers_per_stream", "1000", Count { min: 1, max: ENTRIES_MAX };

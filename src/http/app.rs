@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::HeaderValue;
 use tailwater_storage::Engine;
@@ -13,6 +14,7 @@ use super::cors::Cors;
 use super::error::Problem;
 use super::request_body::InFlight;
 use crate::config::Config;
+use crate::limits::{ReadShare, ReadShareConfig};
 use crate::metrics::Metrics;
 
 /// The engine and all that requests need beside it.
@@ -24,12 +26,14 @@ pub(crate) struct App {
     pub(crate) cors: Cors,
     pub(crate) cache: CacheHeaders,
     pub(crate) name_limits: NameLimits,
+    pub(crate) read_share: ReadShare,
     live_readers: AtomicUsize,
     stopping: watch::Sender<bool>,
 }
 
 impl App {
-    pub(crate) fn new(config: Arc<Config>, engine: Engine, metrics: Arc<Metrics>) -> Self {
+    /// `threads` are those that serve requests.
+    pub(crate) fn new(config: Arc<Config>, engine: Engine, metrics: Arc<Metrics>, threads: usize) -> Self {
         Self {
             cors: Cors::new(&config.http.cors_origins),
             cache: CacheHeaders::new(config.http.cache),
@@ -38,6 +42,11 @@ impl App {
                 segments_max: config.limits.max_name_segments,
             },
             in_flight: InFlight::default(),
+            read_share: ReadShare::new(ReadShareConfig {
+                percent: config.limits.max_read_share_percent as u64,
+                threads,
+                wait_max: Duration::from_millis(config.limits.max_read_wait_ms),
+            }),
             live_readers: AtomicUsize::new(0),
             stopping: watch::Sender::new(false),
             config,
@@ -60,6 +69,11 @@ impl App {
 
     pub(crate) fn live_readers(&self) -> usize {
         self.live_readers.load(Ordering::Relaxed)
+    }
+
+    /// Whether what was sent to be stored is waiting for that.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.in_flight.bytes() > 0
     }
 
     /// Tells live reads to end, and readiness to go.

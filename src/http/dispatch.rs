@@ -11,14 +11,15 @@ use tailwater_storage::stream::StreamName;
 use tower_service::Service;
 
 use super::app::{CROSS_ORIGIN, NOSNIFF};
-use super::caller::{Caller, ClientKey, Peer};
+use super::caller::{Caller, ClientKey};
 use super::control::Refused;
 use super::error::Problem;
-use super::{App, Response, ResponseBody, append, cors, create, delete, head, headers, read};
+use super::visitor::Kind;
+use super::{App, Response, ResponseBody, Visitor, append, cors, create, delete, head, headers, read};
 
 const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
-/// Answers one request that `peer` has sent.
+/// Answers one request that `visitor` has sent.
 ///
 /// A connection keeps this future while its request is answered, so it is kept small: futures of rarer operations have
 /// a place of their own.
@@ -28,7 +29,7 @@ const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 )]
 pub(crate) fn handle<'a>(
     app: &'a Arc<App>,
-    peer: Peer,
+    visitor: &'a Visitor,
     side: &'a axum::Router,
     mut request: Request<Incoming>,
 ) -> impl Future<Output = Response> + use<'a> {
@@ -36,19 +37,25 @@ pub(crate) fn handle<'a>(
         let origin = cors::origin(request.headers());
         // Pages read answers only if they sent their origin; but a GET may be answered from a cache later.
         let shown_to_pages = origin.is_some() || request.method() == Method::GET;
-        let caller = Caller::of(peer, request.headers(), &app.config.proxy, || app.engine.now());
+        let caller = Caller::of(visitor.peer, request.headers(), &app.config.proxy, || {
+            app.engine.now()
+        });
         let (client, answered) = match caller {
             Ok(caller) => {
-                let answered = match stream_path(app, request.uri().path()) {
-                    Some(path) => match name(app, path) {
-                        Ok(name) => on_stream(app, &caller, &name, &mut request).await,
-                        Err(problem) => Err(problem),
+                let kind = Kind::of(request.method(), request.uri().path());
+                let answered = match visitor.admit(app, kind).await {
+                    Ok(()) => match stream_path(app, request.uri().path()) {
+                        Some(path) => match name(app, path) {
+                            Ok(name) => on_stream(app, &caller, &name, &mut request).await,
+                            Err(problem) => Err(problem),
+                        },
+                        None => Box::pin(on_side(app, &caller, side.clone(), request)).await,
                     },
-                    None => Box::pin(on_side(app, &caller, side.clone(), request)).await,
+                    Err(problem) => Err(problem),
                 };
                 (caller.client, answered)
             }
-            Err(problem) => (peer.client(), Err(problem)),
+            Err(problem) => (visitor.peer.client(), Err(problem)),
         };
         let mut response = answered.unwrap_or_else(|problem| {
             note_refusal(app, &client, problem.code());

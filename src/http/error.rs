@@ -229,6 +229,12 @@ impl Problem {
         Self::busy("too_many_live_readers", detail)
     }
 
+    pub(crate) fn too_many_reads() -> Self {
+        let detail = "Reads would take too much of the time that appends need; try again shortly, or raise \
+                      limits.max_read_share_percent or limits.max_read_wait_ms.";
+        Self::busy("too_many_reads", detail)
+    }
+
     pub(crate) fn too_many_connections(connections_max: usize) -> Self {
         let detail = format!(
             "{connections_max} connections are open; try again shortly, or raise limits.max_connections."

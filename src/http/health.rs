@@ -11,6 +11,14 @@ use super::control::to_side;
 use super::error::Problem;
 use super::{App, Response, ResponseBody, headers};
 
+/// Paths on which the server answers however busy it is: who looks after it must see that.
+const EXEMPT: [&str; 5] = ["/healthz", "/health", "/ok", "/readyz", "/metrics"];
+
+/// Whether requests for this path are never refused for being too many.
+pub(super) fn is_exempt(path: &str) -> bool {
+    EXEMPT.contains(&path)
+}
+
 fn plain(text: impl Into<Vec<u8>>, content_type: &'static str) -> axum::response::Response {
     let mut response = Response::new(ResponseBody::from(text.into()));
     let to = response.headers_mut();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `app.rs` | what every request shares: the engine, the configuration, the gauges |
 //! | `caller.rs forwarded.rs deadline.rs` | who sends a request, by which URL, and how long it may be answered |
+//! | `visitor.rs` | a connection, as the requests on it see it |
 //! | `dispatch.rs` | which operation a request means |
 //! | `create.rs append.rs delete.rs head.rs` | one operation on a stream each |
 //! | `read.rs long_poll.rs sse.rs` | the three ways to read; `place.rs` where they begin, `answer.rs` what they share, `pace.rs` when event streams end |
@@ -51,6 +52,7 @@ mod sse;
 pub mod sse_encoding;
 mod time;
 mod trim;
+mod visitor;
 
 pub(crate) use app::App;
 pub(crate) use caller::Peer;
@@ -59,6 +61,7 @@ pub(crate) use dispatch::handle;
 pub(crate) use error::Problem;
 pub(crate) use response_body::ResponseBody;
 pub(crate) use sse::Subscriber;
+pub(crate) use visitor::Visitor;
 
 /// An answer of the server.
 pub(crate) type Response = http::Response<ResponseBody>;

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use super::event_socket;
 use super::tls::{self, NoTls, Tls};
 use super::watched::{Activity, Timeouts, Watched};
-use crate::http::{App, Peer, Problem, ResponseBody, handle};
+use crate::http::{App, Peer, Problem, ResponseBody, Visitor, handle};
 
 /// How long a refused connection is drained, so that its answer is not lost to a reset.
 const REFUSAL_DRAIN: Duration = Duration::from_secs(1);
@@ -147,10 +147,12 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     timeouts: Timeouts,
 ) {
     let activity = Arc::new(Activity::new());
+    let visitor = Arc::new(Visitor::new(peer));
     let service = service_fn(|request| {
         let (app, side, busy) = (Arc::clone(app), side.clone(), activity.begin_request());
+        let visitor = Arc::clone(&visitor);
         async move {
-            let response = handle(&app, peer, &side, request).await;
+            let response = handle(&app, &visitor, &side, request).await;
             Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))
         }
     });
@@ -166,7 +168,10 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut interruptions = interruptions(app, &activity, timeouts);
     poll_fn(|context| {
-        if let Poll::Ready(served) = connection.as_mut().poll(context) {
+        let since = visitor.goes_on();
+        let served = connection.as_mut().poll(context);
+        visitor.pauses(app, since);
+        if let Poll::Ready(served) = served {
             note_end(served.err());
             return Poll::Ready(());
         }
@@ -192,12 +197,13 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     timeouts: Timeouts,
 ) -> Option<(S, Response<ResponseBody>)> {
     let activity = Arc::new(Activity::new());
-    let (side, activity) = (&side, &activity);
+    let visitor = Visitor::new(peer);
+    let (side, activity, visitor) = (&side, &activity, &visitor);
     let service = service_fn(|request: Request<Incoming>| {
         let busy = activity.begin_request();
         let may_take_over = request.version() == Version::HTTP_11;
         // Not a block that awaits it: that would hold it twice.
-        handle(app, peer, side, request).then(move |response| {
+        handle(app, visitor, side, request).then(move |response| {
             let is_subscribed = matches!(response.body(), ResponseBody::Subscribed(_));
             let kept = if may_take_over && is_subscribed {
                 activity.hand_over(response)
@@ -222,7 +228,10 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     let mut connection = builder.serve_connection(io, service);
     let mut interruptions = interruptions(app, activity, timeouts);
     let taken_over = poll_fn(|context| {
-        if let Poll::Ready(served) = Pin::new(&mut connection).poll(context) {
+        let since = visitor.goes_on();
+        let served = Pin::new(&mut connection).poll(context);
+        visitor.pauses(app, since);
+        if let Poll::Ready(served) = served {
             note_end(served.err());
             return Poll::Ready(None);
         }

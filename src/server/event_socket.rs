@@ -162,6 +162,7 @@ mod tests {
             config,
             storage.engine,
             Arc::new(Metrics::new(None, None)),
+            1,
         ))
     }
 

@@ -1,0 +1,4 @@
+//! More load than the server takes: who is refused, how that is told, and who goes on undisturbed.
+
+mod reads;
+mod support;

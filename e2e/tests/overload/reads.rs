@@ -1,0 +1,140 @@
+//! Reads that never pause leave appends their time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use tailwater_e2e::{PATIENCE, Server, Stream, eventually};
+
+use crate::support::{assert_refused, metric, refusals};
+
+/// Next to nothing for reads while appends are made, and hardly a wait.
+const LITTLE: [(&str, &str); 2] = [
+    ("DS_LIMITS__MAX_READ_SHARE_PERCENT", "1"),
+    ("DS_LIMITS__MAX_READ_WAIT_MS", "1"),
+];
+const TEXT: &str = "text/plain";
+const READERS: usize = 8;
+const WRITERS: usize = 4;
+/// So much is to be seen of what must happen.
+const ENOUGH: u64 = 50;
+
+fn filled<'s>(server: &'s Server, name: &str) -> Stream<'s> {
+    let stream = server.stream(name).of_type(TEXT).create();
+    stream.append("x".repeat(512 * 1024));
+    stream
+}
+
+/// In a peer readers that never paused left writers a fiftieth of their rate, and nobody was told.
+#[test]
+fn appends_go_on_beside_reads_that_never_pause_and_these_are_told_so() {
+    let server = Server::start_with(&LITTLE);
+    let (read, written) = (filled(&server, "read"), server.stream("written").create());
+    let (refused, appended_meanwhile) = (AtomicU64::new(0), AtomicU64::new(0));
+    let is_over = AtomicBool::new(false);
+    let deadline = Instant::now() + PATIENCE;
+    let acknowledged = std::thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                let mut connection = server.connect();
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = connection.send(&read.reading("-1", ""));
+                    if answer.status() != 200 {
+                        assert_refused(answer, 503, "too_many_reads");
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut connection = server.connect();
+                    let mut acknowledged = 0;
+                    while !is_over.load(Ordering::Relaxed) {
+                        connection.send(&written.appending("1")).expect(204);
+                        acknowledged += 1;
+                        if refused.load(Ordering::Relaxed) > 0 {
+                            appended_meanwhile.fetch_add(1, Ordering::Relaxed);
+                        }
+                        let is_enough = |count: &AtomicU64| count.load(Ordering::Relaxed) >= ENOUGH;
+                        if (is_enough(&refused) && is_enough(&appended_meanwhile))
+                            || Instant::now() > deadline
+                        {
+                            is_over.store(true, Ordering::Relaxed);
+                        }
+                    }
+                    acknowledged
+                })
+            })
+            .collect();
+        let acknowledged = writers
+            .into_iter()
+            .map(|writer| writer.join().expect("it appends"));
+        acknowledged.sum::<usize>()
+    });
+    let (refused, meanwhile) = (refused.into_inner(), appended_meanwhile.into_inner());
+    assert!(
+        refused >= ENOUGH && meanwhile >= ENOUGH,
+        "{refused} reads refused, {meanwhile} appends meanwhile"
+    );
+    // Once nobody appends, reads are not held up any more; what was acknowledged is there.
+    let all = eventually("a read is let in", || {
+        let answer = written.read("-1");
+        (answer.status() == 200).then(|| answer.json())
+    });
+    assert_eq!(all.as_array().map(Vec::len), Some(acknowledged));
+    assert!(refusals(&server, "too_many_reads") >= refused);
+    assert!(metric(&server, "tailwater_reads_delayed_total") >= refused);
+    assert_eq!(metric(&server, "tailwater_reads_waiting"), 0);
+    server.stop();
+}
+
+/// Reads that are merely many are no overload.
+#[test]
+fn while_nobody_appends_no_read_is_held_up() {
+    let server = Server::start_with(&LITTLE);
+    let stream = server.stream("read").create();
+    std::thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                let mut connection = server.connect();
+                for _ in 0..100 {
+                    connection.send(&stream.reading("-1", "")).expect(200);
+                }
+            });
+        }
+    });
+    assert_eq!(metric(&server, "tailwater_reads_delayed_total"), 0);
+    server.stop();
+}
+
+/// An append may be long in coming. Who looks after the server is answered meanwhile, whatever reads have to wait.
+#[test]
+fn health_is_told_while_reads_are_refused() {
+    let server = Server::start_with(&LITTLE);
+    let stream = filled(&server, "read");
+    // A body that has begun to come and does not end is an append in the making, for as long as the test wants.
+    let mut slow = server.connect();
+    let head = stream
+        .request("POST")
+        .header("Content-Type", TEXT)
+        .header("Content-Length", "10");
+    slow.write(&head.encode()).expect("the server reads");
+    slow.write(b"slow").expect("the server reads");
+    let mut reader = server.connect();
+    eventually("a read is refused", || {
+        let answer = reader.send(&stream.reading("-1", ""));
+        (answer.status() == 503).then(|| assert_refused(answer, 503, "too_many_reads"))
+    });
+    for _ in 0..50 {
+        for path in ["/healthz", "/health", "/ok", "/readyz", "/metrics"] {
+            server.get(path).expect(200);
+        }
+        // What makes that one read more is refused now and then is not of interest here.
+        let _ = reader.send(&stream.reading("-1", ""));
+    }
+    slow.write(b" body.").expect("the server reads");
+    let answer = slow.read_response("POST").expect("an answer").expect("an answer");
+    answer.expect(204);
+    server.stop();
+}
