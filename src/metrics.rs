@@ -172,6 +172,21 @@ impl Metrics {
             app.in_flight.bytes(),
         );
         page.gauge(
+            "tailwater_requests",
+            "Requests that are being answered, but for those of health and metrics.",
+            app.requests(),
+        );
+        page.gauge(
+            "tailwater_clients",
+            "Clients that are told apart.",
+            app.clients.known(),
+        );
+        page.counter(
+            "tailwater_client_overflows_total",
+            "Times that a client came for whom there was no place among them.",
+            app.clients.strangers(),
+        );
+        page.gauge(
             "tailwater_reads_waiting",
             "Reads that wait until appends leave them time.",
             app.read_share.waiting(),

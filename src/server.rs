@@ -10,7 +10,7 @@ mod tls;
 mod watched;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -197,21 +197,18 @@ async fn accept(app: &Arc<App>, tls: Option<Arc<Tls>>, listener: TcpListener, cl
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match connection::Counted::admit(app) {
-                Some(counted) => {
+            Ok((stream, peer)) => match admit(app, peer.ip(), tls.is_some()) {
+                Ok(admitted) => {
                     let (app, side, closed) = (Arc::clone(app), side.clone(), closed.clone());
-                    let peer = Peer::new(peer.ip(), tls.is_some(), &app.config.proxy.trusted);
                     match &tls {
-                        None => tokio::spawn(connection::serve(app, stream, peer, side, counted, closed)),
+                        None => tokio::spawn(connection::serve(app, stream, side, admitted, closed)),
                         Some(tls) => {
                             let tls = Arc::clone(tls);
-                            tokio::spawn(connection::serve_tls(
-                                app, tls, stream, peer, side, counted, closed,
-                            ))
+                            tokio::spawn(connection::serve_tls(app, tls, stream, side, admitted, closed))
                         }
                     };
                 }
-                None => refuse(app, tls.is_some(), stream, &refusals),
+                Err(problem) => refuse(app, tls.is_some(), stream, problem, &refusals),
             },
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -223,17 +220,22 @@ async fn accept(app: &Arc<App>, tls: Option<Arc<Tls>>, listener: TcpListener, cl
     }
 }
 
+/// Counts a connection before any byte of it is read.
+fn admit(app: &Arc<App>, address: IpAddr, is_tls: bool) -> Result<connection::Admitted, Problem> {
+    let peer = Peer::new(address, is_tls, &app.config.proxy.trusted);
+    connection::Admitted::new(app, peer)
+}
+
 /// A refused connection does not count as one, or those who are refused would keep the others out.
-fn refuse(app: &App, is_tls: bool, stream: TcpStream, refusals: &Arc<Semaphore>) {
-    app.metrics.refused("too_many_connections");
+fn refuse(app: &App, is_tls: bool, stream: TcpStream, problem: Problem, refusals: &Arc<Semaphore>) {
+    app.metrics.refused(problem.code());
     // In TLS a word would cost a handshake, which is most of what a connection costs.
     if is_tls {
         return;
     }
     if let Ok(permit) = Arc::clone(refusals).try_acquire_owned() {
-        let connections_max = app.config.limits.max_connections;
         tokio::spawn(async move {
-            connection::refuse(stream, Problem::too_many_connections(connections_max)).await;
+            connection::refuse(stream, problem).await;
             drop(permit);
         });
     }

@@ -231,11 +231,32 @@ settings! {
             "limits.max_header_bytes", "32KiB", BufferSize(Size { min: 8 * KIB, max: 16 * MIB });
         /// Open connections.
         max_connections: usize = "limits.max_connections", "10000", Count { min: 1, max: 10_000_000 };
+        /// Requests that are being answered at once, waiting long-polls among them.
+        max_requests: usize = "limits.max_requests", "20000", Count { min: 1, max: 10_000_000 };
         /// Request bodies that are being received, all together.
         max_in_flight_bytes: usize =
             "limits.max_in_flight_bytes", "64MiB", BufferSize(Size { min: 1, max: STORED_MAX });
         /// Long-polls and SSE connections.
         max_live_readers: usize = "limits.max_live_readers", "10000", Count { min: 1, max: 10_000_000 };
+        /// Open connections from one address that is no trusted proxy's; 0 for no limit.
+        max_client_connections: usize =
+            "limits.max_client_connections", "5000", Count { min: 0, max: 10_000_000 };
+        /// Reads (GET, HEAD) of one client in a second; 0 for no limit.
+        max_client_reads_per_sec: usize =
+            "limits.max_client_reads_per_sec", "0", Count { min: 0, max: 1_000_000 };
+        /// Writes (POST, PUT, DELETE) of one client in a second; 0 for no limit.
+        max_client_writes_per_sec: usize =
+            "limits.max_client_writes_per_sec", "0", Count { min: 0, max: 1_000_000 };
+        /// A client that has paused may make the requests of so many seconds at once.
+        client_burst: Duration = "limits.client_burst_secs", "2", Seconds { min: 1, max: 3600 };
+        /// Request bodies of one client that are being received, unless it is only one; 0 for no limit.
+        max_client_in_flight_bytes: usize =
+            "limits.max_client_in_flight_bytes", "32MiB", BufferSize(Size { min: 0, max: STORED_MAX });
+        /// Long-polls and SSE connections of one client; 0 for no limit.
+        max_client_live_readers: usize =
+            "limits.max_client_live_readers", "5000", Count { min: 0, max: 10_000_000 };
+        /// Clients that are told apart; those beyond share the limits of one.
+        max_clients: usize = "limits.max_clients", "10000", Count { min: 1, max: 10_000_000 };
         /// What reads may take of the server's time while appends are made; 100 lets them take all.
         max_read_share_percent: usize = "limits.max_read_share_percent", "33", Count { min: 1, max: 100 };
         /// How long a read waits for its share of that time until it is refused.

@@ -10,11 +10,12 @@ use tailwater_storage::stream::NameLimits;
 use tokio::sync::watch;
 
 use super::caching::CacheHeaders;
+use super::caller::ClientKey;
 use super::cors::Cors;
 use super::error::Problem;
 use super::request_body::InFlight;
-use crate::config::Config;
-use crate::limits::{ReadShare, ReadShareConfig};
+use crate::config::{Config, LimitsConfig};
+use crate::limits::{Allowance, Client, ClientLimits, Clients, Held, Kind, Rate, ReadShare, ReadShareConfig};
 use crate::metrics::Metrics;
 
 /// The engine and all that requests need beside it.
@@ -27,6 +28,8 @@ pub(crate) struct App {
     pub(crate) cache: CacheHeaders,
     pub(crate) name_limits: NameLimits,
     pub(crate) read_share: ReadShare,
+    pub(crate) clients: Clients<ClientKey>,
+    requests: AtomicUsize,
     live_readers: AtomicUsize,
     stopping: watch::Sender<bool>,
 }
@@ -47,6 +50,8 @@ impl App {
                 threads,
                 wait_max: Duration::from_millis(config.limits.max_read_wait_ms),
             }),
+            clients: Clients::new(client_limits(&config.limits), config.limits.max_clients),
+            requests: AtomicUsize::new(0),
             live_readers: AtomicUsize::new(0),
             stopping: watch::Sender::new(false),
             config,
@@ -55,11 +60,45 @@ impl App {
         }
     }
 
+    /// Counts a request for as long as the ticket lives, and says what is left of its client's, if these are limited.
+    pub(super) fn admit_request(
+        &self,
+        client: Option<&Client>,
+        kind: Kind,
+    ) -> Result<(RequestTicket<'_>, Option<Allowance>), Problem> {
+        let requests_max = self.config.limits.max_requests;
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        let ticket = RequestTicket(self);
+        if before >= requests_max {
+            return Err(Problem::too_many_requests(requests_max));
+        }
+        let Some(client) = client else {
+            return Ok((ticket, None));
+        };
+        match self.clients.admit_request(client, kind) {
+            Ok(allowance) => Ok((ticket, allowance)),
+            Err(excess) => Err(Problem::too_many_client_requests(kind, &excess)),
+        }
+    }
+
+    /// Requests that are being answered.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Counts a live read for as long as the ticket lives.
-    pub(crate) fn admit_live_reader(self: &Arc<Self>) -> Result<LiveTicket, Problem> {
+    pub(crate) fn admit_live_reader(
+        self: &Arc<Self>,
+        client: Option<&Arc<Client>>,
+    ) -> Result<LiveTicket, Problem> {
+        let place = client.map(Client::admit_live_reader).transpose();
+        let place = place.map_err(|excess| Problem::too_many_client_live_readers(&excess))?;
         let readers_max = self.config.limits.max_live_readers;
         let before = self.live_readers.fetch_add(1, Ordering::Relaxed);
-        let ticket = LiveTicket(Arc::clone(self));
+        let ticket = LiveTicket {
+            app: Arc::clone(self),
+            _place: place,
+        };
         if before >= readers_max {
             Err(Problem::too_many_live_readers(readers_max))
         } else {
@@ -96,12 +135,37 @@ impl App {
     }
 }
 
-/// A place among the live readers.
-pub(crate) struct LiveTicket(Arc<App>);
+/// A request that is being answered.
+pub(super) struct RequestTicket<'a>(&'a App);
+
+impl Drop for RequestTicket<'_> {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What each client may have, by settings in which 0 means that there is no limit.
+fn client_limits(config: &LimitsConfig) -> ClientLimits {
+    let limit = |max| Some(max).filter(|max| *max > 0);
+    let rate = |per_sec| Rate::new(per_sec as u64, config.client_burst.as_secs());
+    ClientLimits {
+        reads: rate(config.max_client_reads_per_sec),
+        writes: rate(config.max_client_writes_per_sec),
+        connections_max: limit(config.max_client_connections),
+        live_readers_max: limit(config.max_client_live_readers),
+        in_flight_bytes_max: limit(config.max_client_in_flight_bytes),
+    }
+}
+
+/// A place among the live readers, and among those of its client.
+pub(crate) struct LiveTicket {
+    app: Arc<App>,
+    _place: Option<Held>,
+}
 
 impl Drop for LiveTicket {
     fn drop(&mut self) {
-        self.0.live_readers.fetch_sub(1, Ordering::Relaxed);
+        self.app.live_readers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

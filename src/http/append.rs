@@ -8,15 +8,17 @@ use tailwater_storage::stream::StreamName;
 
 use super::error::Problem;
 use super::{App, Response, ResponseBody, headers, request_body};
+use crate::limits::Client;
 
 pub(super) async fn append(
     app: &App,
+    client: Option<&Client>,
     name: &StreamName,
     request: &mut Request<Incoming>,
 ) -> Result<Response, Problem> {
     // Refused before its body is waited for if its head alone is wrong.
     let mut asked = asked(request.headers())?;
-    let (body, _share) = request_body::receive(app, request.body_mut()).await?;
+    let (body, _share) = request_body::receive(app, client, request.body_mut()).await?;
     let has_data = !body.is_empty();
     if has_data {
         let given = headers::content_type(request.headers())?;

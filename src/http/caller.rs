@@ -40,6 +40,11 @@ impl Peer {
         }
     }
 
+    /// Whether it is a proxy that is believed.
+    pub(crate) fn is_trusted(self) -> bool {
+        self.is_trusted
+    }
+
     /// Whom the peer is counted as, unless it is a proxy that speaks for somebody else.
     pub(crate) fn client(self) -> ClientKey {
         ClientKey::Address(self.address)

@@ -19,7 +19,9 @@ use super::error::Problem;
 use super::pace::{Due, Pace, Stopping, stops};
 use super::query::{self, Live};
 use super::sse::event_stream;
+use super::visitor::Limited;
 use super::{App, ResponseBody, headers, long_poll, sse_encoding};
+use crate::limits::Client;
 
 #[derive(Default)]
 struct ChangesQuery {
@@ -56,6 +58,7 @@ fn token(text: &str) -> Result<ChangeToken, Problem> {
 pub(super) async fn changes(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    Extension(Limited(client)): Extension<Limited>,
     RawQuery(query): RawQuery,
     request: HeaderMap,
 ) -> Result<axum::response::Response, Problem> {
@@ -75,10 +78,13 @@ pub(super) async fn changes(
     };
     match query.live {
         Live::No => {}
-        Live::LongPoll => feed.wait(long_poll::time_out(&app, &caller)).await?,
+        Live::LongPoll => {
+            let time_out = long_poll::time_out(&app, &caller);
+            feed.wait(client.as_ref(), time_out).await?;
+        }
         Live::Sse => {
             feed.look()?;
-            let ticket = app.admit_live_reader()?;
+            let ticket = app.admit_live_reader(client.as_ref())?;
             let deadline = caller.ends_at(app.engine.now());
             return Ok(to_side(event_stream(ResponseBody::Live(Box::pin(
                 feed.events(ticket, deadline),
@@ -108,8 +114,8 @@ impl Feed {
     }
 
     /// Waits until there is a change with the prefix, or until it is time to answer without.
-    async fn wait(&mut self, time_out: Instant) -> Result<(), Problem> {
-        let _ticket = self.app.admit_live_reader()?;
+    async fn wait(&mut self, client: Option<&Arc<Client>>, time_out: Instant) -> Result<(), Problem> {
+        let _ticket = self.app.admit_live_reader(client)?;
         let mut stopping = self.app.stopping();
         let timeout = tokio::time::sleep_until(time_out);
         tokio::pin!(timeout);

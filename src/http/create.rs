@@ -8,10 +8,12 @@ use tailwater_storage::stream::{CreateCommand, ForkRequest, OffsetToken, StreamN
 use super::caller::{Caller, Origin};
 use super::error::Problem;
 use super::{App, Response, ResponseBody, dispatch, headers, request_body};
+use crate::limits::Client;
 
 pub(super) async fn create(
     app: &App,
     caller: &Caller,
+    client: Option<&Client>,
     name: &StreamName,
     request: &mut Request<Incoming>,
 ) -> Result<Response, Problem> {
@@ -20,7 +22,7 @@ pub(super) async fn create(
     let lifetime = headers::lifetime(head)?;
     let fork = fork(app, head)?;
     let closed = headers::closed(head);
-    let (body, _share) = request_body::receive(app, request.body_mut()).await?;
+    let (body, _share) = request_body::receive(app, client, request.body_mut()).await?;
     let command = CreateCommand {
         content_type,
         lifetime,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tailwater_storage::stream::StreamName;
@@ -14,8 +14,9 @@ use super::app::{CROSS_ORIGIN, NOSNIFF};
 use super::caller::{Caller, ClientKey};
 use super::control::Refused;
 use super::error::Problem;
-use super::visitor::Kind;
-use super::{App, Response, ResponseBody, Visitor, append, cors, create, delete, head, headers, read};
+use super::visitor::{self, Limited, Visitor};
+use super::{App, Response, ResponseBody, append, cors, create, delete, head, headers, read};
+use crate::limits::{Allowance, Client};
 
 const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
@@ -40,17 +41,31 @@ pub(crate) fn handle<'a>(
         let caller = Caller::of(visitor.peer, request.headers(), &app.config.proxy, || {
             app.engine.now()
         });
+        let mut allowance = None;
         let (client, answered) = match caller {
             Ok(caller) => {
-                let kind = Kind::of(request.method(), request.uri().path());
-                let answered = match visitor.admit(app, kind).await {
-                    Ok(()) => match stream_path(app, request.uri().path()) {
-                        Some(path) => match name(app, path) {
-                            Ok(name) => on_stream(app, &caller, &name, &mut request).await,
+                let limited = visitor.client_of(app, &caller);
+                let limited = limited.as_deref();
+                let kind = visitor::kind(request.method(), request.uri().path());
+                let admitted = kind.map(|kind| app.admit_request(limited.map(Arc::as_ref), kind));
+                let answered = match admitted.transpose() {
+                    Ok(admitted) => {
+                        let (_ticket, left) = admitted.unzip();
+                        allowance = left.flatten();
+                        match visitor.take_turn(app, kind).await {
+                            Ok(()) => match stream_path(app, request.uri().path()) {
+                                Some(path) => match name(app, path) {
+                                    Ok(name) => on_stream(app, &caller, limited, &name, &mut request).await,
+                                    Err(problem) => Err(problem),
+                                },
+                                None => {
+                                    let answer = on_side(app, &caller, limited, side.clone(), request);
+                                    Box::pin(answer).await
+                                }
+                            },
                             Err(problem) => Err(problem),
-                        },
-                        None => Box::pin(on_side(app, &caller, side.clone(), request)).await,
-                    },
+                        }
+                    }
                     Err(problem) => Err(problem),
                 };
                 (caller.client, answered)
@@ -64,6 +79,9 @@ pub(crate) fn handle<'a>(
         let answer = response.headers_mut();
         answer.insert(http::header::X_CONTENT_TYPE_OPTIONS, NOSNIFF.clone());
         answer.insert(&headers::CROSS_ORIGIN_RESOURCE_POLICY, CROSS_ORIGIN.clone());
+        if let Some(Allowance { limit, remaining }) = allowance {
+            put_allowance(limit, remaining, answer);
+        }
         if shown_to_pages {
             app.cors.put(origin.as_ref(), answer);
         }
@@ -106,6 +124,14 @@ fn has_whole_escapes(path: &str) -> bool {
     })
 }
 
+/// Says what is left of the client's requests, unless the answer says that something else of its is used up.
+fn put_allowance(limit: u64, remaining: u64, answer: &mut HeaderMap) {
+    if !answer.contains_key(&headers::X_RATELIMIT_LIMIT) {
+        answer.insert(&headers::X_RATELIMIT_LIMIT, headers::number(limit));
+        answer.insert(&headers::X_RATELIMIT_REMAINING, headers::number(remaining));
+    }
+}
+
 /// Counts a refusal. The log of it tells who is meant by the client where there are proxies in between.
 fn note_refusal(app: &App, client: &ClientKey, code: &'static str) {
     tracing::debug!(%client, code, "a request was refused");
@@ -115,14 +141,24 @@ fn note_refusal(app: &App, client: &ClientKey, code: &'static str) {
 async fn on_stream(
     app: &Arc<App>,
     caller: &Caller,
+    client: Option<&Arc<Client>>,
     name: &StreamName,
     request: &mut Request<Incoming>,
 ) -> Result<Response, Problem> {
     match *request.method() {
-        Method::POST => append::append(app, name, request).await,
-        Method::GET => read::read(app, caller, name, request).await,
+        Method::POST => append::append(app, client.map(Arc::as_ref), name, request).await,
+        Method::GET => read::read(app, caller, client, name, request).await,
         Method::HEAD => head::head(app, name).await,
-        Method::PUT => Box::pin(create::create(app, caller, name, request)).await,
+        Method::PUT => {
+            Box::pin(create::create(
+                app,
+                caller,
+                client.map(Arc::as_ref),
+                name,
+                request,
+            ))
+            .await
+        }
         Method::DELETE => delete::delete(app, name).await,
         Method::OPTIONS => Ok(options()),
         ref other => Err(Problem::method_not_allowed(other, ALLOWED)),
@@ -142,6 +178,7 @@ fn options() -> Response {
 async fn on_side(
     app: &App,
     caller: &Caller,
+    client: Option<&Arc<Client>>,
     mut side: axum::Router,
     mut request: Request<Incoming>,
 ) -> Result<Response, Problem> {
@@ -149,6 +186,7 @@ async fn on_side(
         return Ok(options());
     }
     request.extensions_mut().insert(caller.clone());
+    request.extensions_mut().insert(Limited(client.cloned()));
     let request = request.map(axum::body::Body::new);
     let response = side.call(request).await.unwrap_or_else(|never| match never {});
     if let Some(Refused(code)) = response.extensions().get() {

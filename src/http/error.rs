@@ -15,7 +15,11 @@ use tailwater_storage::stream::{
 };
 
 use super::{Response, ResponseBody, headers};
+use crate::limits::{Excess, Kind};
 use crate::transfer::IntakeError;
+
+/// When another try may help, if nothing says more.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 /// A refusal, ready to be sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +59,17 @@ impl Problem {
     /// Says that another try may help, and when.
     fn retry_after_secs(self, seconds: u64) -> Self {
         self.with(&RETRY_AFTER, headers::number(seconds))
+    }
+
+    /// Says how much is allowed to a client that has nothing left.
+    fn limited_to(self, excess: &Excess) -> Self {
+        // Whole seconds, rounded up: whoever comes then is not refused again for having come too early.
+        let wait = excess.wait.unwrap_or(RETRY_WAIT);
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.retry_after_secs(seconds.max(1))
+            .with(&headers::X_RATELIMIT_LIMIT, headers::number(excess.limit))
+            .with(&headers::X_RATELIMIT_REMAINING, headers::number(0))
+            .fact("limit", excess.limit)
     }
 
     /// The stable name of the refusal.
@@ -106,7 +121,12 @@ impl Problem {
     }
 
     fn busy(code: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after_secs(1)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after_secs(RETRY_WAIT.as_secs())
+    }
+
+    /// A client has more than its part, while the server has room for others.
+    fn excessive(code: &'static str, excess: &Excess, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail).limited_to(excess)
     }
 
     pub(crate) fn header(name: &HeaderName, what: &str) -> Self {
@@ -233,6 +253,50 @@ impl Problem {
         let detail = "Reads would take too much of the time that appends need; try again shortly, or raise \
                       limits.max_read_share_percent or limits.max_read_wait_ms.";
         Self::busy("too_many_reads", detail)
+    }
+
+    pub(crate) fn too_many_requests(requests_max: usize) -> Self {
+        let detail = format!(
+            "{requests_max} requests are being answered; try again shortly, or raise limits.max_requests."
+        );
+        Self::busy("too_many_requests", detail)
+    }
+
+    pub(crate) fn too_many_client_requests(kind: Kind, excess: &Excess) -> Self {
+        let (what, setting) = match kind {
+            Kind::Read => ("reads", "limits.max_client_reads_per_sec"),
+            Kind::Write => ("writes", "limits.max_client_writes_per_sec"),
+        };
+        let detail = format!(
+            "This client makes more {what} than it may; slow down and try again after Retry-After, or raise {setting}."
+        );
+        Self::excessive("too_many_client_requests", excess, detail)
+    }
+
+    pub(crate) fn too_many_client_connections(excess: &Excess) -> Self {
+        let detail = format!(
+            "This client has {} connections open; use them again, or close some, or raise \
+             limits.max_client_connections.",
+            excess.limit
+        );
+        Self::excessive("too_many_client_connections", excess, detail)
+    }
+
+    pub(crate) fn too_many_client_live_readers(excess: &Excess) -> Self {
+        let detail = format!(
+            "This client has {} live reads open; end some, or raise limits.max_client_live_readers.",
+            excess.limit
+        );
+        Self::excessive("too_many_client_live_readers", excess, detail)
+    }
+
+    pub(crate) fn too_many_client_bytes_in_flight(excess: &Excess) -> Self {
+        let detail = format!(
+            "This client's request bodies in flight exceed {} bytes; wait for answers before you send more, or raise \
+             limits.max_client_in_flight_bytes.",
+            excess.limit
+        );
+        Self::excessive("too_many_client_bytes_in_flight", excess, detail)
     }
 
     pub(crate) fn too_many_connections(connections_max: usize) -> Self {

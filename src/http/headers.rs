@@ -32,6 +32,8 @@ header_names! {
     PRODUCER_EXPECTED_SEQ = "producer-expected-seq";
     PRODUCER_RECEIVED_SEQ = "producer-received-seq";
     LAST_EVENT_ID = "last-event-id";
+    X_RATELIMIT_LIMIT = "x-ratelimit-limit";
+    X_RATELIMIT_REMAINING = "x-ratelimit-remaining";
     CROSS_ORIGIN_RESOURCE_POLICY = "cross-origin-resource-policy";
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use bytes::Bytes;
@@ -13,11 +14,14 @@ use tailwater_storage::engine::Existing;
 use super::control::{self, to_side};
 use super::error::Problem;
 use super::request_body::Share;
+use super::visitor::Limited;
 use super::{App, query};
+use crate::limits::Client;
 use crate::transfer::Intake;
 
 pub(super) async fn import(
     State(app): State<Arc<App>>,
+    Extension(Limited(client)): Extension<Limited>,
     request: Request,
 ) -> Result<axum::response::Response, Problem> {
     let existing = existing(request.uri().query().unwrap_or_default())?;
@@ -29,7 +33,7 @@ pub(super) async fn import(
     );
     let mut body = request.into_body();
     let pause_max = app.config.server.body_timeout;
-    if let Err(problem) = take_all(&app, &mut intake, &mut body, pause_max).await {
+    if let Err(problem) = take_all(&app, client.as_deref(), &mut intake, &mut body, pause_max).await {
         // The answer would get lost if the connection were reset while the client still sends.
         while let Ok(Some(_)) = next_piece(&mut body, pause_max).await {}
         return Err(problem.imported(intake.report().imported));
@@ -53,11 +57,12 @@ fn existing(query: &str) -> Result<Existing, Problem> {
 
 async fn take_all(
     app: &App,
+    client: Option<&Client>,
     intake: &mut Intake,
     body: &mut Body,
     pause_max: Duration,
 ) -> Result<(), Problem> {
-    let mut share = Share::of(app);
+    let mut share = Share::of(app, client);
     while let Some(piece) = next_piece(body, pause_max).await? {
         share.set(intake.held_bytes() + piece.len())?;
         intake.feed(&piece).await?;

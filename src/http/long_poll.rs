@@ -12,17 +12,19 @@ use super::error::Problem;
 use super::place::Place;
 use super::query::ReadQuery;
 use super::{App, Response, answer, cursor};
+use crate::limits::Client;
 
 pub(super) async fn long_poll(
     app: &Arc<App>,
     caller: &Caller,
+    client: Option<&Arc<Client>>,
     name: &StreamName,
     query: ReadQuery,
     request: &HeaderMap,
 ) -> Result<Response, Problem> {
     let mut place = Place::find(app, name, query.offset).await?;
     if place.from == place.view.tail && !place.view.closed {
-        wait(app, caller, &mut place).await?;
+        wait(app, caller, client, &mut place).await?;
         if place.view.deleted {
             // Whether the name is free or held by forks is told as to any later reader.
             app.engine.look(name).await?;
@@ -50,8 +52,13 @@ pub(super) fn time_out(app: &App, caller: &Caller) -> Instant {
 }
 
 /// Waits until there is something to tell, or until it is time to answer without.
-async fn wait(app: &Arc<App>, caller: &Caller, place: &mut Place) -> Result<(), Problem> {
-    let _ticket = app.admit_live_reader()?;
+async fn wait(
+    app: &Arc<App>,
+    caller: &Caller,
+    client: Option<&Arc<Client>>,
+    place: &mut Place,
+) -> Result<(), Problem> {
+    let _ticket = app.admit_live_reader(client)?;
     // Subscribed first, then looked at: no change is missed.
     let mut changes = place.reader.incarnation().subscribe();
     let from = place.from;

@@ -11,10 +11,12 @@ use super::error::Problem;
 use super::place::Place;
 use super::query::{Live, ReadQuery};
 use super::{App, Response, answer, long_poll, sse};
+use crate::limits::Client;
 
 pub(super) async fn read(
     app: &Arc<App>,
     caller: &Caller,
+    client: Option<&Arc<Client>>,
     name: &StreamName,
     request: &Request<Incoming>,
 ) -> Result<Response, Problem> {
@@ -27,7 +29,7 @@ pub(super) async fn read(
             }
             answer::answer(app, &place, query.view, request.headers(), None).await
         }
-        Live::LongPoll => long_poll::long_poll(app, caller, name, query, request.headers()).await,
-        Live::Sse => sse::subscribe(app, caller, name, query, request.headers()).await,
+        Live::LongPoll => long_poll::long_poll(app, caller, client, name, query, request.headers()).await,
+        Live::Sse => sse::subscribe(app, caller, client, name, query, request.headers()).await,
     }
 }

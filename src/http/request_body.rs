@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::app::App;
 use super::error::Problem;
+use crate::limits::Client;
 
 /// How fast a body must come on the whole, pauses aside. What drips holds its share for ever otherwise.
 const BYTES_PER_SEC_MIN: u64 = 16 * 1024;
@@ -30,14 +31,17 @@ impl InFlight {
 /// A part of the bytes in flight, until it is dropped.
 pub(super) struct Share<'a> {
     in_flight: &'a InFlight,
+    /// Whose body it is, if clients have limits.
+    client: Option<&'a Client>,
     taken: usize,
     bytes_max: usize,
 }
 
 impl<'a> Share<'a> {
-    pub(super) fn of(app: &'a App) -> Self {
+    pub(super) fn of(app: &'a App, client: Option<&'a Client>) -> Self {
         Self {
             in_flight: &app.in_flight,
+            client,
             taken: 0,
             bytes_max: app.config.limits.max_in_flight_bytes,
         }
@@ -46,15 +50,20 @@ impl<'a> Share<'a> {
     /// Grows or shrinks to so many bytes.
     pub(super) fn set(&mut self, bytes: usize) -> Result<(), Problem> {
         let less = self.taken.saturating_sub(bytes);
-        self.in_flight.0.fetch_sub(less, Ordering::Relaxed);
-        self.taken -= less;
+        self.give_back(less);
         self.grow_to(bytes)
     }
 
     fn grow_to(&mut self, bytes: usize) -> Result<(), Problem> {
         let more = bytes.saturating_sub(self.taken);
+        let held = self.taken;
         let before = self.in_flight.0.fetch_add(more, Ordering::Relaxed);
         self.taken += more;
+        if let Some(client) = self.client {
+            client
+                .take_bytes(more, held)
+                .map_err(|excess| Problem::too_many_client_bytes_in_flight(&excess))?;
+        }
         if before + more > self.bytes_max {
             Err(Problem::too_many_bytes_in_flight(self.bytes_max))
         } else {
@@ -63,16 +72,30 @@ impl<'a> Share<'a> {
     }
 }
 
+impl Share<'_> {
+    fn give_back(&mut self, bytes: usize) {
+        self.in_flight.0.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(client) = self.client {
+            client.give_back_bytes(bytes);
+        }
+        self.taken -= bytes;
+    }
+}
+
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        self.in_flight.0.fetch_sub(self.taken, Ordering::Relaxed);
+        self.give_back(self.taken);
     }
 }
 
 /// Receives a whole body. Its share of the bytes in flight is to be held until the request is answered.
-pub(super) async fn receive<'a>(app: &'a App, body: &mut Incoming) -> Result<(Bytes, Share<'a>), Problem> {
+pub(super) async fn receive<'a>(
+    app: &'a App,
+    client: Option<&'a Client>,
+    body: &mut Incoming,
+) -> Result<(Bytes, Share<'a>), Problem> {
     let bytes_max = app.config.limits.max_body_bytes;
-    let mut share = Share::of(app);
+    let mut share = Share::of(app, client);
     // What is announced is refused early if it is too much, but counts only as it comes: whoever announces much
     // and sends little keeps nobody else out.
     if body.size_hint().lower() > bytes_max as u64 {

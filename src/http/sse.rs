@@ -22,6 +22,7 @@ use super::place::Place;
 use super::query::{self, ReadQuery};
 use super::sse_encoding::{self, Control, EOF_SUFFIX};
 use super::{App, Response, ResponseBody, cursor, headers, records};
+use crate::limits::Client;
 
 /// Stored bytes in one frame at the most, unless one message is longer.
 const FRAME_BYTES_MAX: u64 = 256 * 1024;
@@ -29,6 +30,7 @@ const FRAME_BYTES_MAX: u64 = 256 * 1024;
 pub(super) async fn subscribe(
     app: &Arc<App>,
     caller: &Caller,
+    client: Option<&Arc<Client>>,
     name: &StreamName,
     query: ReadQuery,
     request: &HeaderMap,
@@ -51,7 +53,7 @@ pub(super) async fn subscribe(
             .insert(CACHE_CONTROL, headers::NO_STORE.clone());
         return Ok(response);
     }
-    let ticket = app.admit_live_reader()?;
+    let ticket = app.admit_live_reader(client)?;
     let is_base64 = place.reader.incarnation().content_type.kind() == ContentKind::Binary
         && query.view == query::View::Content;
     let subscriber = Box::new(Subscriber::new(app, caller, place, query, ticket));

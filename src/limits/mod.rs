@@ -2,8 +2,17 @@
 //!
 //! | file | what stands there |
 //! |---|---|
+//! | `bucket.rs` | so many requests a second, and some at once |
+//! | `client.rs` | what one client has, and may have |
+//! | `clients.rs` | the table of all clients, within a bound |
 //! | `read_share.rs` | how much of the time reads take while appends are made |
 
+mod bucket;
+mod client;
+mod clients;
 mod read_share;
 
+pub(crate) use bucket::Rate;
+pub(crate) use client::{Allowance, Client, ClientLimits, Excess, Held, Kind};
+pub(crate) use clients::Clients;
 pub(crate) use read_share::{Entered, ReadShare, ReadShareConfig};

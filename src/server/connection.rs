@@ -30,32 +30,46 @@ const REFUSAL_DRAIN: Duration = Duration::from_secs(1);
 /// HTTP/2 requests that one connection may have open at a time.
 const HTTP2_STREAMS_MAX: u32 = 256;
 
-/// Counts an open connection until it is dropped.
-pub(super) struct Counted(Arc<App>);
+/// A connection that was accepted, and is counted until this is dropped.
+pub(super) struct Admitted {
+    app: Arc<App>,
+    visitor: Arc<Visitor>,
+}
 
-impl Counted {
-    /// Counts one more connection; none if there are too many.
-    pub(super) fn admit(app: &Arc<App>) -> Option<Self> {
+impl Admitted {
+    /// Counts one more connection of the peer.
+    ///
+    /// # Errors
+    /// If there are too many, of its client or of all together.
+    pub(super) fn new(app: &Arc<App>, peer: Peer) -> Result<Self, Problem> {
+        let visitor = Arc::new(Visitor::admit(app, peer)?);
+        let connections_max = app.config.limits.max_connections;
         let before = app.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        let counted = Self(Arc::clone(app));
-        (before < app.config.limits.max_connections).then_some(counted)
+        let admitted = Self {
+            app: Arc::clone(app),
+            visitor,
+        };
+        if before < connections_max {
+            Ok(admitted)
+        } else {
+            Err(Problem::too_many_connections(connections_max))
+        }
     }
 }
 
-impl Drop for Counted {
+impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        self.app.metrics.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Serves a connection in clear until it ends, keeps the server waiting for too long, or the server stops. Holds `counted`
-/// and `closed` until then.
+/// Serves a connection in clear until it ends, keeps the server waiting for too long, or the server stops. Holds
+/// `admitted` and `closed` until then.
 pub(super) async fn serve(
     app: Arc<App>,
     stream: TcpStream,
-    peer: Peer,
     side: axum::Router,
-    counted: Counted,
+    admitted: Admitted,
     closed: watch::Receiver<()>,
 ) {
     send_at_once(&stream);
@@ -66,9 +80,11 @@ pub(super) async fn serve(
         () = stops(&app) => return,
     };
     if speaks_http2 {
-        serve_http2(&app, stream, peer, side, timeouts).await;
-    } else if let Some((stream, response)) = serve_http1(&app, stream, peer, side, timeouts).await {
-        take_over(app, stream, response, counted, closed);
+        serve_http2(&app, stream, &admitted.visitor, side, timeouts).await;
+    } else if let Some((stream, response)) =
+        serve_http1(&app, stream, &admitted.visitor, side, timeouts).await
+    {
+        take_over(app, stream, response, admitted, closed);
     }
 }
 
@@ -78,9 +94,8 @@ pub(super) async fn serve_tls(
     app: Arc<App>,
     tls: Arc<Tls>,
     stream: TcpStream,
-    peer: Peer,
     side: axum::Router,
-    counted: Counted,
+    admitted: Admitted,
     closed: watch::Receiver<()>,
 ) {
     send_at_once(&stream);
@@ -102,9 +117,11 @@ pub(super) async fn serve_tls(
         }
     };
     if tls::is_http2(&stream) {
-        serve_http2(&app, stream, peer, side, timeouts).await;
-    } else if let Some((stream, response)) = serve_http1(&app, stream, peer, side, timeouts).await {
-        take_over(app, stream, response, counted, closed);
+        serve_http2(&app, stream, &admitted.visitor, side, timeouts).await;
+    } else if let Some((stream, response)) =
+        serve_http1(&app, stream, &admitted.visitor, side, timeouts).await
+    {
+        take_over(app, stream, response, admitted, closed);
     }
 }
 
@@ -129,28 +146,27 @@ fn take_over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     app: Arc<App>,
     stream: S,
     response: Response<ResponseBody>,
-    counted: Counted,
+    admitted: Admitted,
     closed: watch::Receiver<()>,
 ) {
     tokio::spawn(async move {
         let write_timeout = app.config.server.write_timeout;
         event_socket::serve(&app, stream, response, write_timeout).await;
-        drop((counted, closed));
+        drop((admitted, closed));
     });
 }
 
 async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     app: &Arc<App>,
     stream: S,
-    peer: Peer,
+    visitor: &Arc<Visitor>,
     side: axum::Router,
     timeouts: Timeouts,
 ) {
     let activity = Arc::new(Activity::new());
-    let visitor = Arc::new(Visitor::new(peer));
     let service = service_fn(|request| {
         let (app, side, busy) = (Arc::clone(app), side.clone(), activity.begin_request());
-        let visitor = Arc::clone(&visitor);
+        let visitor = Arc::clone(visitor);
         async move {
             let response = handle(&app, &visitor, &side, request).await;
             Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))
@@ -192,13 +208,12 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
 async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     app: &Arc<App>,
     stream: S,
-    peer: Peer,
+    visitor: &Arc<Visitor>,
     side: axum::Router,
     timeouts: Timeouts,
 ) -> Option<(S, Response<ResponseBody>)> {
     let activity = Arc::new(Activity::new());
-    let visitor = Visitor::new(peer);
-    let (side, activity, visitor) = (&side, &activity, &visitor);
+    let (side, activity) = (&side, &activity);
     let service = service_fn(|request: Request<Incoming>| {
         let busy = activity.begin_request();
         let may_take_over = request.version() == Version::HTTP_11;
