@@ -124,7 +124,11 @@ impl Running {
 
     fn write_line(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().expect("it is piped");
-        writeln!(stdin, "{line}").expect("the command reads its stdin");
+        // In one piece: the command may end behind a line that it does not like.
+        let line = format!("{line}\n");
+        stdin
+            .write_all(line.as_bytes())
+            .expect("the command reads its stdin");
     }
 
     /// Waits for the command's own end: exit code, stdout, stderr.
@@ -543,4 +547,32 @@ fn completions_and_the_version_come_from_stdout() {
         "{}",
         stdout(&version)
     );
+}
+
+/// A server with too much load says when to come again, and scripts had to read that for themselves.
+#[test]
+fn a_command_that_is_refused_for_load_comes_again_when_the_server_says_so() {
+    let server = Server::start_with(&[
+        ("DS_LIMITS__MAX_CLIENT_READS_PER_SEC", "1"),
+        ("DS_LIMITS__CLIENT_BURST_SECS", "1"),
+    ]);
+    succeed(&server, &["create", "asked", "--content-type", "text/plain"]);
+    // Whether a command is refused depends on how fast they follow each other; that it succeeds does not.
+    let note = eventually("a command is refused at first", || {
+        let output = client(&server, &["head", "asked"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).contains("name: asked"), "{}", stdout(&output));
+        Some(stderr(&output)).filter(|note| !note.is_empty())
+    });
+    assert!(
+        note.contains("(429)") && note.contains("trying again in"),
+        "{note}"
+    );
+    // One that is refused for another reason is told at once.
+    fail(&server, 1, &["head", "missing"]);
+    // Whoever follows a stream waits as well, also before anything has come.
+    server.stream("asked").of_type("text/plain").append("seen");
+    server.stream("asked").close();
+    assert_eq!(succeed(&server, &["tail", "asked", "--offset", "-1"]), "seen");
+    server.stop();
 }

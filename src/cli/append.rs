@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::arguments::AppendOptions;
 use super::error::CommandError;
 use super::output::Output;
+use super::patience::patiently;
 use crate::client::{Append, Appended, Backoff, Client, ClientError, Create, Producer, StreamHead, is_json};
 
 /// Lines that have come while an append was under way go together in the next one, up to here.
@@ -47,7 +48,7 @@ pub(super) async fn append(options: &AppendOptions, output: &mut Output) -> Resu
         close: options.close,
         producer: None,
     };
-    let appended = client.append(&options.stream.name, &append).await?;
+    let appended = patiently(async || client.append(&options.stream.name, &append).await).await?;
     output.line(&appended.next_offset)?;
     output.flush()
 }
@@ -55,15 +56,15 @@ pub(super) async fn append(options: &AppendOptions, output: &mut Output) -> Resu
 /// The stream's own type. Creates the stream if that was asked for.
 async fn content_type(client: &Client, options: &AppendOptions) -> Result<String, CommandError> {
     let name = &options.stream.name;
-    let head = match client.head(name).await {
+    let head = match patiently(async || client.head(name).await).await {
         Err(source) if source.is_not_found() && options.create => {
             let create = Create {
                 content_type: options.content_type().map(str::to_owned),
                 ..Create::default()
             };
-            client.create(name, &create).await?;
+            patiently(async || client.create(name, &create).await).await?;
             eprintln!("created `{name}`");
-            client.head(name).await?
+            patiently(async || client.head(name).await).await?
         }
         Err(source) if source.is_not_found() => {
             return Err(CommandError::NoStream {
@@ -178,7 +179,7 @@ impl<'o> Follower<'o> {
             end = Ok(());
         }
         if self.options.close {
-            self.client.close(&self.options.stream.name).await?;
+            patiently(async || self.client.close(&self.options.stream.name).await).await?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::arguments::{CreateOptions, HeadOptions, ListOptions, RemoveOptions, StreamOptions};
 use super::error::CommandError;
 use super::output::Output;
+use super::patience::patiently;
 use crate::client::{Create, Fork};
 
 pub(super) async fn create(options: &CreateOptions, output: &mut Output) -> Result<(), CommandError> {
@@ -20,7 +21,8 @@ pub(super) async fn create(options: &CreateOptions, output: &mut Output) -> Resu
         fork,
         ..Create::default()
     };
-    let created = options.stream.connection.client()?.create(name, &create).await?;
+    let client = options.stream.connection.client()?;
+    let created = patiently(async || client.create(name, &create).await).await?;
     eprintln!(
         "{}",
         if created.is_new {
@@ -37,7 +39,7 @@ pub(super) async fn list(options: &ListOptions, output: &mut Output) -> Result<(
     let client = options.connection.client()?;
     let mut after = None;
     loop {
-        let page = client.list(&options.prefix, after.as_deref()).await?;
+        let page = patiently(async || client.list(&options.prefix, after.as_deref()).await).await?;
         for stream in &page.streams {
             if options.json {
                 output.line(&stream.json)?;
@@ -61,12 +63,8 @@ pub(super) async fn list(options: &ListOptions, output: &mut Output) -> Result<(
 }
 
 pub(super) async fn head(options: &HeadOptions, output: &mut Output) -> Result<(), CommandError> {
-    let head = options
-        .stream
-        .connection
-        .client()?
-        .head(&options.stream.name)
-        .await?;
+    let client = options.stream.connection.client()?;
+    let head = patiently(async || client.head(&options.stream.name).await).await?;
     let properties = json!({
         "name": options.stream.name,
         "content_type": head.content_type,
@@ -93,7 +91,8 @@ pub(super) async fn head(options: &HeadOptions, output: &mut Output) -> Result<(
 }
 
 pub(super) async fn close(options: &StreamOptions, output: &mut Output) -> Result<(), CommandError> {
-    let closed = options.connection.client()?.close(&options.name).await?;
+    let client = options.connection.client()?;
+    let closed = patiently(async || client.close(&options.name).await).await?;
     output.line(&closed.next_offset)?;
     output.flush()
 }
@@ -101,7 +100,7 @@ pub(super) async fn close(options: &StreamOptions, output: &mut Output) -> Resul
 pub(super) async fn remove(options: &RemoveOptions) -> Result<(), CommandError> {
     let client = options.connection.client()?;
     for name in &options.names {
-        client.delete(name).await?;
+        patiently(async || client.delete(name).await).await?;
         eprintln!("deleted `{name}`");
     }
     Ok(())

@@ -7,6 +7,7 @@
 //! - `shards`: `compact` and `reshard`, on a data directory of the mode `acid`.
 //! - `transfer`: `export` and `import`, through a server or on a data directory.
 //! - `append`, `read`, `manage`: the client's commands.
+//! - `patience`: waits out refusals for load.
 //! - `output`: stdout as the end of a pipe.
 //! - `error`: why a command failed, and its exit code.
 
@@ -15,6 +16,7 @@ mod arguments;
 mod error;
 mod manage;
 mod output;
+mod patience;
 mod read;
 mod serve;
 mod shards;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::arguments::{ReadOptions, TailOptions};
 use super::error::CommandError;
 use super::output::Output;
+use super::patience::patiently;
 use crate::client::{TailEvent, View, is_json};
 
 /// What the shell reports for a command that Ctrl-C has ended.
@@ -13,7 +14,7 @@ const INTERRUPTED: u8 = 130;
 pub(super) async fn read(options: &ReadOptions, output: &mut Output) -> Result<(), CommandError> {
     let client = options.stream.connection.client()?;
     let mut pages = client.catch_up(&options.stream.name, &options.offset, options.view());
-    while let Some(page) = pages.next_page().await? {
+    while let Some(page) = patiently(async || pages.next_page().await).await? {
         if is_json(&page.content_type) {
             output.messages(&page.body)?;
         } else {
@@ -27,7 +28,8 @@ pub(super) async fn read(options: &ReadOptions, output: &mut Output) -> Result<(
 pub(super) async fn tail(options: &TailOptions, output: &mut Output) -> Result<ExitCode, CommandError> {
     let (client, name) = (options.stream.connection.client()?, &options.stream.name);
     // An event stream does not tell the stream's own type.
-    let is_json = options.view() == View::Plain && is_json(&client.head(name).await?.content_type);
+    let is_json = options.view() == View::Plain
+        && is_json(&patiently(async || client.head(name).await).await?.content_type);
     let mut tail = client.tail(name, &options.offset, options.view());
     loop {
         let event = tokio::select! {

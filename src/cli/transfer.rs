@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::arguments::{ExportOptions, ImportOptions};
 use super::error::CommandError;
 use super::output::Output;
+use super::patience::patiently;
 use crate::transfer::{Intake, Outlet, Report};
 
 /// Memory to open a store with.
@@ -48,7 +49,7 @@ pub(super) async fn export(options: &ExportOptions, output: Output) -> Result<()
         engine.stop();
     } else {
         let client = options.connection.client()?;
-        let mut export = client.export(&options.prefix).await?;
+        let mut export = patiently(async || client.export(&options.prefix).await).await?;
         while let Some(piece) = export.next().await? {
             target.write(&piece)?;
         }

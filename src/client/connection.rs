@@ -200,7 +200,7 @@ impl Client {
         }
     }
 
-    async fn problem(&self, action: String, response: Response<Incoming>) -> ClientError {
+    async fn problem(&self, action: String, is_safe: bool, response: Response<Incoming>) -> ClientError {
         let (head, body) = response.into_parts();
         let number = |name: &str| header_text(&head.headers, name)?.parse().ok();
         let mut problem = Problem {
@@ -211,6 +211,7 @@ impl Client {
             closed: is_true(&head.headers, "stream-closed"),
             retry_after: number(RETRY_AFTER.as_str()).map(Duration::from_secs),
             producer_epoch: number("producer-epoch"),
+            is_safe,
         };
         // A refusal whose body gets lost is still a refusal.
         if let Ok(body) = self.collect(body).await {
@@ -276,6 +277,7 @@ impl ClientRequest<'_> {
     pub(super) async fn send(self) -> Result<Response<Incoming>, ClientError> {
         let client = self.client;
         let mut request = Request::new(self.body);
+        let is_safe = self.method.is_safe();
         *request.method_mut() = self.method;
         // The base URL was good, so what is wrong comes from the name and the parameters: their length.
         let bad = |error: http::uri::InvalidUri| ClientError::BadUrl {
@@ -303,7 +305,7 @@ impl ClientRequest<'_> {
         if response.status().is_success() {
             Ok(response)
         } else {
-            Err(client.problem(self.action, response).await)
+            Err(client.problem(self.action, is_safe, response).await)
         }
     }
 }
@@ -438,6 +440,7 @@ mod tests {
                 closed: false,
                 retry_after: None,
                 producer_epoch: None,
+                is_safe: false,
             };
             describe(&mut problem, Some(content_type), body);
             (problem.code, problem.detail)

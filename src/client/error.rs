@@ -124,6 +124,21 @@ impl ClientError {
         }
     }
 
+    /// Whether there was too much load for the request. It was not done then, and may be made again once the server's
+    /// `Retry-After` is over.
+    pub fn is_overload(&self) -> bool {
+        self.problem().is_some_and(|problem| {
+            match (problem.status, problem.code.as_deref()) {
+                (StatusCode::TOO_MANY_REQUESTS, _) => true,
+                (_, Some(code)) => code.starts_with("too_many_"),
+                // An answer to HEAD has no document. Of other requests one without a document may be a proxy's, which
+                // does not know what became of them.
+                (StatusCode::SERVICE_UNAVAILABLE, None) => problem.is_safe && problem.retry_after.is_some(),
+                (_, None) => false,
+            }
+        })
+    }
+
     /// The refusal, if the server answered with one.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
@@ -156,6 +171,8 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
     /// `Producer-Epoch`: of a producer that has taken over.
     pub producer_epoch: Option<u64>,
+    /// The request would have changed nothing, so that it does no harm if it was done after all.
+    pub is_safe: bool,
 }
 
 impl fmt::Display for Problem {
@@ -207,6 +224,7 @@ mod tests {
             closed: false,
             retry_after: None,
             producer_epoch: None,
+            is_safe: false,
         }
     }
 
@@ -229,6 +247,31 @@ mod tests {
             problem(502, None, None).to_string(),
             "cannot read `orders`: Bad Gateway (502)"
         );
+    }
+
+    #[test]
+    fn too_much_load_is_told_from_other_trouble() {
+        let is_overload = |status, code| {
+            let problem = Box::new(problem(status, code, None));
+            ClientError::Refused { problem }.is_overload()
+        };
+        assert!(is_overload(503, Some("too_many_reads")));
+        assert!(is_overload(429, Some("too_many_client_requests")));
+        assert!(is_overload(429, None), "a proxy has limits too");
+        assert!(!is_overload(503, Some("storage_failed")));
+        assert!(!is_overload(503, None), "a proxy may have lost the answer");
+        assert!(!is_overload(404, Some("stream_not_found")));
+        let head = |retry_after, is_safe| {
+            let problem = Box::new(Problem {
+                retry_after,
+                is_safe,
+                ..problem(503, None, None)
+            });
+            ClientError::Refused { problem }.is_overload()
+        };
+        assert!(head(Some(Duration::from_secs(1)), true));
+        assert!(!head(Some(Duration::from_secs(1)), false));
+        assert!(!head(None, true), "nobody asks for another try");
     }
 
     #[test]

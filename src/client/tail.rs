@@ -124,7 +124,7 @@ impl Tail {
     }
 
     /// Waits for what comes next; none after the stream has been closed and all of it handed out. An error is
-    /// final: the server has refused, or never answered. A passing failure is [`TailEvent::Reconnecting`].
+    /// final: the server has refused, or never answered. A refusal for load and any other passing failure is [`TailEvent::Reconnecting`].
     pub async fn next(&mut self) -> Result<Option<TailEvent>, ClientError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -149,7 +149,8 @@ impl Tail {
 
     fn fail(&mut self, cause: ClientError) -> Result<TailEvent, ClientError> {
         self.live = None;
-        if !self.was_connected || !cause.is_passing() {
+        let is_worth_waiting = cause.is_overload() || self.was_connected && cause.is_passing();
+        if !is_worth_waiting {
             self.is_over = true;
             return Err(cause);
         }
