@@ -8,12 +8,14 @@
 //! - [`chunked`]: decodes the chunked transfer coding as it arrives.
 //! - [`events`]: decodes Server-Sent Events as they arrive.
 //! - [`numbering`]: checks that numbered messages came once each, in order.
+//! - [`authority`]: authorities, their certificates, and clients that trust them.
 //! - [`proxy`]: a TCP proxy that cuts connections in the middle of an exchange.
 //! - [`node`]: runs the JavaScript halves of the tests.
 //! - [`patience`]: how long a test waits for what must happen.
 //! - [`process`]: what the kernel knows of the server's process.
 //! - [`volume`]: file systems of their own, to be filled and to lose power.
 
+pub mod authority;
 pub mod chunked;
 pub mod connection;
 pub mod events;
