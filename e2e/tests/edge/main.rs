@@ -7,13 +7,17 @@
 //! - `live`: live reads through the edge, by HTTP/1.1 and HTTP/2, and across a restart of the server.
 //! - `expiry`: tokens that end while somebody reads.
 //! - `limits`: rates, the access log, what is closed.
+//! - `corpus`, `smuggling`: requests whose end two readers could see in different places, and what becomes of them.
+//! - `frames`: HTTP/2, frame by frame, for what no client would send.
 //! - `production`: the configuration for production, with TLS to the server and keys of an issuer.
 //! - `renewal`: a certificate that is renewed while the edge runs.
 //! - `scene`: who has a part in these two.
 //! - `clients`: curl as the documentation has it, the command line, and the official client.
 
 mod clients;
+mod corpus;
 mod expiry;
+mod frames;
 mod grants;
 mod headers;
 mod limits;
@@ -22,4 +26,5 @@ mod paths;
 mod production;
 mod renewal;
 mod scene;
+mod smuggling;
 mod tokens;
