@@ -1,5 +1,5 @@
 //! Nobody reads on behind the end of a token: event streams end there, long-polls are answered, and who comes again
-//! needs a new one. The server would let them wait for an hour otherwise, so nothing else ends them.
+//! needs a new one. The server would let them wait for an hour otherwise, without a comment, so nothing else ends them.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ const STREAMS: &[&str] = &["read:*", "write:*"];
 fn start() -> (Server, Edge) {
     let server = edge::server(&[
         ("DS_HTTP__SSE_MAX_SECS", "3600"),
-        ("DS_HTTP__SSE_KEEP_ALIVE_SECS", "1"),
+        ("DS_HTTP__SSE_KEEP_ALIVE_SECS", "3600"),
         ("DS_LIMITS__LONG_POLL_TIMEOUT_SECS", "3600"),
     ]);
     let edge = Edge::before(server.address());

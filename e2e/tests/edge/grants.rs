@@ -1,7 +1,7 @@
 //! What a token lets its bearer do: by path, method, query and source of a fork.
 
 use tailwater_e2e::edge::{Caller, Configuration};
-use tailwater_e2e::{Edge, Request, edge};
+use tailwater_e2e::{Edge, Request, edge, eventually};
 
 /// The edge has let the request through if the answer is not one of its own refusals.
 #[track_caller]
@@ -305,5 +305,24 @@ fn a_script_that_fails_lets_nobody_through() {
         assert_eq!(answer.problem(), "forbidden", "{script}");
         edge.send(&Request::new("GET", "/healthz")).expect(200);
     }
+    // A mistake in the project's own, which catches it.
+    let configuration = Configuration::development(server.address());
+    let path = configuration.directory().join("authorize.lua");
+    let script = std::fs::read_to_string(edge::source("authorize.lua")).expect("the script");
+    let mistaken = script.replace(
+        "local function decide(handle)\n",
+        "local function decide(handle)\n  nonsense()\n",
+    );
+    assert_ne!(script, mistaken);
+    std::fs::write(&path, mistaken).expect("the script can be written");
+    let edge = Edge::of(configuration.set_path("authorize", &path));
+    let answer = caller(&edge, &["--read", "*"]).send("GET", "runs/1").expect(500);
+    assert_eq!(answer.problem(), "refused_by_edge");
+    eventually("the mistake is written", || {
+        edge.envoy()
+            .output()
+            .contains("authorize.lua failed")
+            .then_some(())
+    });
     server.stop();
 }
