@@ -227,5 +227,12 @@ fn keys_that_the_issuer_adds_are_learnt_and_those_that_it_withdraws_are_forgotte
         assert_eq!(status(&new), 200);
         (status(&old) == 401).then_some(())
     });
+    // An issuer that is not itself for a while takes no keys away.
+    production.key_server.publish("nonsense");
+    let asked = production.key_server.asked();
+    eventually("the keys are asked for twice", || {
+        (production.key_server.asked() >= asked + 2).then_some(())
+    });
+    assert_eq!(status(&new), 200);
     production.server.stop();
 }

@@ -294,6 +294,10 @@ fn the_scripts_refuse_what_they_cannot_write_and_name_it() {
         &["--keys", &keys, "--subject", "a", "--lifetime", "1h"],
         &["--lifetime", "1h", "seconds"],
     );
+    refused(
+        &["--keys", &keys, "--subject", "a", "--lifetime", "08"],
+        &["--lifetime", "08", "zeros"],
+    );
     refused(&["--keys", &keys, "--sbject", "a"], &["--sbject"]);
 
     // Set up again, nothing changes: tokens that were given out stay valid.
