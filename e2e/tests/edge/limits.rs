@@ -144,6 +144,38 @@ fn what_is_too_long_is_refused_by_the_edge_or_by_the_server() {
     server.stop();
 }
 
+/// A server that has all the tails that it may have is no reason to wait: who comes then is told so at once, and is
+/// served when there is room again.
+#[test]
+fn one_request_too_many_for_the_server_is_refused_until_there_is_room() {
+    let server = edge::server(&[]);
+    let configuration = Configuration::development(server.address())
+        .set("requests_to_server", "3")
+        .set("connections_to_server", "8");
+    let edge = Edge::of(configuration);
+    let caller = edge.caller(&edge.token(&["--read", "runs/"]));
+    server.stream("runs/1").create();
+    let mut tails: Vec<_> = (0..3).map(|_| caller.follow("runs/1", "-1")).collect();
+    for _ in 0..5 {
+        let answer = caller.send("GET", "runs/1").expect(503);
+        assert_eq!(answer.problem(), "unavailable");
+        assert_eq!(
+            answer.json()["reason"],
+            "upstream_reset_before_response_started{overflow}"
+        );
+    }
+    assert_eq!(
+        edge.envoy().stat("cluster.server.upstream_rq_active"),
+        3,
+        "the tails go on"
+    );
+    tails.pop();
+    eventually("there is room again", || {
+        (caller.send("GET", "runs/1").status() == 200).then_some(())
+    });
+    server.stop();
+}
+
 #[test]
 fn reads_are_tried_again_and_writes_are_not() {
     let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
