@@ -267,3 +267,6 @@ impl fmt::Debug for Medium {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
