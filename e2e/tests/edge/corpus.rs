@@ -340,8 +340,8 @@ pub(crate) fn corpus() -> Vec<Row> {
     rows
 }
 
-/// What has one reading at the server, by which the hidden request is one of its own, and another one elsewhere. So the
-/// edge has to refuse it.
+/// What has one reading at the server, by which the hidden request is one of its own, and perhaps another one elsewhere.
+/// So the edge has to refuse it, or to ask the hidden one for a token of its own.
 pub(crate) fn corpus_of_the_edge() -> Vec<Row> {
     let size_line = format!("{:x}\r\n", HIDDEN.len());
     let chunk = format!("{size_line}{HIDDEN}\r\n0\r\n\r\n");

@@ -11,7 +11,7 @@ use tailwater_e2e::issuer::{Signer, claims, now};
 use tailwater_e2e::{Edge, Events, PATIENCE, Server, authority, edge};
 
 /// How long tokens are valid here, in seconds. Long enough to begin with them.
-const LIFETIME: u64 = 4;
+const LIFETIME: u64 = 10;
 const STREAMS: &[&str] = &["read:*", "write:*"];
 
 fn start() -> (Server, Edge) {
