@@ -62,6 +62,9 @@ pub(crate) static SERVERS: [Server; 3] = [
             ("DS_SERVER__BIND_ADDRESS", "127.0.0.1:{port}"),
             ("DS_LIMITS__MAX_CONNECTIONS", "19000"),
             ("DS_LIMITS__MAX_LIVE_READERS", "19000"),
+            // All of the generator's connections are one client's.
+            ("DS_LIMITS__MAX_CLIENT_CONNECTIONS", "19000"),
+            ("DS_LIMITS__MAX_CLIENT_LIVE_READERS", "19000"),
             ("RUST_LOG", "warn"),
         ],
         modes: &[
