@@ -595,3 +595,26 @@ impl From<ProducerRefusal> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::header::RETRY_AFTER;
+
+    use super::{Excess, Kind, Problem};
+
+    #[test]
+    fn whoever_comes_after_the_time_that_is_told_does_not_come_too_early() {
+        for (wait_ms, seconds) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (59_999, "60")] {
+            let excess = Excess {
+                limit: 7,
+                wait: Some(Duration::from_millis(wait_ms)),
+            };
+            let refusal = Problem::too_many_client_requests(Kind::Read, &excess).into_response();
+            assert_eq!(refusal.status(), 429);
+            assert_eq!(refusal.headers()[RETRY_AFTER], seconds, "{wait_ms} ms");
+            assert_eq!(refusal.headers()["x-ratelimit-limit"], "7");
+        }
+    }
+}
