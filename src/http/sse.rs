@@ -5,6 +5,7 @@
 //! a frame for it is made when its connection can take one. Subscribers at the same place share one frame.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
@@ -22,10 +23,12 @@ use super::place::Place;
 use super::query::{self, ReadQuery};
 use super::sse_encoding::{self, Control, EOF_SUFFIX};
 use super::{App, Response, ResponseBody, cursor, headers, records};
-use crate::limits::Client;
+use crate::limits::{Client, Entered};
 
 /// Stored bytes in one frame at the most, unless one message is longer.
 const FRAME_BYTES_MAX: u64 = 256 * 1024;
+/// A frame is not taken to be made for longer than this, however long its bytes were waited for.
+const MAKING_MAX: Duration = Duration::from_millis(1);
 
 pub(super) async fn subscribe(
     app: &Arc<App>,
@@ -216,7 +219,21 @@ impl Subscriber {
             if view.deleted {
                 return None;
             }
-            let frame = match self.frame(&view).await {
+            let catching_up = self.catches_up(&view);
+            // The first frame's turn was the request's.
+            let entered = if catching_up && self.placed {
+                self.take_turn().await?
+            } else {
+                Entered { paid_ns: 0 }
+            };
+            let since = catching_up.then(Instant::now);
+            let frame = self.frame(&view).await;
+            if let Some(since) = since {
+                // To send a frame takes about as long as to make it.
+                let took = since.elapsed().min(MAKING_MAX) * 2;
+                self.app.read_share.settle(entered, took);
+            }
+            let frame = match frame {
                 Ok(frame) => frame,
                 Err(failure) => {
                     tracing::debug!(%failure, "an event stream ends because its data cannot be read");
@@ -246,6 +263,30 @@ impl Subscriber {
                 Wake::Changed => {}
                 Wake::Due(Due::KeepAlive) => return Some(Events::new(sse_encoding::KEEP_ALIVE)),
                 Wake::Due(Due::End) | Wake::Stopping => return None,
+            }
+        }
+    }
+
+    /// Whether the subscriber reads what was there long before, as a catch-up read does. What appends have just brought
+    /// is no such thing: to deliver it is a part of appending.
+    fn catches_up(&self, view: &View) -> bool {
+        let bytes = view.tail.get().saturating_sub(self.position.get());
+        bytes > 0 && (!self.placed || bytes > FRAME_BYTES_MAX)
+    }
+
+    /// Waits for a turn among the reads. None if it is time to end before.
+    async fn take_turn(&self) -> Option<Entered> {
+        let share = &self.app.read_share;
+        if let Some(entered) = share.try_enter(self.app.is_writing()) {
+            return Some(entered);
+        }
+        loop {
+            // Nobody is refused in the midst of a stream.
+            if let Ok(entered) = Box::pin(share.wait()).await {
+                return Some(entered);
+            }
+            if self.pace.is_over() || self.app.is_stopping() {
+                return None;
             }
         }
     }

@@ -138,3 +138,47 @@ fn health_is_told_while_reads_are_refused() {
     answer.expect(204);
     server.stop();
 }
+
+/// Events of a stream that was there before are reads like others. A reader who has begun gets all of it, in his turn.
+#[test]
+fn event_streams_that_catch_up_wait_for_their_turns_and_get_everything() {
+    let server = Server::start_with(&LITTLE);
+    let stream = server.stream("events").of_type(TEXT).create();
+    let piece = "e".repeat(512 * 1024);
+    for _ in 0..6 {
+        stream.append(piece.clone());
+    }
+    // An append in the making, for as long as the test wants.
+    let mut slow = server.connect();
+    let other = server.stream("other").of_type(TEXT).create();
+    let head = other
+        .request("POST")
+        .header("Content-Type", TEXT)
+        .header("Content-Length", "10");
+    slow.write(&head.encode()).expect("the server reads");
+    slow.write(b"slow").expect("the server reads");
+    eventually("it is in the making", || {
+        (metric(&server, "tailwater_in_flight_bytes") == 4).then_some(())
+    });
+    let request = stream.reading("-1", "&live=sse");
+    let delayed = metric(&server, "tailwater_reads_delayed_total");
+    let mut attempts = 0;
+    // How many frames fit into the share depends on how fast they are made, so there may have to be many.
+    eventually("frames are held up", || {
+        attempts += 1;
+        let mut events = server.connect().try_follow(&request).ok()?;
+        let mut read = 0;
+        while read < 6 * piece.len() {
+            let event = events.next_event().expect("there is more");
+            if event.kind == "data" {
+                read += event.data.len();
+            }
+        }
+        assert_eq!(read, 6 * piece.len());
+        // Each attempt to begin may have been held up; the rest were frames behind the first one.
+        let held_up = metric(&server, "tailwater_reads_delayed_total") - delayed;
+        (held_up > attempts).then_some(())
+    });
+    drop(slow);
+    server.stop();
+}
