@@ -282,11 +282,12 @@ impl Subscriber {
         }
         loop {
             // Nobody is refused in the midst of a stream.
-            if let Ok(entered) = Box::pin(share.wait()).await {
-                return Some(entered);
-            }
+            let entered = Box::pin(share.wait()).await;
             if self.pace.is_over() || self.app.is_stopping() {
                 return None;
+            }
+            if let Ok(entered) = entered {
+                return Some(entered);
             }
         }
     }
