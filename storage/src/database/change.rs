@@ -72,7 +72,10 @@ impl Change {
             turn,
         } = self;
         let header_writes = opened.medium.header_writes();
-        let committed = opened.ask(|| Ok(transaction.commit()?));
+        // What was written to no purpose but that of memory may have failed without a word.
+        let committed = opened
+            .ask(|| Ok(transaction.commit()?))
+            .and_then(|()| opened.check());
         let Err(error) = committed else {
             opened.changes.store(changes, Ordering::Release);
             return Ok(turn);

@@ -137,8 +137,18 @@ impl Medium {
         pages.into_iter().try_for_each(|page| pages::mend(file, page))
     }
 
+    /// # Errors
+    /// If it is not known what is on the disk. redb writes some pages to no purpose but that of memory, and passes over
+    /// what fails then.
+    fn check(&self) -> io::Result<()> {
+        self.lost.get().map_or(Ok(()), |error| {
+            Err(io::Error::new(error.kind(), Arc::clone(error)))
+        })
+    }
+
     /// Makes all durable that is written.
     fn sync(&self) -> io::Result<()> {
+        self.check()?;
         self.use_file(is_no_lack_of_space, |file| self.waiting.write(file))?;
         self.use_file(
             |_| true,
@@ -218,17 +228,22 @@ impl redb::StorageBackend for Backend {
         )
     }
 
-    /// What the file grows by stays a hole until it is written: redb doubles its file, or adds 4 GiB to a large
-    /// one, of which a commit may need one page, and that is no reason to call a disk full.
+    /// What the file grows by stays a hole until it is written, but for checksums: redb doubles its file, or adds 4 GiB
+    /// to a large one, of which a commit may need one page, and that is no reason to call a disk full.
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0
-            .use_file(is_no_lack_of_space, |file| file.set_len(pages::outer_len(len)))?;
+        self.0.check()?;
         self.0.waiting.cut(len.div_ceil(pages::PAGE_BYTES));
+        let before = self.0.len.load(Ordering::Acquire);
+        self.0.use_file(is_no_lack_of_space, |file| {
+            file.set_len(pages::outer_len(len))?;
+            pages::take_groups(file, before, len)
+        })?;
         self.0.len.store(len, Ordering::Release);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.0.check()?;
         if self.0.header.is_synced() {
             self.0.owes_sync.store(true, Ordering::Relaxed);
             return Ok(());
@@ -237,6 +252,7 @@ impl redb::StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.check()?;
         if !Header::has(offset, data.len()) {
             return self.0.use_file(is_no_lack_of_space, |file| {
                 pages::write(file, &self.0.waiting, offset, data)
@@ -252,7 +268,7 @@ impl redb::StorageBackend for Backend {
     }
 
     fn close(&self) -> io::Result<()> {
-        if self.0.owes_sync.load(Ordering::Relaxed) {
+        if self.0.lost.get().is_none() && self.0.owes_sync.load(Ordering::Relaxed) {
             self.0.sync()?;
         }
         Ok(())

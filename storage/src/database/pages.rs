@@ -36,7 +36,11 @@ type Crcs = SmallVec<[Crc; 16]>;
 
 /// Checksums of pages that are written, which are to be written themselves before the next sync.
 #[derive(Default)]
-pub(super) struct Waiting(Mutex<BTreeMap<u64, Crc>>);
+pub(super) struct Waiting {
+    crcs: Mutex<BTreeMap<u64, Crc>>,
+    /// Held by whoever writes them, for those of a group are read, changed and written.
+    writing: Mutex<()>,
+}
 
 /// Some of redb's pages that stand together in our file.
 struct Piece {
@@ -73,11 +77,15 @@ pub(super) fn read_unchecked(
     let mut wrong = Vec::new();
     for piece in pieces(offset, out.len())? {
         let pages = &mut out[piece.part.clone()];
+        // Looked at first: what does not wait by now is written.
+        let newer = waiting.of(piece.first, pages.len() as u64 / PAGE_BYTES);
         file.read_at(piece.at, pages)?;
         let found = crcs(piece.first, pages);
         let mut written = Crcs::from_elem(Crc::default(), found.len());
         file.read_at(piece.crc_at, written.as_flattened_mut())?;
-        waiting.put_over(piece.first, &mut written);
+        for (page, crc) in newer {
+            written[(page - piece.first) as usize] = crc;
+        }
         let pairs = found.iter().zip(&written);
         let unlike = (piece.first..)
             .zip(pairs)
@@ -113,38 +121,44 @@ pub(super) fn write(file: &dyn DiskFile, waiting: &Waiting, offset: u64, data: &
     for piece in pieces(offset, data.len())? {
         let pages = &data[piece.part.clone()];
         file.write_at(piece.at, pages)?;
-        let mut waiting = waiting.0.lock();
+        let mut waiting = waiting.crcs.lock();
         waiting.extend((piece.first..).zip(crcs(piece.first, pages)));
     }
-    if waiting.0.lock().len() > WAITING_MAX {
+    if waiting.crcs.lock().len() > WAITING_MAX {
         return waiting.write(file);
     }
     Ok(())
 }
 
 impl Waiting {
-    /// Puts those that wait in place of others, which belong to pages that follow each other.
-    fn put_over(&self, first: u64, crcs: &mut [Crc]) {
-        let waiting = self.0.lock();
-        for (page, crc) in waiting.range(first..first + crcs.len() as u64) {
-            crcs[(page - first) as usize] = *crc;
-        }
+    /// Those that wait of so many pages, with their pages' numbers.
+    fn of(&self, first: u64, pages: u64) -> SmallVec<[(u64, Crc); 16]> {
+        let waiting = self.crcs.lock();
+        waiting
+            .range(first..first + pages)
+            .map(|(page, crc)| (*page, *crc))
+            .collect()
     }
 
     /// Forgets those of pages from this one on.
     pub(super) fn cut(&self, first: u64) {
-        self.0.lock().split_off(&first);
+        self.crcs.lock().split_off(&first);
     }
 
-    /// Writes all that wait.
+    /// Writes all that wait. Nobody who reads waits for the disk because of that.
     pub(super) fn write(&self, file: &dyn DiskFile) -> io::Result<()> {
-        let mut waiting = self.0.lock();
-        let mut group = Vec::new();
-        while let Some((&first, _)) = waiting.first_key_value() {
-            let next_group = (first / GROUP_PAGES + 1) * GROUP_PAGES;
-            group.clear();
-            group.extend(waiting.range(..next_group).map(|(page, crc)| (*page, *crc)));
-            let (last, _) = group[group.len() - 1];
+        let _writing = self.writing.lock();
+        loop {
+            let group = {
+                let waiting = self.crcs.lock();
+                let Some((first, _)) = waiting.first_key_value() else {
+                    return Ok(());
+                };
+                let next_group = (first / GROUP_PAGES + 1) * GROUP_PAGES;
+                let group = waiting.range(..next_group).map(|(page, crc)| (*page, *crc));
+                group.collect::<Vec<_>>()
+            };
+            let ((first, _), (last, _)) = (group[0], group[group.len() - 1]);
             let crc_at = crc_at(first);
             let mut crcs = vec![Crc::default(); (last - first + 1) as usize];
             // What stands between them stays.
@@ -155,12 +169,22 @@ impl Waiting {
                 crcs[(page - first) as usize] = *crc;
             }
             file.write_at(crc_at, crcs.as_flattened())?;
-            for (page, _) in &group {
-                waiting.remove(page);
+            let mut waiting = self.crcs.lock();
+            for (page, crc) in &group {
+                if waiting.get(page) == Some(crc) {
+                    waiting.remove(page);
+                }
             }
         }
-        Ok(())
     }
+}
+
+/// Takes the space for the checksums of pages that a longer file has more. There is none to be had once a disk is full,
+/// when a database is opened anew because of that, and its pages have to get the right ones.
+pub(super) fn take_groups(file: &dyn DiskFile, len: u64, longer: u64) -> io::Result<()> {
+    let groups = |len: u64| len.div_ceil(PAGE_BYTES).div_ceil(GROUP_PAGES);
+    (groups(len)..groups(longer))
+        .try_for_each(|group| file.write_at(group_at(group * GROUP_PAGES), &[0; PAGE_BYTES as usize]))
 }
 
 /// Where a group begins, of which this page is one.

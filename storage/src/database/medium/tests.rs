@@ -24,6 +24,8 @@ use Done::{Header as HeaderDone, Length, Pages, Sync};
 struct Noted {
     file: Arc<dyn DiskFile>,
     done: Mutex<Vec<Done>>,
+    /// Whether the next sync fails.
+    fails: AtomicBool,
 }
 
 impl DiskFile for Noted {
@@ -48,6 +50,9 @@ impl DiskFile for Noted {
 
     fn sync(&self) -> io::Result<()> {
         self.done.lock().push(Sync);
+        if self.fails.swap(false, Ordering::Relaxed) {
+            return Err(io::Error::other("the disk is broken"));
+        }
         self.file.sync()
     }
 
@@ -66,6 +71,7 @@ fn noted(pages: u64) -> (Backend, Arc<Noted>) {
     let noted = Arc::new(Noted {
         file,
         done: Mutex::default(),
+        fails: AtomicBool::new(false),
     });
     let medium = Medium::create(Arc::<Noted>::clone(&noted), &Lost::default());
     let backend = Backend(Arc::new(medium));
@@ -92,6 +98,37 @@ fn a_longer_file_is_synced_before_the_header_says_so_and_not_earlier() {
     assert_eq!(noted.take(), [Sync, HeaderDone]);
     backend.sync_data().expect("done");
     assert_eq!(noted.take(), [Sync]);
+}
+
+/// Pages of checksums that have no place on a full disk would keep the database from being opened anew.
+#[test]
+fn checksums_have_their_place_as_soon_as_the_file_is_long_enough() {
+    let (backend, noted) = noted(4);
+    backend.set_len(1024 * PAGE_BYTES).expect("done");
+    assert_eq!(noted.take(), [Length(outer_len(1024 * PAGE_BYTES))]);
+    backend.set_len(3000 * PAGE_BYTES).expect("done");
+    let length = Length(outer_len(3000 * PAGE_BYTES));
+    assert_eq!(noted.take(), [length, Pages, Pages]);
+}
+
+/// The kernel tells of a failed write-back once.
+#[test]
+fn a_sync_that_was_put_off_and_failed_is_not_tried_again() {
+    let (backend, noted) = noted(4);
+    backend.set_len(8 * PAGE_BYTES).expect("done");
+    backend.sync_data().expect("done");
+    noted.fails.store(true, Ordering::Relaxed);
+    noted.take();
+    backend.write(0, &[2; 512]).expect_err("the sync has failed");
+    assert_eq!(noted.take(), [Sync]);
+    backend.write(0, &[2; 512]).expect_err("it stays so");
+    backend
+        .write(3 * PAGE_BYTES, &[3; 4096])
+        .expect_err("it stays so");
+    backend.sync_data().expect_err("it stays so");
+    backend.set_len(16 * PAGE_BYTES).expect_err("it stays so");
+    backend.close().expect("nothing is done");
+    assert_eq!(noted.take(), []);
 }
 
 #[test]
