@@ -111,6 +111,15 @@ impl Caller {
         self.deadline.and_then(|deadline| deadline.instant(now))
     }
 
+    /// Asks whether the client may still be served.
+    ///
+    /// # Errors
+    /// If its time is over.
+    pub(crate) fn check_deadline(&self, proxy: &ProxyConfig, now: Timestamp) -> Result<(), Problem> {
+        self.deadline
+            .map_or(Ok(()), |deadline| deadline.check(&proxy.deadline_header, now))
+    }
+
     /// Where the URLs that the client uses lead: as trusted proxies say, else by the connection itself.
     pub(crate) fn origin<'h>(&self, head: &'h HeaderMap, trusted: &Networks) -> Origin<'h> {
         let own_scheme = if self.peer.is_tls { "https" } else { "http" };

@@ -37,10 +37,17 @@ impl Deadline {
             return Err(Problem::from_proxy(name, &format!("is {value:?}; {fix}")));
         };
         let deadline = Self(Timestamp::from_millis(seconds.saturating_mul(1000)));
-        if deadline.0 <= now() {
-            return Err(Problem::deadline_passed(name, seconds));
-        }
+        deadline.check(name, now())?;
         Ok(Some(deadline))
+    }
+
+    /// # Errors
+    /// If the time is over.
+    pub(super) fn check(self, name: &HeaderName, now: Timestamp) -> Result<(), Problem> {
+        if self.0 <= now {
+            return Err(Problem::deadline_passed(name, self.0.as_millis() / 1000));
+        }
+        Ok(())
     }
 
     /// The same on the clock that timers go by, for which it is `now`; none if it is too far for that.

@@ -11,16 +11,17 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 use tailwater_storage::engine::Existing;
 
+use super::caller::Caller;
 use super::control::{self, to_side};
 use super::error::Problem;
 use super::request_body::Share;
 use super::visitor::Limited;
 use super::{App, query};
-use crate::limits::Client;
 use crate::transfer::Intake;
 
 pub(super) async fn import(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     Extension(Limited(client)): Extension<Limited>,
     request: Request,
 ) -> Result<axum::response::Response, Problem> {
@@ -33,9 +34,12 @@ pub(super) async fn import(
     );
     let mut body = request.into_body();
     let pause_max = app.config.server.body_timeout;
-    if let Err(problem) = take_all(&app, client.as_deref(), &mut intake, &mut body, pause_max).await {
-        // The answer would get lost if the connection were reset while the client still sends.
-        while let Ok(Some(_)) = next_piece(&mut body, pause_max).await {}
+    let mut share = Share::of(&app, client.as_deref());
+    if let Err(problem) = take_all(&app, &caller, &mut share, &mut intake, &mut body).await {
+        // The answer would get lost if the connection were reset while the client still sends. One that goes on and on
+        // may lose it.
+        let rest = async { while let Ok(Some(_)) = next_piece(&mut body, pause_max).await {} };
+        let _in_time = tokio::time::timeout(pause_max, rest).await;
         return Err(problem.imported(intake.report().imported));
     }
     match intake.finish().await {
@@ -55,15 +59,17 @@ fn existing(query: &str) -> Result<Existing, Problem> {
     Ok(existing)
 }
 
+/// Takes a body as long as it is, and as long as its client may stay.
 async fn take_all(
     app: &App,
-    client: Option<&Client>,
+    caller: &Caller,
+    share: &mut Share<'_>,
     intake: &mut Intake,
     body: &mut Body,
-    pause_max: Duration,
 ) -> Result<(), Problem> {
-    let mut share = Share::of(app, client);
+    let pause_max = app.config.server.body_timeout;
     while let Some(piece) = next_piece(body, pause_max).await? {
+        caller.check_deadline(&app.config.proxy, app.engine.now())?;
         share.set(intake.held_bytes() + piece.len())?;
         intake.feed(&piece).await?;
         share.set(intake.held_bytes())?;

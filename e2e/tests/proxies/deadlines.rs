@@ -301,3 +301,30 @@ fn live_readers(server: &Server, count: usize) {
         server.get("/metrics").text().contains(&line).then_some(())
     });
 }
+
+/// An import may go on for as long as its client has something to send.
+#[test]
+fn an_import_is_refused_what_comes_behind_its_deadline() {
+    let server = serve(&[]);
+    let admitted = |deadline: &str| {
+        let mut connection = connect(&server, PROXY);
+        let head = format!(
+            "POST {}/__ds/import HTTP/1.1\r\nHost: tailwater\r\nExpect: 100-continue\r\n\
+             Transfer-Encoding: chunked\r\n{DEADLINE}: {deadline}\r\n\r\n",
+            server.base_path()
+        );
+        connection.write(head.as_bytes()).expect("the head is taken");
+        let answer = connection.read_head().expect("an answer").expect("a head");
+        (answer.status == 100).then_some(connection)
+    };
+    let (deadline, mut importing) = with_deadline(admitted);
+    while now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    importing.write(b"1\r\n{\r\n0\r\n\r\n").expect("it is taken");
+    let answer = importing
+        .read_response("POST")
+        .expect("readable")
+        .expect("an answer");
+    assert_eq!(answer.expect(401).problem(), "deadline_passed");
+}
