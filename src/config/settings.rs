@@ -241,6 +241,8 @@ settings! {
         /// Open connections from one address that is no trusted proxy's; 0 for no limit.
         max_client_connections: usize =
             "limits.max_client_connections", "5000", Count { min: 0, max: 10_000_000 };
+        /// Requests of one client that are being answered at once; 0 for no limit.
+        max_client_requests: usize = "limits.max_client_requests", "10000", Count { min: 0, max: 10_000_000 };
         /// Reads (GET, HEAD) of one client in a second; 0 for no limit.
         max_client_reads_per_sec: usize =
             "limits.max_client_reads_per_sec", "0", Count { min: 0, max: 1_000_000 };

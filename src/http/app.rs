@@ -66,18 +66,23 @@ impl App {
     /// Counts a request for as long as the ticket lives, and says what is left of its client's, if these are limited.
     pub(super) fn admit_request(
         &self,
-        client: Option<&Client>,
+        client: Option<&Arc<Client>>,
         kind: Kind,
     ) -> Result<(RequestTicket<'_>, Option<Allowance>), Problem> {
         let requests_max = self.config.limits.max_requests;
         let before = self.requests.fetch_add(1, Ordering::Relaxed);
-        let ticket = RequestTicket(self);
+        let mut ticket = RequestTicket {
+            app: self,
+            _place: None,
+        };
         if before >= requests_max {
             return Err(Problem::too_many_requests(requests_max));
         }
         let Some(client) = client else {
             return Ok((ticket, None));
         };
+        let place = client.hold_request();
+        ticket._place = Some(place.map_err(|excess| Problem::too_many_client_requests_at_once(&excess))?);
         match self.clients.admit_request(client, kind) {
             Ok(allowance) => Ok((ticket, allowance)),
             Err(excess) => Err(Problem::too_many_client_requests(kind, &excess)),
@@ -146,11 +151,15 @@ impl App {
 }
 
 /// A request that is being answered.
-pub(super) struct RequestTicket<'a>(&'a App);
+pub(super) struct RequestTicket<'a> {
+    app: &'a App,
+    /// Its place among those of its client.
+    _place: Option<Held>,
+}
 
 impl Drop for RequestTicket<'_> {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.app.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -161,6 +170,7 @@ fn client_limits(config: &LimitsConfig) -> ClientLimits {
     ClientLimits {
         reads: rate(config.max_client_reads_per_sec),
         writes: rate(config.max_client_writes_per_sec),
+        requests_max: limit(config.max_client_requests),
         connections_max: limit(config.max_client_connections),
         live_readers_max: limit(config.max_client_live_readers),
         in_flight_bytes_max: limit(config.max_client_in_flight_bytes),

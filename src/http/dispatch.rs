@@ -47,7 +47,7 @@ pub(crate) fn handle<'a>(
                 let limited = visitor.client_of(app, &caller);
                 let limited = limited.as_deref();
                 let kind = visitor::kind(request.method(), request.uri().path());
-                let admitted = kind.map(|kind| app.admit_request(limited.map(Arc::as_ref), kind));
+                let admitted = kind.map(|kind| app.admit_request(limited, kind));
                 let answered = match admitted.transpose() {
                     Ok(admitted) => {
                         let (_ticket, left) = admitted.unzip();

@@ -11,6 +11,7 @@ use super::bucket::{Bucket, Rate};
 pub(crate) struct ClientLimits {
     pub(crate) reads: Option<Rate>,
     pub(crate) writes: Option<Rate>,
+    pub(crate) requests_max: Option<usize>,
     pub(crate) connections_max: Option<usize>,
     pub(crate) live_readers_max: Option<usize>,
     pub(crate) in_flight_bytes_max: Option<usize>,
@@ -37,6 +38,7 @@ pub(crate) struct Client {
     limits: ClientLimits,
     reads: Bucket,
     writes: Bucket,
+    requests: AtomicUsize,
     connections: AtomicUsize,
     live_readers: AtomicUsize,
     in_flight_bytes: AtomicUsize,
@@ -73,6 +75,7 @@ impl Client {
             limits,
             reads: Bucket::default(),
             writes: Bucket::default(),
+            requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             live_readers: AtomicUsize::new(0),
             in_flight_bytes: AtomicUsize::new(0),
@@ -97,6 +100,14 @@ impl Client {
                 wait: Some(wait),
             }),
         }
+    }
+
+    /// Counts a request that is being answered for as long as the place is held.
+    ///
+    /// # Errors
+    /// [`Excess`] if there are too many.
+    pub(crate) fn hold_request(self: &Arc<Self>) -> Result<Held, Excess> {
+        self.hold(|client| &client.requests, self.limits.requests_max)
     }
 
     /// Counts an open connection for as long as the place is held.

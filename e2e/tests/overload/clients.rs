@@ -130,6 +130,42 @@ fn a_client_with_too_many_connections_is_refused_and_gets_its_places_back() {
     server.stop();
 }
 
+/// Clients that begin requests and do not end them.
+#[test]
+fn a_client_with_too_many_requests_at_once_is_refused_and_others_are_not() {
+    let server = Server::start_with(&[("DS_LIMITS__MAX_CLIENT_REQUESTS", "2")]);
+    let stream = server.stream("awaited").of_type(TEXT).create();
+    let waits = stream.reading("now", "&live=long-poll");
+    let mut polls = connect_from(&server, 2);
+    polls.write(&waits.encode()).expect("the server reads");
+    let mut drips = connect_from(&server, 2);
+    let head = stream
+        .request("POST")
+        .header("Content-Type", TEXT)
+        .header("Content-Length", "2");
+    drips.write(&head.encode()).expect("the server reads");
+    drips.write(b"1").expect("the server reads");
+    eventually("both are being answered", || {
+        (metric(&server, "tailwater_requests") == 2).then_some(())
+    });
+    let read = stream.reading("-1", "");
+    let code = "too_many_client_requests_at_once";
+    assert_over_limit(connect_from(&server, 2).send(&read), code, 2);
+    connect_from(&server, 2)
+        .send(&Request::new("GET", "/healthz"))
+        .expect(200);
+    connect_from(&server, 3).send(&read).expect(200);
+    assert_eq!(refusals(&server, code), 1);
+    // Both end, the one because of the other.
+    drips.write(b"2").expect("the server reads");
+    let answer = drips.read_response("POST").expect("readable").expect("an answer");
+    answer.expect(204);
+    let answer = polls.read_response("GET").expect("readable").expect("an answer");
+    assert_eq!(answer.expect(200).text(), "12");
+    connect_from(&server, 2).send(&read).expect(200);
+    server.stop();
+}
+
 #[test]
 fn a_client_with_too_many_live_reads_is_refused_and_others_are_not() {
     let server = Server::start_with(&[("DS_LIMITS__MAX_CLIENT_LIVE_READERS", "2")]);

@@ -60,6 +60,15 @@ impl Problem {
         Self::excessive("too_many_client_requests", excess, detail)
     }
 
+    pub(crate) fn too_many_client_requests_at_once(excess: &Excess) -> Self {
+        let detail = format!(
+            "{} requests of this client are being answered; wait for answers before you send more, or raise \
+             limits.max_client_requests.",
+            excess.limit
+        );
+        Self::excessive("too_many_client_requests_at_once", excess, detail)
+    }
+
     pub(crate) fn too_many_client_connections(excess: &Excess) -> Self {
         let detail = format!(
             "This client has {} connections open; use them again, or close some, or raise \
