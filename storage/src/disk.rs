@@ -5,6 +5,7 @@ mod mapping;
 #[cfg(test)]
 pub(crate) mod memory;
 mod real;
+mod sealed_maps;
 
 use std::io;
 use std::ops::Range;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use real::RealDisk;
+pub use sealed_maps::{SealedPlace, sealed_place_of};
 
 /// Files and directories. Paths are absolute or relative to the process, as everywhere.
 pub trait Disk: Send + Sync + 'static {
@@ -136,6 +138,15 @@ pub trait DiskFile: Send + Sync + 'static {
     /// # Errors
     /// As the system says; [`io::ErrorKind::UnexpectedEof`] if the file has fewer bytes.
     fn map(&self, len: u64) -> io::Result<Arc<dyn Map>>;
+
+    /// Such a map of a file that nobody will ever write again, neither while it is mapped nor afterwards. The bytes of
+    /// it may be sent from the file ([`sealed_place_of`]).
+    ///
+    /// # Errors
+    /// Those of [`Self::map`].
+    fn map_sealed(&self, len: u64) -> io::Result<Arc<dyn Map>> {
+        self.map(len)
+    }
 }
 
 /// A read-only map of a file's beginning. Ranges that reach beyond it are bugs, and panic.

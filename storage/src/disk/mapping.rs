@@ -41,6 +41,7 @@ use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::Map;
+use super::sealed_maps::Told;
 
 /// Pages that the kernel is asked about at once: 4 MiB of them, mostly.
 const PAGES_ASKED: usize = 1024;
@@ -50,6 +51,8 @@ const READ_BYTES: usize = 128 << 10;
 
 /// A shared, read-only map of a file's beginning.
 pub(super) struct Mapping {
+    /// Before the map, for it must be dropped before that is undone.
+    told: Option<Told>,
     /// Raw, for no slice of the whole map may ever be made.
     map: MmapRaw,
     file: Arc<File>,
@@ -63,9 +66,17 @@ impl Mapping {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let map = MmapOptions::new().len(len).map_raw_read_only(&**file)?;
         Ok(Self {
+            told: None,
             map,
             file: Arc::clone(file),
         })
+    }
+
+    /// A map of a file that nobody will write again: its bytes may be sent from the file.
+    pub(super) fn sealed(file: &Arc<File>, len: u64) -> io::Result<Self> {
+        let mut mapping = Self::new(file, len)?;
+        mapping.told = Told::of(mapping.map.as_ptr(), mapping.map.len(), file);
+        Ok(mapping)
     }
 
     /// The same range, which is certainly within the map.

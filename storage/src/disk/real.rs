@@ -119,6 +119,10 @@ impl DiskFile for RealFile {
     fn map(&self, len: u64) -> io::Result<Arc<dyn Map>> {
         Ok(Arc::new(Mapping::new(&self.file, len)?))
     }
+
+    fn map_sealed(&self, len: u64) -> io::Result<Arc<dyn Map>> {
+        Ok(Arc::new(Mapping::sealed(&self.file, len)?))
+    }
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl Segment {
             number,
             store,
             trailer,
-            map: file.map(len).map_err(unreadable)?,
+            map: file.map_sealed(len).map_err(unreadable)?,
         })
     }
 

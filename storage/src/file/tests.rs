@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,7 +22,7 @@ use super::overlay::Overlay;
 use super::store::Store;
 use super::{Durability, FileOptions, FileStore, upkeep};
 use crate::backend::{Backend as _, BackendError, ReadError, ReadRequest};
-use crate::disk::{Disk, DiskFile, RealDisk};
+use crate::disk::{Disk, DiskFile, RealDisk, sealed_place_of};
 
 /// A place at which a thread can be held up.
 struct Gate {
@@ -186,6 +187,10 @@ impl Bench {
     }
 
     fn read(&self, may_wait: bool) -> Result<Vec<u8>, ReadError> {
+        Ok(self.pieces(may_wait)?.concat())
+    }
+
+    fn pieces(&self, may_wait: bool) -> Result<Vec<Bytes>, ReadError> {
         let slices = self.files.read(ReadRequest {
             stream: stream(),
             from: Position::ZERO,
@@ -193,7 +198,7 @@ impl Bench {
             bytes_max: u64::MAX,
             may_wait,
         })?;
-        Ok(slices.pieces.concat())
+        Ok(slices.pieces.into_vec())
     }
 
     fn numbers(&self) -> Vec<u64> {
@@ -243,6 +248,25 @@ fn a_segment_is_open_before_the_catalog_names_it() {
     assert!(bench.shows_in_time(|bench| bench.store().merge()), "a merge");
     assert_eq!(bench.numbers().len(), 1);
     assert_eq!(bench.read(true).expect("it is there"), b"hello".repeat(4));
+}
+
+/// A journal is written anew once nobody maps it, while a socket may still have its pages.
+#[test]
+fn what_is_folded_may_be_sent_from_its_file_and_what_is_in_a_journal_may_not() {
+    let mut bench = Bench::new();
+    let long = vec![7; 40_000];
+    bench.commit(Transition::Append(append(0, &long)));
+    bench.tail = 40_000;
+    let in_journal = bench.pieces(true).expect("it is there");
+    assert_eq!(in_journal, [&long[..]]);
+    assert!(sealed_place_of(&in_journal[0]).is_none());
+    bench.fold().expect("the disk works");
+    let folded = bench.pieces(true).expect("it is there");
+    assert_eq!(folded, [&long[..]]);
+    let place = sealed_place_of(&folded[0]).expect("a segment is never written again");
+    let mut stored = vec![0; long.len()];
+    place.file.read_exact_at(&mut stored, place.offset).expect("read");
+    assert!(stored == long);
 }
 
 #[test]
