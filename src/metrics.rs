@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: std::sync::atomic::AtomicUsize,
     reads: Counter,
     read_bytes: Counter,
+    from_file_bytes: Counter,
     deliveries: Counter,
     delivery_bytes: Counter,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
@@ -55,6 +56,11 @@ impl Metrics {
         self.read_bytes.add(bytes as u64);
     }
 
+    /// Counts bytes that the kernel has sent from a file.
+    pub(crate) fn sent_from_files(&self, bytes: usize) {
+        self.from_file_bytes.add(bytes as u64);
+    }
+
     /// Counts a frame of events handed to a subscriber.
     pub(crate) fn delivered(&self, bytes: usize) {
         self.deliveries.add(1);
@@ -69,6 +75,19 @@ impl Metrics {
             .unwrap_or_else(PoisonError::into_inner)
             .entry(code)
             .or_insert(0) += 1;
+    }
+
+    /// How many bytes the kernel has sent from files.
+    #[cfg(test)]
+    pub(crate) fn bytes_from_files(&self) -> u64 {
+        self.from_file_bytes.get()
+    }
+
+    /// How many refusals of that code there were.
+    #[cfg(test)]
+    pub(crate) fn refusals(&self, code: &str) -> u64 {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.get(code).copied().unwrap_or(0)
     }
 
     /// All metrics as text.
@@ -137,6 +156,11 @@ impl Metrics {
             "tailwater_read_bytes_total",
             "Bytes in them, before compression.",
             self.read_bytes.get(),
+        );
+        page.counter(
+            "tailwater_read_sendfile_bytes_total",
+            "Bytes of answers that the kernel sent from segments by itself, without a copy.",
+            self.from_file_bytes.get(),
         );
         page.counter(
             "tailwater_deliveries_total",

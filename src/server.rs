@@ -1,6 +1,7 @@
 //! Listens, serves connections over HTTP/1.1 and HTTP/2, in clear or in TLS, and stops when it is told to.
 
 mod certificates;
+mod clear_socket;
 mod connection;
 mod control_socket;
 mod event_socket;

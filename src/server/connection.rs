@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::clear_socket::ClearSocket;
 use super::event_socket;
 use super::tls::{self, NoTls, Tls};
 use super::watched::{Activity, Timeouts, Watched};
@@ -80,11 +81,12 @@ pub(super) async fn serve(
         () = stops(&app) => return,
     };
     if speaks_http2 {
-        serve_http2(&app, stream, &admitted.visitor, side, timeouts).await;
-    } else if let Some((stream, response)) =
-        serve_http1(&app, stream, &admitted.visitor, side, timeouts).await
-    {
-        take_over(app, stream, response, admitted, closed);
+        return serve_http2(&app, stream, &admitted.visitor, side, timeouts).await;
+    }
+    let socket = ClearSocket::new(stream, Arc::clone(&app.metrics));
+    let served = serve_http1(&app, socket, &admitted.visitor, side, timeouts);
+    if let Some((socket, response)) = served.await {
+        take_over(app, socket, response, admitted, closed);
     }
 }
 
