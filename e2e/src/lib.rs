@@ -7,6 +7,7 @@
 //! - [`connection`]: one HTTP/1.1 connection, for tests that do care about exact bytes.
 //! - [`chunked`]: decodes the chunked transfer coding as it arrives.
 //! - [`events`]: decodes Server-Sent Events as they arrive.
+//! - [`frames`]: HTTP/2, frame by frame, for what no client library would send or leave out.
 //! - [`numbering`]: checks that numbered messages came once each, in order.
 //! - [`authority`]: authorities, their certificates, and clients that trust them.
 //! - [`edge`]: the project's Envoy in front of a server, as users run it.
@@ -25,6 +26,7 @@ pub mod connection;
 pub mod edge;
 pub mod envoy;
 pub mod events;
+pub mod frames;
 pub mod issuer;
 pub mod message;
 pub mod node;
@@ -40,6 +42,7 @@ pub mod volume;
 pub use connection::Connection;
 pub use edge::Edge;
 pub use events::{Event, EventParser, Events};
+pub use frames::FrameClient;
 pub use message::{Request, Response};
 pub use patience::{PATIENCE, eventually};
 pub use server::Server;

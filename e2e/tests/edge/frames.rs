@@ -1,52 +1,15 @@
 //! HTTP/2, frame by frame, for what no client would send: what a header says in it must not become another line, or
 //! another request, in the HTTP/1.1 that the edge speaks to the server.
 
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::sync::Mutex;
 
 use tailwater_e2e::edge::Configuration;
+use tailwater_e2e::frames::{
+    ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, field, frame,
+    read_frame,
+};
 use tailwater_e2e::{Connection, Edge, Request, authority, edge};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len())
-        .expect("a short payload")
-        .to_be_bytes();
-    let mut frame = length[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-/// A field as HPACK writes it without any table or Huffman code, so that all bytes come as they are (RFC 7541, 6.2.2).
-fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut field = vec![0];
-    for text in [name, value] {
-        if let Ok(length @ 0..127) = u8::try_from(text.len()) {
-            field.push(length);
-        } else {
-            field.push(127);
-            let mut rest = text.len() - 127;
-            while rest >= 128 {
-                field.push(u8::try_from(rest % 128).expect("below 128") | 128);
-                rest /= 128;
-            }
-            field.push(u8::try_from(rest).expect("below 128"));
-        }
-        field.extend(text);
-    }
-    field
-}
 
 /// How a request on stream 1 is answered: with a status that says done (2xx), or in any other way.
 #[derive(Debug, PartialEq)]
@@ -72,20 +35,16 @@ fn exchange(mut connection: Connection, fields: &[Field<'_>], body: &[u8]) -> Ou
         return Outcome::Refused;
     }
     loop {
-        let mut head = [0; 9];
-        match connection.read_exact(&mut head) {
-            Ok(()) => {}
+        let Frame {
+            kind, flags, payload, ..
+        } = match read_frame(&mut connection) {
+            Ok(frame) => frame,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 panic!("the edge leaves a request without an answer")
             }
             Err(_) => return Outcome::Refused,
-        }
-        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        let mut payload = vec![0; length];
-        if connection.read_exact(&mut payload).is_err() {
-            return Outcome::Refused;
-        }
-        match (head[3], head[4]) {
+        };
+        match (kind, flags) {
             // The first field is the status, of which 200, 204 and 206 have numbers of their own (RFC 7541, A). 201 has
             // none, and is written as a text behind the number 8 of the name.
             (HEADERS, _) if matches!(payload[0], 0x88..=0x8a) || payload.starts_with(&[0x48, 0x82, 0x10]) => {
