@@ -197,7 +197,7 @@ impl Metrics {
         );
         page.gauge(
             "tailwater_requests",
-            "Requests that are being answered, but for those of health and metrics.",
+            "Requests whose answers are being made or sent, but for those of health, metrics and event streams.",
             app.requests(),
         );
         page.gauge(

@@ -8,6 +8,7 @@ mod event_socket;
 mod startup;
 mod storage;
 mod tls;
+mod untaken;
 mod watched;
 
 use std::io;

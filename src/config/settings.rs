@@ -142,7 +142,7 @@ settings! {
         header_timeout: Duration = "server.header_timeout_secs", "10", Seconds { min: 1, max: DAY_SECS };
         /// How long a request's body may pause.
         body_timeout: Duration = "server.body_timeout_secs", "30", Seconds { min: 1, max: DAY_SECS };
-        /// How long a client may take none of an answer's bytes.
+        /// How long a client may take none of an answer's bytes; in HTTP/2 of each answer's.
         write_timeout: Duration = "server.write_timeout_secs", "30", Seconds { min: 1, max: DAY_SECS };
         /// An idle keep-alive connection is closed after this.
         idle_timeout: Duration = "server.idle_timeout_secs", "75", Seconds { min: 1, max: DAY_SECS };
@@ -231,7 +231,7 @@ settings! {
             "limits.max_header_bytes", "32KiB", BufferSize(Size { min: 8 * KIB, max: 16 * MIB });
         /// Open connections.
         max_connections: usize = "limits.max_connections", "10000", Count { min: 1, max: 10_000_000 };
-        /// Requests that are being answered at once, waiting long-polls among them.
+        /// Requests that are being answered at once, waiting long-polls and answers that are being sent among them.
         max_requests: usize = "limits.max_requests", "20000", Count { min: 1, max: 10_000_000 };
         /// Request bodies that are being received, all together.
         max_in_flight_bytes: usize =

@@ -65,7 +65,7 @@ impl App {
 
     /// Counts a request for as long as the ticket lives, and says what is left of its client's, if these are limited.
     pub(super) fn admit_request(
-        &self,
+        self: &Arc<Self>,
         client: Option<&Arc<Client>>,
         kind: Kind,
     ) -> Result<(RequestTicket<'_>, Option<Allowance>), Problem> {
@@ -73,7 +73,7 @@ impl App {
         let before = self.requests.fetch_add(1, Ordering::Relaxed);
         let mut ticket = RequestTicket {
             app: self,
-            _place: None,
+            place: None,
         };
         if before >= requests_max {
             return Err(Problem::too_many_requests(requests_max));
@@ -82,7 +82,7 @@ impl App {
             return Ok((ticket, None));
         };
         let place = client.hold_request();
-        ticket._place = Some(place.map_err(|excess| Problem::too_many_client_requests_at_once(&excess))?);
+        ticket.place = Some(place.map_err(|excess| Problem::too_many_client_requests_at_once(&excess))?);
         match self.clients.admit_request(client, kind) {
             Ok(allowance) => Ok((ticket, allowance)),
             Err(excess) => Err(Problem::too_many_client_requests(kind, &excess)),
@@ -152,12 +152,38 @@ impl App {
 
 /// A request that is being answered.
 pub(super) struct RequestTicket<'a> {
-    app: &'a App,
+    app: &'a Arc<App>,
+    /// Its place among those of its client.
+    place: Option<Held>,
+}
+
+impl RequestTicket<'_> {
+    /// Counts the request on, for as long as its answer is sent.
+    pub(super) fn hold(mut self) -> HeldRequest {
+        let held = HeldRequest {
+            app: Arc::clone(self.app),
+            _place: self.place.take(),
+        };
+        // The request goes on to be counted once.
+        std::mem::forget(self);
+        held
+    }
+}
+
+impl Drop for RequestTicket<'_> {
+    fn drop(&mut self) {
+        self.app.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request whose answer is made and is being sent.
+pub(crate) struct HeldRequest {
+    app: Arc<App>,
     /// Its place among those of its client.
     _place: Option<Held>,
 }
 
-impl Drop for RequestTicket<'_> {
+impl Drop for HeldRequest {
     fn drop(&mut self) {
         self.app.requests.fetch_sub(1, Ordering::Relaxed);
     }

@@ -10,17 +10,19 @@ use percent_encoding::percent_decode_str;
 use tailwater_storage::stream::StreamName;
 use tower_service::Service;
 
-use super::app::{CROSS_ORIGIN, NOSNIFF};
+use super::app::{CROSS_ORIGIN, HeldRequest, NOSNIFF, RequestTicket};
 use super::caller::{Caller, ClientKey};
 use super::control::Refused;
 use super::error::Problem;
+use super::sse::EVENT_STREAM;
 use super::visitor::{self, Limited, Visitor};
 use super::{App, Response, ResponseBody, append, cors, create, delete, head, headers, read};
 use crate::limits::{Allowance, Client};
 
 const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
-/// Answers one request that `visitor` has sent.
+/// Answers one request that `visitor` has sent. What is given beside the answer counts the request for as long as it
+/// lives, that is until the answer's body is sent.
 ///
 /// A connection keeps this future while its request is answered, so it is kept small: futures of rarer operations have
 /// a place of their own.
@@ -33,7 +35,7 @@ pub(crate) fn handle<'a>(
     visitor: &'a Visitor,
     side: &'a axum::Router,
     mut request: Request<Incoming>,
-) -> impl Future<Output = Response> + use<'a> {
+) -> impl Future<Output = (Response, Option<HeldRequest>)> + use<'a> {
     async move {
         let origin = cors::origin(request.headers());
         // Pages read answers only if they sent their origin; but a GET may be answered from a cache later.
@@ -42,6 +44,7 @@ pub(crate) fn handle<'a>(
             app.engine.now()
         });
         let mut allowance = None;
+        let mut ticket = None;
         let (client, answered) = match caller {
             Ok(caller) => {
                 let limited = visitor.client_of(app, &caller);
@@ -50,7 +53,8 @@ pub(crate) fn handle<'a>(
                 let admitted = kind.map(|kind| app.admit_request(limited, kind));
                 let answered = match admitted.transpose() {
                     Ok(admitted) => {
-                        let (_ticket, left) = admitted.unzip();
+                        let (counted, left) = admitted.unzip();
+                        ticket = counted;
                         allowance = left.flatten();
                         match visitor.take_turn(app, kind).await {
                             Ok(()) => match stream_path(app, request.uri().path()) {
@@ -85,7 +89,22 @@ pub(crate) fn handle<'a>(
         if shown_to_pages {
             app.cors.put(origin.as_ref(), answer);
         }
-        response
+        let held = ticket.filter(|_| counts_while_sent(&response));
+        (response, held.map(RequestTicket::hold))
+    }
+}
+
+/// Whether a request counts among those of all clients until its answer's body is sent. One whose answer is an event
+/// stream has a place among the live readers instead.
+fn counts_while_sent(response: &Response) -> bool {
+    match response.body() {
+        ResponseBody::Empty | ResponseBody::Subscribed(_) | ResponseBody::Live(_) => false,
+        ResponseBody::Whole(_) | ResponseBody::Pieces(..) => true,
+        // No side path gives bytes of a stream, whose type anybody may choose.
+        ResponseBody::Side(_) => {
+            let content_type = response.headers().get(http::header::CONTENT_TYPE);
+            content_type.is_none_or(|content_type| content_type != EVENT_STREAM)
+        }
     }
 }
 

@@ -54,7 +54,7 @@ mod time;
 mod trim;
 mod visitor;
 
-pub(crate) use app::App;
+pub(crate) use app::{App, HeldRequest};
 pub(crate) use caller::Peer;
 pub(crate) use control::router;
 pub(crate) use dispatch::handle;

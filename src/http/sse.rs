@@ -25,6 +25,8 @@ use super::sse_encoding::{self, Control, EOF_SUFFIX};
 use super::{App, Response, ResponseBody, cursor, headers, records};
 use crate::limits::{Client, Entered};
 
+/// The content type of events.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
 /// Stored bytes in one frame at the most, unless one message is longer.
 const FRAME_BYTES_MAX: u64 = 256 * 1024;
 /// A frame is not taken to be made for longer than this, however long its bytes were waited for.
@@ -74,7 +76,7 @@ pub(super) async fn subscribe(
 pub(super) fn event_stream(events: ResponseBody) -> Response {
     let mut response = Response::new(events);
     let to = response.headers_mut();
-    to.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    to.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     to.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     // nginx would otherwise hold events back until its buffer is full.
     to.insert("x-accel-buffering", HeaderValue::from_static("no"));

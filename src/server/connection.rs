@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use super::clear_socket::ClearSocket;
 use super::event_socket;
 use super::tls::{self, NoTls, Tls};
+use super::untaken::UntakenBody;
 use super::watched::{Activity, Timeouts, Watched};
 use crate::http::{App, Peer, Problem, ResponseBody, Visitor, handle};
 
@@ -170,8 +171,8 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
         let (app, side, busy) = (Arc::clone(app), side.clone(), activity.begin_request());
         let visitor = Arc::clone(visitor);
         async move {
-            let response = handle(&app, &visitor, &side, request).await;
-            Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))
+            let (response, request) = handle(&app, &visitor, &side, request).await;
+            Ok::<_, Infallible>(response.map(|body| UntakenBody::new(body, busy, request)))
         }
     });
     let header_bytes_max = app.config.limits.max_header_bytes;
@@ -220,7 +221,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
         let busy = activity.begin_request();
         let may_take_over = request.version() == Version::HTTP_11;
         // Not a block that awaits it: that would hold it twice.
-        handle(app, visitor, side, request).then(move |response| {
+        handle(app, visitor, side, request).then(move |(response, request)| {
             let is_subscribed = matches!(response.body(), ResponseBody::Subscribed(_));
             let kept = if may_take_over && is_subscribed {
                 activity.hand_over(response)
@@ -229,7 +230,8 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
             };
             match kept {
                 Some(response) => {
-                    ready(Ok::<_, Infallible>(response.map(|body| busy.with_body(body)))).left_future()
+                    let response = response.map(|body| busy.with_body(body, request));
+                    ready(Ok::<_, Infallible>(response)).left_future()
                 }
                 // The connection is taken from hyper before this is asked again.
                 None => pending().right_future(),

@@ -11,7 +11,8 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::ResponseBody;
+use super::untaken::Answers;
+use crate::http::{HeldRequest, ResponseBody};
 
 /// What a connection has done so far. Requests overlap in HTTP/2, so they are counted.
 pub(super) struct Activity {
@@ -22,12 +23,10 @@ pub(super) struct Activity {
     requests: AtomicU64,
     /// When the last request ended, or the connection began, in milliseconds.
     idle_since_ms: AtomicU64,
-    /// Since when the client has taken nothing of an answer, in milliseconds; 0 if it takes what there is.
+    /// Since when the socket has taken nothing, in milliseconds; 0 if it takes what there is.
     stalled_since_ms: AtomicU64,
-    /// Bodies of answers that have given a piece which is not taken yet: in HTTP/2 a client stalls above the socket.
-    untaken: AtomicU64,
-    /// When a body was last asked for a piece, or a part of one was written, in milliseconds.
-    asked_at_ms: AtomicU64,
+    /// Answers in HTTP/2, where a client stalls above the socket, each by itself.
+    pub(super) answers: Answers,
     /// Whether all that was answered so far has been handed to the socket.
     flushed: AtomicBool,
     /// An answer that the connection takes over from hyper.
@@ -42,8 +41,7 @@ impl Activity {
             requests: AtomicU64::new(0),
             idle_since_ms: AtomicU64::new(0),
             stalled_since_ms: AtomicU64::new(0),
-            untaken: AtomicU64::new(0),
-            asked_at_ms: AtomicU64::new(0),
+            answers: Answers::default(),
             flushed: AtomicBool::new(true),
             handover: Mutex::new(None),
         }
@@ -68,7 +66,8 @@ impl Activity {
             .take()
     }
 
-    fn now_ms(&self) -> u64 {
+    /// Milliseconds since the connection began.
+    pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -96,9 +95,8 @@ impl Activity {
                 return;
             }
             let now = self.now_ms();
-            if self.untaken.load(Ordering::Relaxed) > 0
-                && now.saturating_sub(self.asked_at_ms.load(Ordering::Relaxed)) >= write_ms
-            {
+            let untaken_since = self.answers.oldest_ms();
+            if untaken_since.is_some_and(|since| now.saturating_sub(since) >= write_ms) {
                 return;
             }
             if self.requests.load(Ordering::Relaxed) > 0 {
@@ -136,13 +134,18 @@ pub(super) struct Timeouts {
 pub(super) struct Busy(Arc<Activity>);
 
 impl Busy {
-    /// The request stays busy until its body is sent or given up.
-    pub(super) fn with_body(self, body: ResponseBody) -> BusyBody {
+    /// The request stays busy, and is counted among those of all clients, until its body is given to the connection or
+    /// given up.
+    pub(super) fn with_body(self, body: ResponseBody, request: Option<HeldRequest>) -> BusyBody {
         BusyBody {
             body,
-            busy: self,
-            untaken: false,
+            _busy: self,
+            _request: request,
         }
+    }
+
+    pub(super) fn activity(&self) -> &Activity {
+        &self.0
     }
 }
 
@@ -159,30 +162,8 @@ impl Drop for Busy {
 /// An answer's body, and the request that it answers.
 pub(super) struct BusyBody {
     body: ResponseBody,
-    busy: Busy,
-    /// Whether the last piece it gave may not be taken yet.
-    untaken: bool,
-}
-
-impl BusyBody {
-    fn note_untaken(&mut self, untaken: bool) {
-        let activity = &self.busy.0;
-        activity.asked_at_ms.store(activity.now_ms(), Ordering::Relaxed);
-        match (self.untaken, untaken) {
-            (false, true) => activity.untaken.fetch_add(1, Ordering::Relaxed),
-            (true, false) => activity.untaken.fetch_sub(1, Ordering::Relaxed),
-            _ => 0,
-        };
-        self.untaken = untaken;
-    }
-}
-
-impl Drop for BusyBody {
-    fn drop(&mut self) {
-        if self.untaken {
-            self.busy.0.untaken.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
+    _busy: Busy,
+    _request: Option<HeldRequest>,
 }
 
 impl Body for BusyBody {
@@ -193,9 +174,7 @@ impl Body for BusyBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.note_untaken(matches!(polled, Poll::Ready(Some(_))));
-        polled
+        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -230,11 +209,6 @@ impl<S> Watched<S> {
             if self.activity.requests.load(Ordering::Relaxed) == 0 {
                 self.activity
                     .idle_since_ms
-                    .store(self.activity.now_ms(), Ordering::Relaxed);
-            }
-            if self.activity.untaken.load(Ordering::Relaxed) > 0 {
-                self.activity
-                    .asked_at_ms
                     .store(self.activity.now_ms(), Ordering::Relaxed);
             }
         } else if stalled_since.load(Ordering::Relaxed) == 0 {

@@ -4,3 +4,4 @@ mod clients;
 mod everybody;
 mod reads;
 mod support;
+mod untaken;
