@@ -220,3 +220,71 @@ impl Drop for Piece {
         self.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::{Buf as _, Bytes};
+    use futures_util::FutureExt as _;
+    use http_body_util::BodyExt as _;
+
+    use super::{Piece, UntakenBody};
+    use crate::http::ResponseBody;
+    use crate::server::watched::Activity;
+
+    fn answer(activity: &Arc<Activity>, body: ResponseBody) -> UntakenBody {
+        UntakenBody::new(body, activity.begin_request(), None)
+    }
+
+    fn next_piece(body: &mut UntakenBody) -> Option<Piece> {
+        let frame = body.frame().now_or_never()??.expect("it does not fail");
+        frame.into_data().ok()
+    }
+
+    /// Whether a body is asked before its window opens is for hyper to decide, and has changed between its versions.
+    #[test]
+    fn an_answer_waits_for_its_client_from_its_head_on_until_its_last_byte_is_taken() {
+        let activity = Arc::new(Activity::new());
+        let mut body = answer(&activity, ResponseBody::Whole(Bytes::from_static(b"all")));
+        assert!(
+            activity.answers.oldest_ms().is_some(),
+            "nobody has asked the body"
+        );
+        let mut piece = next_piece(&mut body).expect("a piece");
+        drop(body);
+        assert!(
+            activity.answers.oldest_ms().is_some(),
+            "the piece outlives its body"
+        );
+        piece.advance(2);
+        assert!(activity.answers.oldest_ms().is_some(), "a byte is left");
+        piece.advance(1);
+        assert_eq!(activity.answers.oldest_ms(), None);
+
+        let mut body = answer(&activity, ResponseBody::Whole(Bytes::from_static(b"all")));
+        let piece = next_piece(&mut body);
+        drop((body, piece));
+        assert_eq!(activity.answers.oldest_ms(), None, "it is given up");
+    }
+
+    #[test]
+    fn a_body_without_anything_to_give_waits_for_nobody_but_what_it_gave_does() {
+        let activity = Arc::new(Activity::new());
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+        let events = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            Some((receiver.recv().await?, receiver))
+        });
+        let mut body = answer(&activity, ResponseBody::Live(Box::pin(events)));
+        assert!(next_piece(&mut body).is_none());
+        assert_eq!(activity.answers.oldest_ms(), None);
+        sender
+            .try_send(Bytes::from_static(b"event"))
+            .expect("there is room");
+        let piece = next_piece(&mut body).expect("a piece");
+        assert!(next_piece(&mut body).is_none());
+        assert!(activity.answers.oldest_ms().is_some());
+        drop(piece);
+        assert_eq!(activity.answers.oldest_ms(), None);
+    }
+}
