@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tailwater_storage::acid::AcidStats;
 use tailwater_storage::file::{FileStats, StoreActivity};
@@ -219,6 +220,11 @@ impl Metrics {
             "tailwater_reads_delayed_total",
             "Reads that had to wait for that.",
             app.read_share.delayed(),
+        );
+        page.counter(
+            "tailwater_reads_busy_seconds_total",
+            "Time that reads took of the server's, if they are limited to a share of it.",
+            Duration::from_nanos(app.read_share.taken_ns()).as_secs_f64(),
         );
         if let Some(tls) = &self.tls {
             page.tls(tls);

@@ -17,12 +17,12 @@ use super::error::Problem;
 use super::sse::EVENT_STREAM;
 use super::visitor::{self, Limited, Visitor};
 use super::{App, Response, ResponseBody, append, cors, create, delete, head, headers, read};
-use crate::limits::{Allowance, Client};
+use crate::limits::{Allowance, Client, Meter};
 
 const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
-/// Answers one request that `visitor` has sent. What is given beside the answer counts the request for as long as it
-/// lives, that is until the answer's body is sent.
+/// Answers one request that `visitor` has sent. What it takes is measured by `meter`. What is given beside the answer counts
+/// the request for as long as it lives, that is until the answer's body is sent.
 ///
 /// A connection keeps this future while its request is answered, so it is kept small: futures of rarer operations have
 /// a place of their own.
@@ -33,6 +33,7 @@ const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 pub(crate) fn handle<'a>(
     app: &'a Arc<App>,
     visitor: &'a Visitor,
+    meter: &'a Meter,
     side: &'a axum::Router,
     mut request: Request<Incoming>,
 ) -> impl Future<Output = (Response, Option<HeldRequest>)> + use<'a> {
@@ -56,7 +57,7 @@ pub(crate) fn handle<'a>(
                         let (counted, left) = admitted.unzip();
                         ticket = counted;
                         allowance = left.flatten();
-                        match visitor.take_turn(app, kind).await {
+                        match visitor::take_turn(app, meter, kind).await {
                             Ok(()) => match stream_path(app, request.uri().path()) {
                                 Some(path) => match name(app, path) {
                                     Ok(name) => on_stream(app, &caller, limited, &name, &mut request).await,

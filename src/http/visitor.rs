@@ -1,17 +1,15 @@
-//! A connection, as the requests on it see it: who is at the other end, and what requests on it take.
+//! A connection, as the requests on it see it: who is at the other end, and what each request is to the limits.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use http::Method;
 
 use super::caller::{Caller, ClientKey, Peer};
 use super::error::Problem;
 use super::{App, health};
-use crate::limits::{Client, Entered, Held, Kind};
+use crate::limits::{Client, Held, Kind, Meter};
 
 /// What a request is to the limits on load. None if it is never refused for there being too many: who looks after the
 /// server must see how it is. Preflights are no requests of their own, and a page whose preflight is refused learns
@@ -37,6 +35,25 @@ fn counted_as(client: &ClientKey) -> Cow<'_, ClientKey> {
     }
 }
 
+/// Admits a request of that kind: a read at once, or when its turn has come. What it takes from then on is measured as
+/// what it is.
+pub(super) async fn take_turn(app: &App, meter: &Meter, kind: Option<Kind>) -> Result<(), Problem> {
+    let reads = kind == Some(Kind::Read);
+    meter.turns_to(reads, &app.read_share);
+    if !reads {
+        return Ok(());
+    }
+    let entered = match app.read_share.try_enter(app.is_writing()) {
+        Some(entered) => entered,
+        // Few reads wait, and all requests would have to have room for it.
+        None => Box::pin(app.read_share.wait())
+            .await
+            .map_err(|_late| Problem::too_many_reads())?,
+    };
+    meter.has_paid(entered);
+    Ok(())
+}
+
 /// Whose limits a request of the side paths counts against; none if clients have no limits.
 #[derive(Debug, Clone)]
 pub(super) struct Limited(pub(super) Option<Arc<Client>>);
@@ -49,10 +66,6 @@ pub(crate) struct Visitor {
     client: Option<Arc<Client>>,
     /// The connection's place among those of its client.
     _place: Option<Held>,
-    /// Whether the last request was a read, so that what the connection takes is taken by reads.
-    reads: AtomicBool,
-    /// What reads have paid since that was last settled, in nanoseconds.
-    paid_ns: AtomicU64,
 }
 
 impl Visitor {
@@ -68,8 +81,6 @@ impl Visitor {
             _place: place.map_err(|excess| Problem::too_many_client_connections(&excess))?,
             peer,
             client,
-            reads: AtomicBool::new(false),
-            paid_ns: AtomicU64::new(0),
         })
     }
 
@@ -79,38 +90,6 @@ impl Visitor {
             return self.client.as_ref().map(Cow::Borrowed);
         }
         app.clients.find(&counted_as(&caller.client)).map(Cow::Owned)
-    }
-
-    /// Admits a request of that kind: a read at once, or when its turn has come.
-    pub(super) async fn take_turn(&self, app: &App, kind: Option<Kind>) -> Result<(), Problem> {
-        let reads = kind == Some(Kind::Read);
-        self.reads.store(reads, Ordering::Relaxed);
-        if !reads {
-            return Ok(());
-        }
-        let entered = match app.read_share.try_enter(app.is_writing()) {
-            Some(entered) => entered,
-            // Few reads wait, and all requests would have to have room for it.
-            None => Box::pin(app.read_share.wait())
-                .await
-                .map_err(|_late| Problem::too_many_reads())?,
-        };
-        if entered.paid_ns > 0 {
-            self.paid_ns.fetch_add(entered.paid_ns, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// The connection goes on. Its time is looked at only if it is taken by reads.
-    pub(crate) fn goes_on(&self) -> Option<Instant> {
-        self.reads.load(Ordering::Relaxed).then(Instant::now)
-    }
-
-    /// The connection has done what it could for now.
-    pub(crate) fn pauses(&self, app: &App, since: Option<Instant>) {
-        let Some(since) = since else { return };
-        let paid_ns = self.paid_ns.swap(0, Ordering::Relaxed);
-        app.read_share.settle(Entered { paid_ns }, since.elapsed());
     }
 }
 

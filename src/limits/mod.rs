@@ -5,14 +5,17 @@
 //! | `bucket.rs` | so many requests a second, and some at once |
 //! | `client.rs` | what one client has, and may have |
 //! | `clients.rs` | the table of all clients, within a bound |
+//! | `meter.rs` | what reads take on a connection |
 //! | `read_share.rs` | how much of the time reads take while appends are made |
 
 mod bucket;
 mod client;
 mod clients;
+mod meter;
 mod read_share;
 
 pub(crate) use bucket::Rate;
 pub(crate) use client::{Allowance, Client, ClientLimits, Excess, Held, Kind};
 pub(crate) use clients::Clients;
+pub(crate) use meter::Meter;
 pub(crate) use read_share::{Entered, ReadShare, ReadShareConfig};

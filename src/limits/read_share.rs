@@ -52,6 +52,7 @@ pub(crate) struct ReadShare {
     turns: Semaphore,
     somebody_waits: Notify,
     delayed: Counter,
+    taken_ns: Counter,
 }
 
 /// A read was admitted, and paid so much of the credit for what it is going to take.
@@ -77,11 +78,12 @@ impl ReadShare {
             turns: Semaphore::new(0),
             somebody_waits: Notify::new(),
             delayed: Counter::default(),
+            taken_ns: Counter::default(),
         }
     }
 
     /// Whether reads are limited at all.
-    fn is_limited(&self) -> bool {
+    pub(super) fn is_limited(&self) -> bool {
         self.config.percent < 100
     }
 
@@ -95,6 +97,11 @@ impl ReadShare {
         self.delayed.get()
     }
 
+    /// Time that reads took so far, in nanoseconds. Is 0 if they are not limited: nothing is measured then.
+    pub(crate) fn taken_ns(&self) -> u64 {
+        self.taken_ns.get()
+    }
+
     /// Admits a read at once if there is nothing to wait for. `is_writing` says whether appends are being made right
     /// now.
     pub(crate) fn try_enter(&self, is_writing: bool) -> Option<Entered> {
@@ -104,7 +111,7 @@ impl ReadShare {
         self.try_enter_at(is_writing, self.now_ns())
     }
 
-    fn try_enter_at(&self, is_writing: bool, now_ns: u64) -> Option<Entered> {
+    pub(super) fn try_enter_at(&self, is_writing: bool, now_ns: u64) -> Option<Entered> {
         if !self.is_contended(is_writing, now_ns) {
             return Some(Entered { paid_ns: 0 });
         }
@@ -134,12 +141,12 @@ impl ReadShare {
     /// Takes note of what reads took, instead of what they have paid.
     pub(crate) fn settle(&self, entered: Entered, took: Duration) {
         if self.is_limited() {
-            self.settle_at(entered, took, self.now_ns());
+            self.settle_at(entered, nanos(took), self.now_ns());
         }
     }
 
-    fn settle_at(&self, entered: Entered, took: Duration, now_ns: u64) {
-        let took_ns = nanos(took);
+    pub(super) fn settle_at(&self, entered: Entered, took_ns: u64, now_ns: u64) {
+        self.taken_ns.add(took_ns);
         if entered.paid_ns > 0 {
             // The next ones are taken to cost what the last ones did: an average that forgets.
             let cost_ns = self.cost_ns.load(Ordering::Relaxed);
@@ -227,8 +234,14 @@ impl ReadShare {
         debug_assert!(changed.is_ok(), "there is always a next value");
     }
 
-    fn now_ns(&self) -> u64 {
+    pub(super) fn now_ns(&self) -> u64 {
         nanos(self.since.elapsed())
+    }
+
+    /// Time that reads may still take.
+    #[cfg(test)]
+    pub(super) fn credit_ns(&self) -> i64 {
+        self.credit_ns.load(Ordering::Relaxed)
     }
 }
 
@@ -288,7 +301,7 @@ mod tests {
                     let cost_ns = cost_ns(reads);
                     now_ns += cost_ns;
                     taken_ns += cost_ns;
-                    share.settle_at(entered, Duration::from_nanos(cost_ns), now_ns);
+                    share.settle_at(entered, cost_ns, now_ns);
                     reads += 1;
                 }
                 None => now_ns += MS / 10,
@@ -317,7 +330,7 @@ mod tests {
     fn reads_are_held_up_for_a_moment_only_after_the_last_append() {
         let share = share(1, 1);
         let entered = share.try_enter_at(true, MS).expect("the credit of a millisecond");
-        share.settle_at(entered, Duration::from_secs(1), MS);
+        share.settle_at(entered, 1_000 * MS, MS);
         assert_eq!(
             share.try_enter_at(false, 15 * MS),
             None,

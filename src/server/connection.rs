@@ -26,6 +26,7 @@ use super::tls::{self, NoTls, Tls};
 use super::untaken::UntakenBody;
 use super::watched::{Activity, Timeouts, Watched};
 use crate::http::{App, Peer, Problem, ResponseBody, Visitor, handle};
+use crate::limits::Meter;
 
 /// How long a refused connection is drained, so that its answer is not lost to a reset.
 const REFUSAL_DRAIN: Duration = Duration::from_secs(1);
@@ -167,11 +168,12 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     timeouts: Timeouts,
 ) {
     let activity = Arc::new(Activity::new());
+    let meter = Arc::new(Meter::default());
     let service = service_fn(|request| {
         let (app, side, busy) = (Arc::clone(app), side.clone(), activity.begin_request());
-        let visitor = Arc::clone(visitor);
+        let (visitor, meter) = (Arc::clone(visitor), Arc::clone(&meter));
         async move {
-            let (response, request) = handle(&app, &visitor, &side, request).await;
+            let (response, request) = handle(&app, &visitor, &meter, &side, request).await;
             Ok::<_, Infallible>(response.map(|body| UntakenBody::new(body, busy, request)))
         }
     });
@@ -187,9 +189,9 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut interruptions = interruptions(app, &activity, timeouts);
     poll_fn(|context| {
-        let since = visitor.goes_on();
+        meter.goes_on(&app.read_share);
         let served = connection.as_mut().poll(context);
-        visitor.pauses(app, since);
+        meter.pauses(&app.read_share);
         if let Poll::Ready(served) = served {
             note_end(served.err());
             return Poll::Ready(());
@@ -216,12 +218,13 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     timeouts: Timeouts,
 ) -> Option<(S, Response<ResponseBody>)> {
     let activity = Arc::new(Activity::new());
-    let (side, activity) = (&side, &activity);
+    let meter = Meter::default();
+    let (side, activity, meter) = (&side, &activity, &meter);
     let service = service_fn(|request: Request<Incoming>| {
         let busy = activity.begin_request();
         let may_take_over = request.version() == Version::HTTP_11;
         // Not a block that awaits it: that would hold it twice.
-        handle(app, visitor, side, request).then(move |(response, request)| {
+        handle(app, visitor, meter, side, request).then(move |(response, request)| {
             let is_subscribed = matches!(response.body(), ResponseBody::Subscribed(_));
             let kept = if may_take_over && is_subscribed {
                 activity.hand_over(response)
@@ -247,9 +250,9 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     let mut connection = builder.serve_connection(io, service);
     let mut interruptions = interruptions(app, activity, timeouts);
     let taken_over = poll_fn(|context| {
-        let since = visitor.goes_on();
+        meter.goes_on(&app.read_share);
         let served = Pin::new(&mut connection).poll(context);
-        visitor.pauses(app, since);
+        meter.pauses(&app.read_share);
         if let Poll::Ready(served) = served {
             note_end(served.err());
             return Poll::Ready(None);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tailwater_e2e::{PATIENCE, Server, Stream, eventually};
 
-use crate::support::{assert_refused, metric, refusals};
+use crate::support::{assert_refused, metric, reads_busy, refusals};
 
 /// Next to nothing for reads while appends are made, and hardly a wait.
 const LITTLE: [(&str, &str); 2] = [
@@ -101,6 +101,29 @@ fn appends_that_are_made_at_once_count_too() {
         let answer = connection.send(&stream.reading("-1", ""));
         assert!(matches!(answer.status(), 200 | 503), "{answer:?}");
         (metric(&server, "tailwater_reads_delayed_total") > 0).then_some(())
+    });
+    server.stop();
+}
+
+/// What a connection took was once measured only if the request before was a read too. So a client paid nothing that
+/// made one read on each connection, or a preflight before each.
+#[test]
+fn what_reads_take_is_measured_from_the_first_on() {
+    let server = Server::start();
+    let stream = server.stream("read").create();
+    let read = stream.reading("-1", "");
+    let before = reads_busy(&server);
+    // It stays open: its end would be booked to the read too.
+    let mut connection = server.connect();
+    connection.send(&read).expect(200);
+    let first = eventually("it is paid for", || {
+        Some(reads_busy(&server)).filter(|busy| *busy > before)
+    });
+    let mut connection = server.connect();
+    connection.send(&stream.request("OPTIONS")).expect(204);
+    connection.send(&read).expect(200);
+    eventually("so is one behind a preflight", || {
+        (reads_busy(&server) > first).then_some(())
     });
     server.stop();
 }

@@ -1,6 +1,8 @@
 //! What these tests share: refusals as they must be told, and what the server counts.
 
 use std::net::Ipv4Addr;
+use std::str::FromStr;
+use std::time::Duration;
 
 use tailwater_e2e::{Connection, Response, Server};
 
@@ -22,12 +24,22 @@ pub(crate) fn assert_refused(answer: Response, status: u16, code: &str) -> Respo
 /// A metric without labels, or one with the labels that are given as they stand in the text.
 #[track_caller]
 pub(crate) fn metric(server: &Server, sample: &str) -> u64 {
+    read_metric(server, sample).unwrap_or_default()
+}
+
+/// How long reads were at work so far, as far as that is measured.
+#[track_caller]
+pub(crate) fn reads_busy(server: &Server) -> Duration {
+    let secs = read_metric(server, "tailwater_reads_busy_seconds_total");
+    Duration::from_secs_f64(secs.expect("it is told"))
+}
+
+#[track_caller]
+fn read_metric<T: FromStr>(server: &Server, sample: &str) -> Option<T> {
     let page = server.get("/metrics").expect(200);
-    let value = page
-        .text()
+    page.text()
         .lines()
-        .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok());
-    value.unwrap_or_default()
+        .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// Refusals of one code that the server has counted.
