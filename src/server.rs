@@ -94,7 +94,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     let sweeper = tokio::spawn(sweep(engine.clone()));
     let usher = tokio::spawn({
         let app = Arc::clone(&app);
-        async move { app.read_share.give_turns(|| app.is_writing()).await }
+        async move { app.give_turns().await }
     });
     let (tls, renewer) = tls
         .map(|(tls, files, hangups)| {
@@ -249,4 +249,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset
     )
+}
+
+/// What requests share, over a store in memory.
+#[cfg(test)]
+pub(crate) fn app_for_tests() -> Arc<App> {
+    let config = Arc::new(Config::default());
+    let storage = storage::start(&config).expect("memory can be had");
+    let metrics = Arc::new(Metrics::new(None, None));
+    Arc::new(App::new(config, storage.engine, metrics, 1))
 }

@@ -74,7 +74,7 @@ pub(super) async fn answer(
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let response = with_body(pieces, encoding).await;
+        let response = with_body(app, pieces, encoding).await;
         if !response.headers().contains_key(CONTENT_ENCODING) {
             tag = Picture {
                 encoding: None,
@@ -154,9 +154,9 @@ fn put_end(place: &Place, end: &End, to: &mut HeaderMap) {
     }
 }
 
-async fn with_body(pieces: Vec<Bytes>, encoding: Option<Encoding>) -> Response {
+async fn with_body(app: &App, pieces: Vec<Bytes>, encoding: Option<Encoding>) -> Response {
     if let Some(encoding) = encoding
-        && let Some(compressed) = encoding.compress(pieces.clone()).await
+        && let Some(compressed) = encoding.compress(pieces.clone(), &app.read_share).await
     {
         let mut response = Response::new(ResponseBody::Whole(compressed));
         response

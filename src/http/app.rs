@@ -15,7 +15,9 @@ use super::cors::Cors;
 use super::error::Problem;
 use super::request_body::InFlight;
 use crate::config::{Config, LimitsConfig};
-use crate::limits::{Allowance, Client, ClientLimits, Clients, Held, Kind, Rate, ReadShare, ReadShareConfig};
+use crate::limits::{
+    Allowance, Client, ClientLimits, Clients, Entered, Held, Kind, Rate, ReadShare, ReadShareConfig,
+};
 use crate::metrics::Metrics;
 
 /// The engine and all that requests need beside it.
@@ -27,11 +29,13 @@ pub(crate) struct App {
     pub(crate) cors: Cors,
     pub(crate) cache: CacheHeaders,
     pub(crate) name_limits: NameLimits,
-    pub(crate) read_share: ReadShare,
+    pub(crate) read_share: Arc<ReadShare>,
     pub(crate) clients: Clients<ClientKey>,
     requests: AtomicUsize,
     /// Appends and creations that are known to have been made.
     written_seen: AtomicU64,
+    /// CPU time of reads off the runtime that was paid for, in nanoseconds.
+    slow_reads_seen_ns: AtomicU64,
     live_readers: AtomicUsize,
     stopping: watch::Sender<bool>,
 }
@@ -47,14 +51,15 @@ impl App {
                 segments_max: config.limits.max_name_segments,
             },
             in_flight: InFlight::default(),
-            read_share: ReadShare::new(ReadShareConfig {
+            read_share: Arc::new(ReadShare::new(ReadShareConfig {
                 percent: config.limits.max_read_share_percent as u64,
                 threads,
                 wait_max: Duration::from_millis(config.limits.max_read_wait_ms),
-            }),
+            })),
             clients: Clients::new(client_limits(&config.limits), config.limits.max_clients),
             requests: AtomicUsize::new(0),
             written_seen: AtomicU64::new(0),
+            slow_reads_seen_ns: AtomicU64::new(0),
             live_readers: AtomicUsize::new(0),
             stopping: watch::Sender::new(false),
             config,
@@ -118,9 +123,24 @@ impl App {
         self.live_readers.load(Ordering::Relaxed)
     }
 
+    /// Admits a read to its share at once, if there is nothing to wait for.
+    pub(super) fn try_read(&self) -> Option<Entered> {
+        self.settle_slow_reads();
+        self.read_share.try_enter(self.is_writing())
+    }
+
+    /// Gives turns to reads that wait, for ever.
+    pub(crate) async fn give_turns(&self) {
+        let look = || {
+            self.settle_slow_reads();
+            self.is_writing()
+        };
+        self.read_share.give_turns(look).await;
+    }
+
     /// Whether what was sent to be stored is waiting for that, or was stored since this was last asked: in memory that
     /// takes so little time that nobody sees it wait.
-    pub(crate) fn is_writing(&self) -> bool {
+    fn is_writing(&self) -> bool {
         let stats = self.engine.stats();
         let written = stats.appends.get() + stats.creates.get();
         let seen = self.written_seen.load(Ordering::Relaxed);
@@ -128,6 +148,16 @@ impl App {
             self.written_seen.store(written, Ordering::Relaxed);
         }
         written != seen || self.in_flight.bytes() > 0
+    }
+
+    /// Has paid for what reads took off the runtime since this was last done.
+    fn settle_slow_reads(&self) {
+        let took_ns = self.engine.stats().slow_read_nanos.get();
+        if took_ns != self.slow_reads_seen_ns.load(Ordering::Relaxed) {
+            let seen_ns = self.slow_reads_seen_ns.fetch_max(took_ns, Ordering::Relaxed);
+            let more = Duration::from_nanos(took_ns.saturating_sub(seen_ns));
+            self.read_share.settle_beside(more);
+        }
     }
 
     /// Tells live reads to end, and readiness to go.
@@ -218,3 +248,21 @@ impl Drop for LiveTicket {
 /// Header values that every answer carries.
 pub(crate) static NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 pub(crate) static CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
+
+#[cfg(test)]
+mod tests {
+    use crate::server;
+
+    /// Stores on disk read on other threads, which nobody paid for.
+    #[test]
+    fn what_reads_take_off_the_runtime_is_paid_for_once() {
+        let app = server::app_for_tests();
+        app.engine.stats().slow_read_nanos.add(4_000);
+        assert!(app.try_read().is_some());
+        assert!(app.try_read().is_some());
+        assert_eq!(app.read_share.taken_ns(), 4_000);
+        app.engine.stats().slow_read_nanos.add(1_000);
+        assert!(app.try_read().is_some());
+        assert_eq!(app.read_share.taken_ns(), 5_000);
+    }
+}

@@ -1,9 +1,13 @@
 //! Compresses catch-up answers of text and JSON for clients that accept it.
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, HeaderMap};
+
+use crate::limits::ReadShare;
 
 /// Below this many bytes an answer is not worth compressing.
 pub(crate) const BYTES_MIN: usize = 1024;
@@ -48,15 +52,21 @@ impl Encoding {
         best.map(|(encoding, _)| encoding)
     }
 
-    /// The compressed form of all pieces together; none if that fails, and the answer goes out as it is.
-    pub(crate) async fn compress(self, pieces: Vec<Bytes>) -> Option<Bytes> {
+    /// The compressed form of all pieces together; none if that fails, and the answer goes out as it is. What it takes
+    /// is taken by reads, also if nobody waits for it any more.
+    pub(crate) async fn compress(self, pieces: Vec<Bytes>, share: &Arc<ReadShare>) -> Option<Bytes> {
         let bytes: usize = pieces.iter().map(Bytes::len).sum();
         let compressed = if bytes <= ON_THE_SPOT_BYTES_MAX {
             self.compress_now(&pieces)
         } else {
-            tokio::task::spawn_blocking(move || self.compress_now(&pieces))
-                .await
-                .ok()?
+            let share = Arc::clone(share);
+            let compressing = tokio::task::spawn_blocking(move || {
+                let since = Instant::now();
+                let compressed = self.compress_now(&pieces);
+                share.settle_beside(since.elapsed());
+                compressed
+            });
+            compressing.await.ok()?
         };
         compressed
             .inspect_err(|error| tracing::warn!(%error, "an answer could not be compressed"))
@@ -95,12 +105,39 @@ fn weighted(item: &str) -> (&str, u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ReadShareConfig;
+    use futures_util::FutureExt as _;
     use http::HeaderValue;
+    use std::time::Duration;
 
     fn negotiated(accepts: &'static str) -> Option<Encoding> {
         let mut request = HeaderMap::new();
         request.insert(ACCEPT_ENCODING, HeaderValue::from_static(accepts));
         Encoding::negotiate(&request)
+    }
+
+    #[tokio::test]
+    async fn what_is_compressed_beside_the_connection_is_paid_for_though_nobody_waits_for_it() {
+        let share = Arc::new(ReadShare::new(ReadShareConfig {
+            percent: 50,
+            threads: 1,
+            wait_max: Duration::ZERO,
+        }));
+        let pieces = vec![Bytes::from(vec![b'x'; ON_THE_SPOT_BYTES_MAX]); 2];
+        for encoding in [Encoding::Gzip, Encoding::Zstd] {
+            let before_ns = share.taken_ns();
+            let compressed = encoding.compress(pieces.clone(), &share).await;
+            assert!(compressed.is_some_and(|bytes| bytes.len() < ON_THE_SPOT_BYTES_MAX));
+            let done_ns = share.taken_ns();
+            assert!(done_ns > before_ns);
+            // Looked at once, and given up.
+            let _ = encoding.compress(pieces.clone(), &share).now_or_never();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while share.taken_ns() == done_ns {
+                assert!(Instant::now() < deadline, "it is never settled");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
     }
 
     #[test]

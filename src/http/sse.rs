@@ -279,7 +279,7 @@ impl Subscriber {
     /// Waits for a turn among the reads. None if it is time to end before.
     async fn take_turn(&self) -> Option<Entered> {
         let share = &self.app.read_share;
-        if let Some(entered) = share.try_enter(self.app.is_writing()) {
+        if let Some(entered) = self.app.try_read() {
             return Some(entered);
         }
         loop {

@@ -43,7 +43,7 @@ pub(super) async fn take_turn(app: &App, meter: &Meter, kind: Option<Kind>) -> R
     if !reads {
         return Ok(());
     }
-    let entered = match app.read_share.try_enter(app.is_writing()) {
+    let entered = match app.try_read() {
         Some(entered) => entered,
         // Few reads wait, and all requests would have to have room for it.
         None => Box::pin(app.read_share.wait())

@@ -145,6 +145,24 @@ impl ReadShare {
         }
     }
 
+    /// Takes note of what a read took beside its connection, on another thread.
+    pub(crate) fn settle_beside(&self, took: Duration) {
+        if self.is_limited() {
+            self.settle_beside_at(nanos(took), self.now_ns());
+        }
+    }
+
+    fn settle_beside_at(&self, took_ns: u64, now_ns: u64) {
+        self.taken_ns.add(took_ns);
+        if self.is_contended(false, now_ns) {
+            // It is a part of what a read costs, whose rest is settled by its connection.
+            let cost_ns = self.cost_ns.load(Ordering::Relaxed).saturating_add(took_ns / 16);
+            self.cost_ns
+                .store(cost_ns.min(nanos(DEBT_MAX)), Ordering::Relaxed);
+            self.change_credit(-signed(took_ns));
+        }
+    }
+
     pub(super) fn settle_at(&self, entered: Entered, took_ns: u64, now_ns: u64) {
         self.taken_ns.add(took_ns);
         if entered.paid_ns > 0 {
@@ -338,6 +356,24 @@ mod tests {
         );
         assert!(share.try_enter_at(false, 22 * MS).is_some());
         assert_eq!(share.try_enter_at(false, 22 * MS), Some(Entered { paid_ns: 0 }));
+    }
+
+    /// Compressing on other threads took five times the share of reads, as only connections were looked at.
+    #[test]
+    fn what_a_read_takes_beside_its_connection_is_paid_for() {
+        let share = share(50, 1);
+        let entered = share.try_enter_at(true, MS).expect("the credit of a millisecond");
+        share.settle_at(entered, 10_000, MS);
+        let before_ns = (share.credit_ns(), share.taken_ns());
+        share.settle_beside_at(4 * MS, MS);
+        let now_ns = (share.credit_ns() + 4_000_000, share.taken_ns() - 4 * MS);
+        assert_eq!(before_ns, now_ns);
+        assert_eq!(share.try_enter_at(true, 7 * MS), None, "there is debt");
+        let next = share.try_enter_at(true, 9 * MS).expect("it is paid back");
+        assert!(
+            next.paid_ns > 200_000,
+            "the next ones are taken to cost as much: {next:?}"
+        );
     }
 
     #[test]

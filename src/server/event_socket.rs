@@ -142,35 +142,20 @@ fn head(response: &Response<ResponseBody>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt as _, BufStream};
 
     use super::send;
-    use crate::config::Config;
-    use crate::http::App;
-    use crate::metrics::Metrics;
-    use crate::server::storage;
+    use crate::server::app_for_tests;
 
     const PATIENCE: Duration = Duration::from_secs(60);
-
-    fn app() -> Arc<App> {
-        let config = Arc::new(Config::default());
-        let storage = storage::start(&config).expect("memory can be had");
-        Arc::new(App::new(
-            config,
-            storage.engine,
-            Arc::new(Metrics::new(None, None)),
-            1,
-        ))
-    }
 
     /// TLS keeps the end of what it was given if the socket did not take all of it at once. Without a flush
     /// readers would get the end of an event with the next one.
     #[tokio::test]
     async fn nothing_that_was_sent_stays_in_a_socket_that_keeps_something() {
-        let app = app();
+        let app = app_for_tests();
         let (ours, mut theirs) = tokio::io::duplex(4);
         let mut ours = BufStream::new(ours);
         let sent = send(&app, &mut ours, b"one event", PATIENCE);
@@ -185,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_does_not_take_what_the_socket_keeps_is_given_up() {
-        let app = app();
+        let app = app_for_tests();
         let (ours, _theirs) = tokio::io::duplex(4);
         let mut ours = BufStream::new(ours);
         let sent = send(&app, &mut ours, b"one event", Duration::from_millis(20));

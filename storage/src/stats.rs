@@ -86,6 +86,8 @@ pub struct EngineStats {
     pub loads: Counter,
     /// Streams put out of memory because nobody used them.
     pub evictions: Counter,
+    /// CPU time of reads off the runtime, in nanoseconds. What they waited for disks is no part of it.
+    pub slow_read_nanos: Counter,
     /// Records in one commit.
     pub batch_records: Histogram<10>,
     /// Duration of one commit, in microseconds.
@@ -104,6 +106,7 @@ impl Default for EngineStats {
             expirations: Counter::default(),
             loads: Counter::default(),
             evictions: Counter::default(),
+            slow_read_nanos: Counter::default(),
             batch_records: Histogram::new([1, 2, 4, 8, 16, 32, 64, 128, 256, 1024]),
             commit_micros: Histogram::new([
                 1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000,

@@ -1,6 +1,7 @@
 //! Reads one incarnation of a stream: only durable bytes, across the storages that they stand in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tailwater_stream::{
@@ -363,12 +364,20 @@ impl Reader {
     ) -> Result<T, ReadFailure> {
         let mut answer = question(self.engine.shared.backend.as_ref(), request);
         if let Err(ReadError::Cold) = answer {
-            let backend = Arc::clone(&self.engine.shared.backend);
+            let shared = Arc::clone(&self.engine.shared);
             let request = ReadRequest {
                 may_wait: true,
                 ..request
             };
-            answer = tokio::task::spawn_blocking(move || question(backend.as_ref(), request))
+            let asked = tokio::task::spawn_blocking(move || {
+                let began = thread_nanos();
+                let answer = question(shared.backend.as_ref(), request);
+                // Counted here, as who asks may have gone away.
+                let took = thread_nanos().saturating_sub(began);
+                shared.stats.slow_read_nanos.add(took);
+                answer
+            });
+            answer = asked
                 .await
                 .map_err(|_panicked| EngineError::Backend(BackendError::Poisoned))?;
         }
@@ -388,4 +397,11 @@ impl Reader {
             ReadFailure::Gone
         }
     }
+}
+
+/// CPU time of this thread so far, in nanoseconds.
+fn thread_nanos() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let time = Duration::try_from(time).unwrap_or_default();
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

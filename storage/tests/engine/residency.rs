@@ -288,3 +288,18 @@ fn what_a_process_left_deleted_is_released_by_the_next_one() {
         );
     });
 }
+
+#[test]
+fn what_reads_take_off_the_runtime_is_counted_and_nothing_else_is() {
+    run(async {
+        for (gate, is_slow) in [(Gated::slow(1 << 20), true), (Gated::new(1 << 20), false)] {
+            let rig = Rig::limited(gate, NONE_HELD);
+            rig.create("a").await.expect("created");
+            rig.append("a", "x").await.expect("appended");
+            let slow_read_nanos = || rig.engine.stats().slow_read_nanos.get();
+            assert_eq!(slow_read_nanos(), 0);
+            assert_eq!(rig.text("a").await, "x");
+            assert_eq!(slow_read_nanos() > 0, is_slow);
+        }
+    });
+}
