@@ -129,6 +129,18 @@ impl App {
         self.read_share.try_enter(self.is_writing())
     }
 
+    /// Waits for a turn among the reads for one more piece of an answer. Nobody is refused in the midst of one.
+    pub(super) async fn next_read(&self) -> Entered {
+        if let Some(entered) = self.try_read() {
+            return entered;
+        }
+        loop {
+            if let Ok(entered) = Box::pin(self.read_share.wait()).await {
+                return entered;
+            }
+        }
+    }
+
     /// Gives turns to reads that wait, for ever.
     pub(crate) async fn give_turns(&self) {
         let look = || {

@@ -1,6 +1,7 @@
 //! GET `__ds/changes`: the change feed over all streams, at once, by long-poll or as events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
@@ -128,6 +129,7 @@ impl Feed {
             // What was passed over has another prefix.
             self.after = page.after;
             if !page.up_to_date {
+                self.take_turn().await;
                 continue;
             }
             tokio::select! {
@@ -136,6 +138,13 @@ impl Feed {
                 _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
             }
         }
+    }
+
+    /// Waits for a turn among the reads, for one more page of what was there before.
+    async fn take_turn(&self) {
+        let entered = self.app.next_read().await;
+        // What the page takes is measured with its connection.
+        self.app.read_share.settle(entered, Duration::ZERO);
     }
 
     async fn describe(&self, page: &ChangePage) -> Result<Value, Problem> {
@@ -184,6 +193,7 @@ impl Feed {
             pace,
             stopping,
             placed: false,
+            is_behind: false,
             _ticket: ticket,
         };
         unfold(reader, |mut reader| async move {
@@ -199,6 +209,8 @@ struct EventReader {
     stopping: Stopping,
     /// Whether the client knows yet where it is.
     placed: bool,
+    /// Whether there was more than the last page. The first page's turn was the request's.
+    is_behind: bool,
     _ticket: LiveTicket,
 }
 
@@ -208,16 +220,23 @@ impl EventReader {
             if self.placed && (self.pace.is_over() || self.feed.app.is_stopping()) {
                 return None;
             }
+            if self.is_behind {
+                self.feed.take_turn().await;
+                // It may have taken long, so that it is time to end.
+                self.is_behind = false;
+                continue;
+            }
             self.feed.newest.borrow_and_update();
             let page = self.feed.look().ok()?;
             self.feed.after = page.after;
+            self.is_behind = !page.up_to_date;
             if !page.changes.is_empty() || !std::mem::replace(&mut self.placed, true) {
                 self.placed = true;
                 self.pace.sent();
                 let document = self.feed.describe(&page).await.ok()?;
                 return Some(format!("event: changes\nid: {}\ndata:{document}\n\n", page.after).into());
             }
-            if !page.up_to_date {
+            if self.is_behind {
                 continue;
             }
             tokio::select! {

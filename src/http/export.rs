@@ -1,6 +1,7 @@
 //! GET `__ds/export`: streams with all that is known of them, as lines that `__ds/import` takes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use bytes::Bytes;
@@ -24,13 +25,17 @@ pub(super) async fn export(
     let mut outlet = Outlet::new(&app.engine, &prefix);
     // What fails at once is answered as such.
     let first = outlet.next().await?.unwrap_or_default();
-    let pieces = unfold((Some(first), outlet), |(first, mut outlet)| async move {
-        let piece = match first {
-            Some(first) => first,
-            None => next_piece(&mut outlet).await?,
-        };
-        Some((piece, (None, outlet)))
-    });
+    // The first piece's turn was the request's.
+    let pieces = unfold(
+        (app, Some(first), outlet),
+        |(app, first, mut outlet)| async move {
+            let piece = match first {
+                Some(first) => first,
+                None => next_piece(&app, &mut outlet).await?,
+            };
+            Some((piece, (app, None, outlet)))
+        },
+    );
     let mut response = Response::new(ResponseBody::Live(Box::pin(pieces)));
     let to = response.headers_mut();
     to.insert(
@@ -42,8 +47,12 @@ pub(super) async fn export(
 }
 
 /// What cannot be read ends the export without its last line, by which clients know that it is not complete.
-async fn next_piece(outlet: &mut Outlet) -> Option<Bytes> {
-    outlet.next().await.unwrap_or_else(|error| {
+async fn next_piece(app: &App, outlet: &mut Outlet) -> Option<Bytes> {
+    let entered = app.next_read().await;
+    let piece = outlet.next().await;
+    // What it took is measured with its connection.
+    app.read_share.settle(entered, Duration::ZERO);
+    piece.unwrap_or_else(|error| {
         tracing::error!(%error, "an export was cut off: the storage cannot be read");
         None
     })

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use tailwater_e2e::{PATIENCE, Server, Stream, eventually};
+use tailwater_e2e::{PATIENCE, Request, Server, Stream, eventually};
 
 use crate::support::{assert_refused, metric, reads_busy, refusals};
 
@@ -182,6 +182,72 @@ fn health_is_told_while_reads_are_refused() {
     slow.write(b" body.").expect("the server reads");
     let answer = slow.read_response("POST").expect("an answer").expect("an answer");
     answer.expect(204);
+    server.stop();
+}
+
+/// Little for reads while appends are made, but not so little that a long answer takes for ever.
+const SOME: [(&str, &str); 2] = [
+    ("DS_LIMITS__MAX_READ_SHARE_PERCENT", "10"),
+    ("DS_LIMITS__MAX_LIST_ENTRIES", "1"),
+];
+
+/// Appends all the time while `look` looks until there is what it looks for.
+fn while_appends_are_made(server: &Server, what: &str, mut look: impl FnMut() -> Option<()>) {
+    let written = server.stream("written").create();
+    let is_over = AtomicBool::new(false);
+    let deadline = Instant::now() + PATIENCE;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = server.connect();
+            while !is_over.load(Ordering::Relaxed) && Instant::now() < deadline {
+                connection.send(&written.appending("1")).expect(204);
+            }
+        });
+        eventually(what, &mut look);
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// An export took one turn for any amount, so that one of a fast client left nothing to other reads.
+#[test]
+fn each_piece_of_an_export_waits_for_its_turn() {
+    let server = Server::start_with(&SOME);
+    let stream = filled(&server, "exported");
+    stream.append("x".repeat(512 * 1024));
+    while_appends_are_made(&server, "pieces are held up", || {
+        let delayed = metric(&server, "tailwater_reads_delayed_total");
+        let answer = server.get("/v1/stream/__ds/export?prefix=exported");
+        if answer.status() != 200 {
+            assert_refused(answer, 503, "too_many_reads");
+            return None;
+        }
+        assert!(answer.text().len() > 1 << 20, "all of it comes");
+        // The request itself waited once at most.
+        (metric(&server, "tailwater_reads_delayed_total") > delayed + 1).then_some(())
+    });
+    server.stop();
+}
+
+/// So did the change feed, though it reaches back as far as an export.
+#[test]
+fn each_page_of_the_change_feed_waits_for_its_turn() {
+    const PAGES: usize = 100;
+    let server = Server::start_with(&SOME);
+    let listing = server.get("/v1/stream/__ds/streams").expect(200).json();
+    let token = listing["changes"].as_str().expect("a token");
+    for number in 0..PAGES {
+        server.stream(&format!("changed-{number}")).create();
+    }
+    let path = format!("/v1/stream/__ds/changes?live=sse&prefix=changed-&after={token}");
+    while_appends_are_made(&server, "pages are held up", || {
+        let delayed = metric(&server, "tailwater_reads_delayed_total");
+        let mut events = server.connect().try_follow(&Request::new("GET", &path)).ok()?;
+        for _ in 0..PAGES {
+            let event = events.next_event().expect("there is more");
+            assert_eq!(event.kind, "changes");
+        }
+        (metric(&server, "tailwater_reads_delayed_total") > delayed + 1).then_some(())
+    });
     server.stop();
 }
 
