@@ -129,7 +129,11 @@ impl Feed {
             // What was passed over has another prefix.
             self.after = page.after;
             if !page.up_to_date {
-                self.take_turn().await;
+                // Whoever has waited for too long is told how far this came.
+                let turn = tokio::time::timeout_at(time_out, self.take_turn());
+                if turn.await.is_err() || self.app.is_stopping() {
+                    return Ok(());
+                }
                 continue;
             }
             tokio::select! {
@@ -221,9 +225,13 @@ impl EventReader {
                 return None;
             }
             if self.is_behind {
-                self.feed.take_turn().await;
+                let turn = self.feed.take_turn();
+                match self.pace.wait_for(turn, &mut self.stopping).await {
+                    Ok(()) => self.is_behind = false,
+                    Err(Due::KeepAlive) => return Some(Bytes::from_static(sse_encoding::KEEP_ALIVE)),
+                    Err(Due::End) => return None,
+                }
                 // It may have taken long, so that it is time to end.
-                self.is_behind = false;
                 continue;
             }
             self.feed.newest.borrow_and_update();

@@ -54,6 +54,20 @@ impl Pace {
         self.last_sent >= self.ends_at || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
+    /// Waits for `what`, but no longer than until something is due or the server begins to stop.
+    pub(super) async fn wait_for<T>(
+        &mut self,
+        what: impl Future<Output = T>,
+        stopping: &mut Stopping,
+    ) -> Result<T, Due> {
+        tokio::select! {
+            biased;
+            () = stopping.as_mut() => Err(Due::End),
+            due = self.due() => Err(due),
+            done = what => Ok(done),
+        }
+    }
+
     /// Waits until something is due. One timer serves the whole connection; it is set again only when it fires.
     pub(super) async fn due(&mut self) -> Due {
         loop {
@@ -108,6 +122,29 @@ mod tests {
         pace.last_sent -= Duration::from_secs(1);
         assert!(pace.is_over());
         assert!(matches!(pace.due().await, Due::End));
+    }
+
+    /// A turn may be long in coming. Connections fell silent meanwhile, and outlived their deadline and the server.
+    #[tokio::test]
+    async fn whoever_waits_for_something_keeps_alive_and_ends_in_time() {
+        let never = || std::future::pending::<()>();
+        let on = || -> Stopping { Box::pin(std::future::pending()) };
+        let mut silent = Pace::new(
+            &HttpConfig {
+                sse_keep_alive: Duration::ZERO,
+                ..Config::default().http
+            },
+            None,
+        );
+        let due = silent.wait_for(never(), &mut on()).await;
+        assert!(matches!(due, Err(Due::KeepAlive)));
+        let due = pace(Some(Duration::ZERO)).wait_for(never(), &mut on()).await;
+        assert!(matches!(due, Err(Due::End)));
+        let mut stops: Stopping = Box::pin(std::future::ready(()));
+        let due = pace(None).wait_for(never(), &mut stops).await;
+        assert!(matches!(due, Err(Due::End)));
+        let done = pace(None).wait_for(std::future::ready(7), &mut on()).await;
+        assert!(matches!(done, Ok(7)));
     }
 
     #[tokio::test]

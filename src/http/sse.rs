@@ -224,7 +224,11 @@ impl Subscriber {
             let catching_up = self.catches_up(&view);
             // The first frame's turn was the request's.
             let entered = if catching_up && self.placed {
-                self.take_turn().await?
+                match self.take_turn().await {
+                    Ok(entered) => entered,
+                    Err(Due::KeepAlive) => return Some(Events::new(sse_encoding::KEEP_ALIVE)),
+                    Err(Due::End) => return None,
+                }
             } else {
                 Entered { paid_ns: 0 }
             };
@@ -276,22 +280,16 @@ impl Subscriber {
         bytes > 0 && (!self.placed || bytes > FRAME_BYTES_MAX)
     }
 
-    /// Waits for a turn among the reads. None if it is time to end before.
-    async fn take_turn(&self) -> Option<Entered> {
-        let share = &self.app.read_share;
-        if let Some(entered) = self.app.try_read() {
-            return Some(entered);
+    /// Waits for a turn among the reads, unless something is due before.
+    async fn take_turn(&mut self) -> Result<Entered, Due> {
+        // A turn that comes when nobody waits for it any more is not lost to the others.
+        let turn = self.app.next_read();
+        let entered = self.pace.wait_for(turn, &mut self.stopping).await?;
+        if self.pace.is_over() || self.app.is_stopping() {
+            self.app.read_share.give_back(entered);
+            return Err(Due::End);
         }
-        loop {
-            // Nobody is refused in the midst of a stream.
-            let entered = Box::pin(share.wait()).await;
-            if self.pace.is_over() || self.app.is_stopping() {
-                return None;
-            }
-            if let Ok(entered) = entered {
-                return Some(entered);
-            }
-        }
+        Ok(entered)
     }
 
     /// The events between the subscriber's position and the tail, as many as one frame holds; none if there is

@@ -145,6 +145,13 @@ impl ReadShare {
         }
     }
 
+    /// Takes back that a read was admitted: it is not made.
+    pub(crate) fn give_back(&self, entered: Entered) {
+        if entered.paid_ns > 0 {
+            self.change_credit(signed(entered.paid_ns));
+        }
+    }
+
     /// Takes note of what a read took beside its connection, on another thread.
     pub(crate) fn settle_beside(&self, took: Duration) {
         if self.is_limited() {
