@@ -20,8 +20,10 @@ const CREDIT_MAX: Duration = Duration::from_millis(2);
 const DEBT_MAX: Duration = Duration::from_millis(20);
 /// What a read is taken to cost until some have been measured.
 const COST_AT_FIRST: Duration = Duration::from_micros(20);
-/// A read is never taken to cost less.
-const COST_MIN_NS: u64 = 1_000;
+/// A read is never taken to cost less: behind many that cost nothing there may come large ones.
+const COST_MIN: Duration = COST_AT_FIRST;
+/// Turns that are given at once, for each thread. More large reads would take more than any debt that is remembered.
+const TURNS_AT_ONCE: usize = 32;
 
 /// What a [`ReadShare`] is made of.
 #[derive(Debug, Clone, Copy)]
@@ -176,7 +178,8 @@ impl ReadShare {
             // The next ones are taken to cost what the last ones did: an average that forgets.
             let cost_ns = self.cost_ns.load(Ordering::Relaxed);
             let next_ns = cost_ns - cost_ns / 16 + took_ns / 16;
-            self.cost_ns.store(next_ns.max(COST_MIN_NS), Ordering::Relaxed);
+            self.cost_ns
+                .store(next_ns.max(nanos(COST_MIN)), Ordering::Relaxed);
         }
         if self.is_contended(false, now_ns) {
             self.change_credit(signed(entered.paid_ns) - signed(took_ns));
@@ -205,7 +208,7 @@ impl ReadShare {
         } else if self.has_credit(now_ns) {
             let credit_ns = u64::try_from(self.credit_ns.load(Ordering::Relaxed)).unwrap_or(0);
             let affordable = usize::try_from(credit_ns.div_ceil(cost_ns)).unwrap_or(usize::MAX);
-            affordable.min(waiting)
+            affordable.min(waiting).min(TURNS_AT_ONCE * self.config.threads)
         } else {
             0
         };
@@ -303,7 +306,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{COST_AT_FIRST, CREDIT_MAX, Entered, NoTurn, ReadShare, ReadShareConfig, TURN, nanos};
+    use super::{
+        COST_AT_FIRST, CREDIT_MAX, Entered, NoTurn, ReadShare, ReadShareConfig, TURN, TURNS_AT_ONCE, nanos,
+    };
 
     const MS: u64 = 1_000_000;
 
@@ -412,18 +417,49 @@ mod tests {
         let runtime = runtime();
         let _entered = runtime.enter();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let mut waits: Vec<_> = (0..50).map(|_| Box::pin(share.wait())).collect();
+        let mut waits: Vec<_> = (0..30).map(|_| Box::pin(share.wait())).collect();
         for wait in &mut waits {
             assert!(wait.as_mut().poll(&mut context).is_pending());
         }
         share.give_turns_once(true, 10 * MS);
         drop(waits);
-        assert_eq!(share.turns.available_permits(), 50, "nobody took them");
+        assert_eq!(share.turns.available_permits(), 30, "nobody took them");
         share.give_turns_once(true, 10 * MS);
         assert_eq!((share.waiting(), share.turns.available_permits()), (0, 0));
         // All that was given at that moment is there still.
         let reads = (0..1_000).take_while(|_| share.try_enter_at(true, 10 * MS).is_some());
         assert_eq!(reads.count() as u64, nanos(CREDIT_MAX) / nanos(COST_AT_FIRST));
+    }
+
+    /// Cheap reads once made the next ones look so cheap that thousands of large ones were let in at once, and most of
+    /// what these took was more than the debt that is remembered.
+    #[test]
+    fn cheap_reads_do_not_let_many_large_ones_in_at_once() {
+        let after_cheap_ones = || {
+            let share = share(50, 1);
+            for read in 1..1_000 {
+                if let Some(entered) = share.try_enter_at(true, read * MS) {
+                    share.settle_at(entered, 100, read * MS);
+                }
+            }
+            share
+        };
+        let share = after_cheap_ones();
+        let at_once = (0..10_000).take_while(|_| share.try_enter_at(true, 1_010 * MS).is_some());
+        assert!(at_once.count() <= 100);
+
+        let share = after_cheap_ones();
+        let runtime = runtime();
+        let _entered = runtime.enter();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut waits: Vec<_> = (0..1_000).map(|_| Box::pin(share.wait())).collect();
+        for wait in &mut waits {
+            assert!(wait.as_mut().poll(&mut context).is_pending());
+        }
+        share.give_turns_once(true, 1_010 * MS);
+        // Whoever goes away leaves its turn behind.
+        drop(waits);
+        assert_eq!(share.turns.available_permits(), TURNS_AT_ONCE);
     }
 
     #[test]
