@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 
+use super::caller::Caller;
 use super::control::to_side;
 use super::error::Problem;
 use super::{App, Response, ResponseBody, headers, query};
@@ -14,6 +16,7 @@ use crate::transfer::{CONTENT_TYPE, Outlet};
 
 pub(super) async fn export(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
 ) -> Result<axum::response::Response, Problem> {
     let mut prefix = String::new();
@@ -27,13 +30,13 @@ pub(super) async fn export(
     let first = outlet.next().await?.unwrap_or_default();
     // The first piece's turn was the request's.
     let pieces = unfold(
-        (app, Some(first), outlet),
-        |(app, first, mut outlet)| async move {
+        (app, caller, Some(first), outlet),
+        |(app, caller, first, mut outlet)| async move {
             let piece = match first {
                 Some(first) => first,
-                None => next_piece(&app, &mut outlet).await?,
+                None => next_piece(&app, &caller, &mut outlet).await?,
             };
-            Some((piece, (app, None, outlet)))
+            Some((piece, (app, caller, None, outlet)))
         },
     );
     let mut response = Response::new(ResponseBody::Live(Box::pin(pieces)));
@@ -46,9 +49,17 @@ pub(super) async fn export(
     Ok(to_side(response))
 }
 
-/// What cannot be read ends the export without its last line, by which clients know that it is not complete.
-async fn next_piece(app: &App, outlet: &mut Outlet) -> Option<Bytes> {
+/// What cannot be read, or not any more by this client, ends the export without its last line, by which clients know that it
+/// is not complete. It shows each stream as it is by then: to a slow client what came long after it.
+async fn next_piece(app: &App, caller: &Caller, outlet: &mut Outlet) -> Option<Bytes> {
     let entered = app.next_read().await;
+    if caller
+        .check_deadline(&app.config.proxy, app.engine.now())
+        .is_err()
+    {
+        app.read_share.settle(entered, Duration::ZERO);
+        return None;
+    }
     let piece = outlet.next().await;
     // What it took is measured with its connection.
     app.read_share.settle(entered, Duration::ZERO);

@@ -328,3 +328,39 @@ fn an_import_is_refused_what_comes_behind_its_deadline() {
         .expect("an answer");
     assert_eq!(answer.expect(401).problem(), "deadline_passed");
 }
+
+/// An export shows each stream as it is when it comes to it.
+#[test]
+fn an_export_ends_at_the_deadline_and_is_not_complete() {
+    let server = serve(&[("DS_LIMITS__MAX_MEMORY_BYTES", "1GiB")]);
+    // More than the sockets of both ends hold.
+    for number in 0..8 {
+        let stream = server
+            .stream(&format!("large/{number}"))
+            .of_type("text/plain")
+            .create();
+        stream.append("x".repeat(8 << 20));
+    }
+    let export = Request::new("GET", &server.path("__ds/export"));
+    let begun = |deadline: &str| {
+        let mut connection = connect(&server, PROXY);
+        let request = export.clone().header(DEADLINE, deadline);
+        connection.write(&request.encode()).expect("the head is taken");
+        let head = connection.read_head().expect("an answer").expect("a head");
+        (head.status == 200).then_some(connection)
+    };
+    let (deadline, mut exporting) = with_deadline(begun);
+    while now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let (mut answer, mut rest) = (Vec::new(), vec![0; 1 << 16]);
+    while !answer.ends_with(b"\r\n0\r\n\r\n") {
+        let count = std::io::Read::read(&mut exporting, &mut rest).expect("the answer goes on");
+        assert!(count > 0, "the answer has an end");
+        answer.extend_from_slice(&rest[..count]);
+    }
+    assert!(answer.len() < 64 << 20, "nothing of it was left out");
+    let lines = String::from_utf8_lossy(&answer);
+    assert!(!lines.contains("\"complete\""), "it says that it is complete");
+    server.stop();
+}
