@@ -66,7 +66,7 @@ impl Medium {
     /// Over a file that was made through [`Self::create`].
     pub(super) fn open(file: Arc<dyn DiskFile>, lost: &Lost) -> io::Result<Self> {
         let len = file.len()?;
-        let inner_len = pages::inner_len(len).filter(|inner_len| *inner_len > 0);
+        let inner_len = pages::inner_len(len);
         let inner_len = inner_len.ok_or_else(|| pages::damage(format!("none is {len} bytes long")))?;
         let header = Header::open(file.as_ref())?;
         // One header must be durable when the other one is written, also after the process was killed, and after a

@@ -60,11 +60,12 @@ pub(super) fn outer_len(len: u64) -> u64 {
     (HEADER_PAGES + pages + pages.div_ceil(GROUP_PAGES)) * PAGE_BYTES
 }
 
-/// The length of redb's file in one of ours; none if ours cannot be that long.
+/// The length of redb's file in one of ours; none if there is no page of it. A crash may leave a part of a page, or of what
+/// the file was to grow by, behind what anything refers to.
 pub(super) fn inner_len(len: u64) -> Option<u64> {
     let pages = (len / PAGE_BYTES).checked_sub(HEADER_PAGES)?;
-    let inner = (pages - pages.div_ceil(GROUP_PAGES + 1)) * PAGE_BYTES;
-    (outer_len(inner) == len).then_some(inner)
+    let inner = pages - pages.div_ceil(GROUP_PAGES + 1);
+    (inner > 0).then_some(inner * PAGE_BYTES)
 }
 
 /// Reads pages as they are. Answers the numbers of those whose checksums are wrong.
@@ -248,15 +249,17 @@ mod tests {
 
     #[test]
     fn lengths_of_both_files_tell_each_other() {
-        for pages in [0, 1, 2, 1023, 1024, 1025, 2048, 2049, 1 << 30] {
+        for pages in [1, 2, 1023, 1024, 1025, 2048, 2049, 1 << 30] {
             let len = pages * PAGE_BYTES;
             assert_eq!(inner_len(outer_len(len)), Some(len), "{pages} pages");
+            let shorter = (len > PAGE_BYTES).then_some(len - PAGE_BYTES);
+            assert_eq!(inner_len(outer_len(len) - 1), shorter, "{pages} pages");
         }
         // A page of checksums has pages behind it.
-        for pages in [0, 1, 3, 1028] {
+        for pages in [0, 1, 2, 3] {
             assert_eq!(inner_len(pages * PAGE_BYTES), None, "{pages} pages");
         }
-        assert_eq!(inner_len(5 * PAGE_BYTES + 1), None);
+        assert_eq!(inner_len(1028 * PAGE_BYTES), Some(1024 * PAGE_BYTES));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::history::Crash;
 use super::run::{Repair, Run};
+use crate::author::Body;
 use crate::seeds;
 
 /// A short run in which everything happens once. Ends early if the disk stops.
@@ -183,4 +184,40 @@ fn failed_sync(seed: u64, repair: Repair, nth: u64) -> (Run, bool) {
     let goes_on =
         (0..3).all(|_| run.commit_some()) && run.delete_one() && run.release_all() && run.reclaim_all();
     (run, !goes_on)
+}
+
+/// What one commit brings is more than the shard keeps in memory, so that pages are written behind the end of the file that was
+/// durable, before anything says how long it is.
+#[test]
+fn wherever_the_machine_stops_while_a_shard_grows_by_much_it_opens_again() {
+    for repair in [Repair::Slow, Repair::Quick] {
+        let mut begun = Run::new(0, repair);
+        begun.options.shard_count = 1;
+        begun.known.author.part_by(0);
+        begun.options.cache_bytes = 0;
+        begun.open();
+        let (id, create) = begun.known.author.clone().create("a");
+        assert!(begun.commit(&[create]).is_some());
+        let append = |run: &Run| {
+            let body = Body::one(vec![b'x'; 6 << 20]);
+            run.known.author.clone().append(id, body)
+        };
+        let mut whole = begun.branch();
+        whole.open();
+        let first = whole.disk.operations();
+        let record = append(&whole);
+        assert!(whole.commit(&[record]).is_some());
+        let last = whole.disk.operations();
+        // Each is cut where others are not, and all of it is too much.
+        for operation in (first..=last).step_by(23) {
+            let mut run = begun.branch();
+            run.open();
+            run.disk.cut_at(operation.max(run.disk.operations() + 1));
+            let record = append(&run);
+            assert!(run.commit(&[record]).is_none() || operation + 23 > last);
+            run.crash(Crash::Machine);
+            run.open();
+            assert!(run.commit_some());
+        }
+    }
 }
