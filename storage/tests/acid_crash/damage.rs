@@ -42,11 +42,11 @@ fn with_content(seed: u64, repair: Repair) -> (Run, Shard) {
     (run, Shard { path, before })
 }
 
-/// Flips a bit of a shard, half of the times where something certainly stands, for most of a shard is free.
+/// Flips a bit of a shard, nearly always where something stands or has stood, for most of a shard is free.
 fn flip(run: &mut Run, path: &Path) -> u64 {
     let content = run.disk.read_file(path);
     let used: Vec<_> = (0..content.len()).filter(|at| content[*at] != 0).collect();
-    let offset = if run.rng.u8(..4) == 0 {
+    let offset = if run.rng.u8(..16) == 0 {
         run.rng.usize(..content.len())
     } else {
         *run.rng.choice(&used).expect("not empty")
