@@ -253,8 +253,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// What requests share, over a store in memory.
 #[cfg(test)]
-pub(crate) fn app_for_tests() -> Arc<App> {
-    let config = Arc::new(Config::default());
+pub(crate) fn app_for_tests(config: Config) -> Arc<App> {
+    let config = Arc::new(config);
     let storage = storage::start(&config).expect("memory can be had");
     let metrics = Arc::new(Metrics::new(None, None));
     Arc::new(App::new(config, storage.engine, metrics, 1))

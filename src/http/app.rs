@@ -263,12 +263,13 @@ pub(crate) static CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-or
 
 #[cfg(test)]
 mod tests {
+    use crate::config::Config;
     use crate::server;
 
     /// Stores on disk read on other threads, which nobody paid for.
     #[test]
     fn what_reads_take_off_the_runtime_is_paid_for_once() {
-        let app = server::app_for_tests();
+        let app = server::app_for_tests(Config::default());
         app.engine.stats().slow_read_nanos.add(4_000);
         assert!(app.try_read().is_some());
         assert!(app.try_read().is_some());

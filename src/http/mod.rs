@@ -15,6 +15,7 @@
 //! | `request_body.rs response_body.rs` | bodies, with their limits |
 //! | `error.rs` | the only place that knows status codes of refusals |
 //! | `fuzzing.rs` | what fuzz targets may call |
+//! | `turns.rs` | tests of long answers, each part of which waits for a turn among the reads |
 
 mod answer;
 mod app;
@@ -52,6 +53,8 @@ mod sse;
 pub mod sse_encoding;
 mod time;
 mod trim;
+#[cfg(test)]
+mod turns;
 mod visitor;
 
 pub(crate) use app::{App, HeldRequest};

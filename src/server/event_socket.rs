@@ -147,6 +147,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, BufStream};
 
     use super::send;
+    use crate::config::Config;
     use crate::server::app_for_tests;
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -155,7 +156,7 @@ mod tests {
     /// readers would get the end of an event with the next one.
     #[tokio::test]
     async fn nothing_that_was_sent_stays_in_a_socket_that_keeps_something() {
-        let app = app_for_tests();
+        let app = app_for_tests(Config::default());
         let (ours, mut theirs) = tokio::io::duplex(4);
         let mut ours = BufStream::new(ours);
         let sent = send(&app, &mut ours, b"one event", PATIENCE);
@@ -170,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_does_not_take_what_the_socket_keeps_is_given_up() {
-        let app = app_for_tests();
+        let app = app_for_tests(Config::default());
         let (ours, _theirs) = tokio::io::duplex(4);
         let mut ours = BufStream::new(ours);
         let sent = send(&app, &mut ours, b"one event", Duration::from_millis(20));

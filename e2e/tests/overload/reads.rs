@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tailwater_e2e::{PATIENCE, Request, Server, Stream, eventually};
+use tailwater_e2e::{Connection, PATIENCE, Request, Server, Stream, eventually};
 
 use crate::support::{assert_refused, metric, reads_busy, refusals};
 
@@ -154,12 +154,9 @@ fn while_nobody_appends_no_read_is_held_up() {
     server.stop();
 }
 
-/// An append may be long in coming. Who looks after the server is answered meanwhile, whatever reads have to wait.
-#[test]
-fn health_is_told_while_reads_are_refused() {
-    let server = Server::start_with(&LITTLE);
-    let stream = filled(&server, "read");
-    // A body that has begun to come and does not end is an append in the making, for as long as the test wants.
+/// Begins an append of ten bytes. A body that has begun to come and does not end is one that is being made, for as long as the
+/// test wants.
+fn begin_append(server: &Server, stream: &Stream<'_>) -> Connection {
     let mut slow = server.connect();
     let head = stream
         .request("POST")
@@ -167,6 +164,18 @@ fn health_is_told_while_reads_are_refused() {
         .header("Content-Length", "10");
     slow.write(&head.encode()).expect("the server reads");
     slow.write(b"slow").expect("the server reads");
+    eventually("it is being made", || {
+        (metric(server, "tailwater_in_flight_bytes") == 4).then_some(())
+    });
+    slow
+}
+
+/// An append may be long in coming. Who looks after the server is answered meanwhile, whatever reads have to wait.
+#[test]
+fn health_is_told_while_reads_are_refused() {
+    let server = Server::start_with(&LITTLE);
+    let stream = filled(&server, "read");
+    let mut slow = begin_append(&server, &stream);
     let mut reader = server.connect();
     eventually("a read is refused", || {
         let answer = reader.send(&stream.reading("-1", ""));
@@ -269,20 +278,9 @@ fn event_streams_that_catch_up_get_everything_while_an_append_is_made() {
     for _ in 0..6 {
         stream.append(piece.clone());
     }
-    // An append in the making, for as long as the test wants.
-    let mut slow = server.connect();
-    let other = server.stream("other").of_type(TEXT).create();
-    let head = other
-        .request("POST")
-        .header("Content-Type", TEXT)
-        .header("Content-Length", "10");
-    slow.write(&head.encode()).expect("the server reads");
-    slow.write(b"slow").expect("the server reads");
-    eventually("it is in the making", || {
-        (metric(&server, "tailwater_in_flight_bytes") == 4).then_some(())
-    });
+    let slow = begin_append(&server, &server.stream("other").of_type(TEXT).create());
     let request = stream.reading("-1", "&live=sse");
-    // How many frames are held up depends on how fast they are made, and so is not asked.
+    // That frames wait for their turns is shown where no time decides, by the tests of `turns.rs`.
     eventually("all of it is read", || {
         let Ok(mut events) = server.connect().try_follow(&request) else {
             // To be refused costs reads a part of their share too: whoever comes again before he was told to may use it up.

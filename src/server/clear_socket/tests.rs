@@ -94,13 +94,14 @@ fn received(mut socket: std::net::TcpStream) -> io::Result<Vec<u8>> {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime")
+}
+
 /// Sends pieces to somebody who reads slowly, and returns what arrives and how much of it came from files.
 fn sent(pieces: &[Bytes]) -> (io::Result<()>, Vec<u8>, u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    runtime().block_on(async {
         let (mut ours, theirs) = pair().await;
         let reader = thread::spawn(move || received(theirs));
         let written = tokio::time::timeout(PATIENCE, write_all(&mut ours, pieces))
@@ -198,11 +199,7 @@ fn what_is_in_no_sealed_file_or_short_is_written() {
 fn what_stands_in_an_unlinked_file_arrives_though_its_map_is_gone() {
     let dir = tempfile::tempdir().expect("a directory");
     let bytes = content(1, FILE_BYTES);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    runtime().block_on(async {
         let (mut ours, theirs) = pair().await;
         let map = stored(&dir, "first", &bytes);
         let mut left = map.bytes(0..bytes.len() as u64);
