@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::expiry::Timestamp;
 use crate::offset::Position;
 
@@ -132,7 +134,7 @@ pub enum ProducerRefusal {
 
 /// The producers of one stream. None is ever forgotten while the stream exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Producers(HashMap<ProducerId, ProducerState>);
+pub struct Producers(HashMap<ProducerId, ProducerState, RandomState>);
 
 impl Producers {
     /// Weighs a claim against what is remembered.
