@@ -55,7 +55,7 @@ use crate::backend::{Backend, BackendError, Nature, Outcome, Usage};
 use crate::clock::Clock;
 use crate::stats::EngineStats;
 use crate::sync::{AtomicU64, Mutex, thread};
-use committer::{Partition, Publisher, Queued};
+use committer::{Partition, Publisher, Waiter};
 use leftovers::{Leftover, Leftovers};
 use pins::{ForkPin, Pins};
 use registry::Registry;
@@ -336,14 +336,13 @@ impl Engine {
         let (answer, settled) = oneshot::channel();
         sequencer.accept(&record);
         let partition = partition_of(self.shared.backend.as_ref(), &record);
-        let pushed = self.shared.partitions[partition].push(Queued {
-            record,
+        let waiter = Waiter {
             entry: Arc::clone(entry),
             generation: sequencer.generation(),
-            answer: Some(answer),
-            _pin: pin,
-        });
-        if let Err(error) = pushed {
+            answer,
+            pin,
+        };
+        if let Err(error) = self.shared.partitions[partition].push(record, waiter) {
             sequencer.fail();
             return Err(error.into());
         }

@@ -1,7 +1,6 @@
 //! The committer of a partition: one thread that commits all that has gathered as one batch, while the next one
 //! gathers.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,36 +19,121 @@ const BATCH_RECORDS_MAX: usize = 8192;
 /// Payload bytes in one batch at the most, but for a record that is longer alone.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-/// A record that was accepted, and who waits for it.
-pub(super) struct Queued {
-    pub(super) record: Record,
+/// Who waits for a record that was accepted.
+pub(super) struct Waiter {
     pub(super) entry: Arc<Entry>,
     /// The sequencer's generation in which it was decided.
     pub(super) generation: u64,
-    pub(super) answer: Option<oneshot::Sender<Settled>>,
-    /// What a fork in the making holds: until this record is settled, also when its client has gone away.
-    pub(super) _pin: Option<Arc<ForkPin>>,
+    pub(super) answer: oneshot::Sender<Settled>,
+    /// What a fork in the making holds: until the record is settled, also when its client has gone away.
+    pub(super) pin: Option<Arc<ForkPin>>,
 }
 
-impl Queued {
-    fn payload_bytes(&self) -> usize {
-        use tailwater_stream::{Part, Transition};
-        let bytes = |part: &Part| match part {
-            Part::Stream {
-                transition: Transition::Append(append),
-                ..
-            } => append.payload.len(),
-            Part::Stream { .. } | Part::Control(_) => 0,
-        };
-        self.record.parts.iter().map(bytes).sum()
+impl Waiter {
+    /// Whether the state that the record was decided on has not been taken back.
+    fn stands(&self) -> bool {
+        self.generation == self.entry.sequencer.lock().generation()
+    }
+}
+
+fn payload_bytes(record: &Record) -> usize {
+    use tailwater_stream::{Part, Transition};
+    let bytes = |part: &Part| match part {
+        Part::Stream {
+            transition: Transition::Append(append),
+            ..
+        } => append.payload.len(),
+        Part::Stream { .. } | Part::Control(_) => 0,
+    };
+    record.parts.iter().map(bytes).sum()
+}
+
+/// Records in the order in which they were accepted, and who waits for each. They stay in place, for there are many and they
+/// are large.
+#[derive(Default)]
+pub(super) struct Batch {
+    records: Vec<Record>,
+    waiters: Vec<Waiter>,
+}
+
+impl Batch {
+    fn with_capacity(records: usize) -> Self {
+        Self {
+            records: Vec::with_capacity(records),
+            waiters: Vec::with_capacity(records),
+        }
+    }
+
+    fn push(&mut self, record: Record, waiter: Waiter) {
+        self.records.push(record);
+        self.waiters.push(waiter);
+    }
+
+    fn into_iter(self) -> impl Iterator<Item = (Record, Waiter)> {
+        self.records.into_iter().zip(self.waiters)
+    }
+
+    /// Takes the first `count` out.
+    fn take_first(&mut self, count: usize) -> Self {
+        Self {
+            records: self.records.drain(..count).collect(),
+            waiters: self.waiters.drain(..count).collect(),
+        }
+    }
+
+    /// Takes out those that were decided on what has been taken back.
+    fn take_void(&mut self) -> Self {
+        let mut void = Self::default();
+        if self.waiters.iter().all(Waiter::stands) {
+            return void;
+        }
+        let all = std::mem::take(self);
+        for (record, waiter) in all.into_iter() {
+            let to = if waiter.stands() { &mut *self } else { &mut void };
+            to.push(record, waiter);
+        }
+        void
+    }
+
+    fn settled(self, settled: Settled) -> Finished {
+        let settled = vec![settled; self.records.len()];
+        Finished { batch: self, settled }
     }
 }
 
 #[derive(Default)]
 struct Queue {
-    records: VecDeque<Queued>,
+    batch: Batch,
+    /// Of all records in it.
+    payload_bytes: usize,
     closing: bool,
     failed: bool,
+}
+
+impl Queue {
+    /// The most that may be one batch.
+    fn take(&mut self) -> Batch {
+        let count = self.batch.records.len();
+        if count <= BATCH_RECORDS_MAX && self.payload_bytes <= BATCH_BYTES_MAX {
+            self.payload_bytes = 0;
+            // The next batch is about as long.
+            return std::mem::replace(&mut self.batch, Batch::with_capacity(count));
+        }
+        let mut bytes = 0;
+        let fitting = self
+            .batch
+            .records
+            .iter()
+            .take(BATCH_RECORDS_MAX)
+            .take_while(|record| {
+                let first = bytes == 0;
+                bytes += payload_bytes(record) + 1;
+                first || bytes <= BATCH_BYTES_MAX
+            });
+        let batch = self.batch.take_first(fitting.count());
+        self.payload_bytes -= batch.records.iter().map(payload_bytes).sum::<usize>();
+        batch
+    }
 }
 
 /// The queue of a partition. Its length is bounded by what feeds it: one record for each request in flight.
@@ -64,13 +148,14 @@ impl Partition {
     ///
     /// # Errors
     /// If the partition has failed. The record is not queued then.
-    pub(super) fn push(&self, queued: Queued) -> Result<(), BackendError> {
+    pub(super) fn push(&self, record: Record, waiter: Waiter) -> Result<(), BackendError> {
         let mut queue = self.queue.lock();
         if queue.failed {
             return Err(BackendError::Poisoned);
         }
-        let was_empty = queue.records.is_empty();
-        queue.records.push_back(queued);
+        let was_empty = queue.batch.records.is_empty();
+        queue.payload_bytes += payload_bytes(&record);
+        queue.batch.push(record, waiter);
         drop(queue);
         if was_empty {
             self.filled.notify_one();
@@ -85,9 +170,9 @@ impl Partition {
     }
 
     /// The next batch; none when the partition is closed and all is committed.
-    fn take(&self) -> Option<Vec<Queued>> {
+    fn take(&self) -> Option<Batch> {
         let mut queue = self.queue.lock();
-        while queue.records.is_empty() {
+        while queue.batch.records.is_empty() {
             if queue.closing {
                 return None;
             }
@@ -97,26 +182,39 @@ impl Partition {
         // too. Where there is a core to spare it takes no time.
         drop(queue);
         thread::yield_now();
-        let mut queue = self.queue.lock();
-        let mut bytes = 0;
-        let fitting = queue.records.iter().take(BATCH_RECORDS_MAX).take_while(|queued| {
-            let first = bytes == 0;
-            bytes += queued.payload_bytes() + 1;
-            first || bytes <= BATCH_BYTES_MAX
-        });
-        let count = fitting.count();
-        Some(queue.records.drain(..count).collect())
+        Some(self.queue.lock().take())
     }
 
-    fn fail(&self) -> VecDeque<Queued> {
+    fn fail(&self) -> Batch {
         let mut queue = self.queue.lock();
         queue.failed = true;
-        std::mem::take(&mut queue.records)
+        std::mem::take(&mut queue.batch)
     }
 }
 
-/// A committed batch: each record and what became of it.
-pub(super) type Finished = Vec<(Queued, Settled)>;
+/// A batch that is settled: each record, and what became of it.
+#[derive(Default)]
+pub(super) struct Finished {
+    batch: Batch,
+    settled: Vec<Settled>,
+}
+
+impl Finished {
+    fn push(&mut self, record: Record, waiter: Waiter, settled: Settled) {
+        self.batch.push(record, waiter);
+        self.settled.push(settled);
+    }
+
+    fn and(mut self, mut other: Self) -> Self {
+        if self.settled.is_empty() {
+            return other;
+        }
+        self.batch.records.append(&mut other.batch.records);
+        self.batch.waiters.append(&mut other.batch.waiters);
+        self.settled.append(&mut other.settled);
+        self
+    }
+}
 
 /// Where finished batches are published.
 pub(super) enum Publisher {
@@ -149,65 +247,63 @@ struct Committer {
 
 impl Committer {
     fn run(&self) {
-        while let Some(batch) = self.shared.partitions[self.number].take() {
-            let (valid, void): (Vec<_>, Vec<_>) = batch
-                .into_iter()
-                .partition(|queued| queued.generation == queued.entry.sequencer.lock().generation());
-            let mut finished: Finished = void
-                .into_iter()
-                .map(|queued| (queued, Settled::DecideAgain))
-                .collect();
-            if let Err(error) = self.commit(valid, &mut finished) {
-                self.fail(error, finished);
-                return;
+        while let Some(mut batch) = self.shared.partitions[self.number].take() {
+            let void = batch.take_void().settled(Settled::DecideAgain);
+            match self.commit(batch) {
+                Ok(finished) => self.publish(void.and(finished)),
+                Err((error, finished)) => {
+                    self.fail(error, void.and(finished));
+                    return;
+                }
             }
-            self.publish(finished);
         }
     }
 
-    fn commit(&self, batch: Vec<Queued>, finished: &mut Finished) -> Result<(), BackendError> {
-        if batch.is_empty() {
-            return Ok(());
+    /// Answers what became of each record, also if the partition has failed.
+    fn commit(&self, batch: Batch) -> Result<Finished, (BackendError, Finished)> {
+        if batch.records.is_empty() {
+            return Ok(Finished::default());
         }
         let backend = &self.shared.backend;
-        let (records, waiters): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .map(|mut queued| (std::mem::take(&mut queued.record), queued))
-            .unzip();
         let started = Instant::now();
-        let outcomes = commit_to(backend.as_ref(), self.number, &records);
-        self.shared.stats.observe_commit(records.len(), started.elapsed());
-        let mut batch = waiters
-            .into_iter()
-            .zip(records)
-            .map(|(queued, record)| Queued { record, ..queued });
+        let outcomes = commit_to(backend.as_ref(), self.number, &batch.records);
+        self.shared
+            .stats
+            .observe_commit(batch.records.len(), started.elapsed());
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
-            Err(error) => {
-                finished.extend(batch.map(|queued| (queued, Settled::Failed)));
-                return Err(error);
-            }
+            Err(error) => return Err((error, batch.settled(Settled::Failed))),
         };
-        assert_eq!(outcomes.len(), batch.len(), "the backend answers for each record");
-        let mut failure = Ok(());
-        for outcome in outcomes {
-            let queued = batch.next().expect("as many as outcomes");
+        assert_eq!(
+            outcomes.len(),
+            batch.records.len(),
+            "the backend answers for each record"
+        );
+        if outcomes.iter().all(|outcome| *outcome == Outcome::Durable) {
+            return Ok(batch.settled(Settled::Durable));
+        }
+        let mut finished = Finished::default();
+        let mut failure = None;
+        for (outcome, (record, waiter)) in outcomes.into_iter().zip(batch.into_iter()) {
             let settled = match outcome {
                 Outcome::Durable => Settled::Durable,
                 // A later record of the same stream was decided on a refused one, unless its state was taken
                 // back before: then its own generation is already void and it only decides again.
-                refused => match take_back(backend.as_ref(), &queued) {
+                refused => match take_back(backend.as_ref(), &waiter) {
                     Ok(true) if refused == Outcome::Full => Settled::Full,
                     Ok(_) => Settled::DecideAgain,
                     Err(error) => {
-                        failure = Err(error);
+                        failure = Some(error);
                         Settled::Failed
                     }
                 },
             };
-            finished.push((queued, settled));
+            finished.push(record, waiter, settled);
         }
-        failure
+        match failure {
+            None => Ok(finished),
+            Some(error) => Err((error, finished)),
+        }
     }
 
     fn publish(&self, finished: Finished) {
@@ -222,12 +318,11 @@ impl Committer {
         }
     }
 
-    fn fail(&self, error: BackendError, mut finished: Finished) {
+    fn fail(&self, error: BackendError, finished: Finished) {
         tracing::error!(partition = self.number, %error, "the storage failed: no more writes are taken");
         let queued = self.shared.partitions[self.number].fail();
-        finished.extend(queued.into_iter().map(|queued| (queued, Settled::Failed)));
         self.shared.fail(error);
-        self.publish(finished);
+        self.publish(finished.and(queued.settled(Settled::Failed)));
     }
 }
 
@@ -242,10 +337,10 @@ pub(super) fn commit_to(
 }
 
 /// Sets the accepted state back to the committed one. Answers whether this record's decision still stood.
-fn take_back(backend: &dyn Backend, queued: &Queued) -> Result<bool, BackendError> {
-    let committed = backend.load(&queued.entry.name)?;
-    let mut sequencer = queued.entry.sequencer.lock();
-    let stood = sequencer.generation() == queued.generation;
+fn take_back(backend: &dyn Backend, waiter: &Waiter) -> Result<bool, BackendError> {
+    let committed = backend.load(&waiter.entry.name)?;
+    let mut sequencer = waiter.entry.sequencer.lock();
+    let stood = sequencer.generation() == waiter.generation;
     if stood {
         sequencer.take_back(committed);
     }
@@ -255,27 +350,25 @@ fn take_back(backend: &dyn Backend, queued: &Queued) -> Result<bool, BackendErro
 /// Shows what has become durable, then answers those who wait for it. Not the request's work but the
 /// committer's: a client that goes away stalls nothing.
 pub(super) fn publish(shared: &Shared, finished: Finished) {
-    for (queued, settled) in finished {
+    let Finished { batch, settled } = finished;
+    let records = batch.records.iter().zip(settled);
+    for ((record, settled), waiter) in records.zip(batch.waiters) {
         {
-            let mut sequencer = queued.entry.sequencer.lock();
+            let mut sequencer = waiter.entry.sequencer.lock();
             if settled == Settled::Durable {
-                sequencer.show(&queued.record, &shared.changes, &shared.stats, &shared.leftovers);
+                sequencer.show(record, &shared.changes, &shared.stats, &shared.leftovers);
             }
             if settled == Settled::Failed {
                 sequencer.fail();
             }
             sequencer.settle();
         }
-        answer(queued, settled);
-    }
-}
-
-fn answer(mut queued: Queued, settled: Settled) {
-    let waiter = queued.answer.take();
-    // Whoever is answered finds the stream and the fork's source unpinned.
-    drop(queued);
-    if let Some(waiter) = waiter {
+        let Waiter {
+            entry, answer, pin, ..
+        } = waiter;
+        // Whoever is answered finds the stream and the fork's source unpinned.
+        drop((entry, pin));
         // Whoever waited may have gone away.
-        let _ = waiter.send(settled);
+        let _ = answer.send(settled);
     }
 }
