@@ -1,0 +1,8 @@
+//! The mirror of streams in PostgreSQL: what is in a stream becomes rows, each event exactly once.
+//!
+//! It is a client of the server and of PostgreSQL and knows both by their protocols alone: nothing here knows how the
+//! server stores streams.
+//!
+//! - [`event`]: events of streams, and where in their streams they stand.
+
+pub mod event;
