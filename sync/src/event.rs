@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn an_offset_is_read_as_it_is_written() {
         let text = "1795213212615347_0000000000000052";
-        let offset: Offset = text.parse().unwrap();
+        let offset: Offset = text.parse().expect("an offset");
         assert_eq!(offset.position(), 52);
         assert_eq!(offset.to_string(), text);
         assert_eq!(Offset::BEGINNING.to_string(), "0000000000000000_0000000000000000");
@@ -174,11 +174,11 @@ mod tests {
             "1795213212615347_00000000000000५2",
             "1795213212615347_+000000000000052",
         ] {
-            let error = text.parse::<Offset>().unwrap_err();
+            let error = text.parse::<Offset>().expect_err("no offset");
             assert_eq!(error.to_string(), format!("{text:?} is no offset of a stream"));
         }
         for text in ["", "0000000000000000", "179521321261534", "-795213212615347"] {
-            let error = text.parse::<Incarnation>().unwrap_err();
+            let error = text.parse::<Incarnation>().expect_err("no id");
             assert_eq!(error.to_string(), format!("{text:?} is no id of a stream"));
         }
     }
