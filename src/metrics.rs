@@ -212,6 +212,11 @@ impl Metrics {
             app.clients.strangers(),
         );
         page.gauge(
+            "tailwater_writes_waiting",
+            "Writes whose request is there and that are not answered yet.",
+            app.writes.waiting(),
+        );
+        page.gauge(
             "tailwater_reads_waiting",
             "Reads that wait until appends leave them time.",
             app.read_share.waiting(),

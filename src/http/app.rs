@@ -14,6 +14,7 @@ use super::caller::ClientKey;
 use super::cors::Cors;
 use super::error::Problem;
 use super::request_body::InFlight;
+use super::writes::Writes;
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{
     Allowance, Client, ClientLimits, Clients, Entered, Held, Kind, Rate, ReadShare, ReadShareConfig,
@@ -26,6 +27,7 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) in_flight: InFlight,
+    pub(crate) writes: Writes,
     pub(crate) cors: Cors,
     pub(crate) cache: CacheHeaders,
     pub(crate) name_limits: NameLimits,
@@ -51,6 +53,7 @@ impl App {
                 segments_max: config.limits.max_name_segments,
             },
             in_flight: InFlight::default(),
+            writes: Writes::default(),
             read_share: Arc::new(ReadShare::new(ReadShareConfig {
                 percent: config.limits.max_read_share_percent as u64,
                 threads,
@@ -150,8 +153,8 @@ impl App {
         self.read_share.give_turns(look).await;
     }
 
-    /// Whether what was sent to be stored is waiting for that, or was stored since this was last asked: in memory that
-    /// takes so little time that nobody sees it wait.
+    /// Whether writes wait for their answers, or something was stored since this was last asked: in memory that takes so
+    /// little time that nobody sees it wait.
     fn is_writing(&self) -> bool {
         let stats = self.engine.stats();
         let written = stats.appends.get() + stats.creates.get();
@@ -159,7 +162,7 @@ impl App {
         if written != seen {
             self.written_seen.store(written, Ordering::Relaxed);
         }
-        written != seen || self.in_flight.bytes() > 0
+        written != seen || self.writes.waiting() > 0
     }
 
     /// Has paid for what reads took off the runtime since this was last done.
@@ -264,7 +267,24 @@ pub(crate) static CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-or
 #[cfg(test)]
 mod tests {
     use crate::config::Config;
+    use crate::http::request_body::Share;
     use crate::server;
+
+    /// One client held all reads to their share, with a body that never ended and cost nothing.
+    #[test]
+    fn a_write_holds_reads_to_their_share_once_its_body_is_there_and_not_before() {
+        let mut config = Config::default();
+        config.limits.max_read_share_percent = 0;
+        let app = server::app_for_tests(config);
+        let mut body = Share::of(&app, None);
+        body.set(1).expect("there is room");
+        assert!(app.try_read().is_some(), "the body is still coming");
+        let waiting = app.writes.begin();
+        assert_eq!(app.writes.waiting(), 1);
+        assert!(app.try_read().is_none(), "the write waits for its answer");
+        drop(waiting);
+        assert_eq!(app.writes.waiting(), 0);
+    }
 
     /// Stores on disk read on other threads, which nobody paid for.
     #[test]

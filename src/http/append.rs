@@ -27,6 +27,7 @@ pub(super) async fn append(
         return Err(Problem::empty_body());
     }
     asked.body = body;
+    let _waiting = app.writes.begin();
     let appended = app.engine.append(name, asked).await?;
     // What the head came in is used again for the answer's, and by hyper for the next request's: it has room enough.
     let mut headers = std::mem::take(request.headers_mut());

@@ -30,6 +30,7 @@ pub(super) async fn create(
         fork,
         body,
     };
+    let _waiting = app.writes.begin();
     let created = app.engine.create(name, command).await?;
 
     let mut response = Response::new(ResponseBody::Empty);

@@ -7,6 +7,7 @@ use super::error::Problem;
 use super::{App, Response, ResponseBody};
 
 pub(super) async fn delete(app: &App, name: &StreamName) -> Result<Response, Problem> {
+    let _waiting = app.writes.begin();
     app.engine.delete(name).await?;
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;

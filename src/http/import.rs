@@ -42,6 +42,7 @@ pub(super) async fn import(
         let _in_time = tokio::time::timeout(pause_max, rest).await;
         return Err(problem.imported(intake.report().imported));
     }
+    let _waiting = app.writes.begin();
     match intake.finish().await {
         Ok(report) => Ok(to_side(control::json(&json!(report)))),
         Err((error, report)) => Err(Problem::from(error).imported(report.imported)),
@@ -71,7 +72,10 @@ async fn take_all(
     while let Some(piece) = next_piece(body, pause_max).await? {
         caller.check_deadline(&app.config.proxy, app.engine.now())?;
         share.set(intake.held_bytes() + piece.len())?;
+        // What has come is written piece by piece; the rest may be long in coming.
+        let waiting = app.writes.begin();
         intake.feed(&piece).await?;
+        drop(waiting);
         share.set(intake.held_bytes())?;
     }
     Ok(())

@@ -13,6 +13,7 @@
 //! | `headers.rs query.rs cursor.rs records.rs sse_encoding.rs time.rs` | how things are written in HTTP |
 //! | `caching.rs compression.rs cors.rs` | what answers carry beside the data |
 //! | `request_body.rs response_body.rs` | bodies, with their limits |
+//! | `writes.rs` | how many writes wait for their answers |
 //! | `error.rs` | the only place that knows status codes of refusals |
 //! | `fuzzing.rs` | what fuzz targets may call |
 //! | `turns.rs` | tests of long answers, each part of which waits for a turn among the reads |
@@ -56,6 +57,7 @@ mod trim;
 #[cfg(test)]
 mod turns;
 mod visitor;
+mod writes;
 
 pub(crate) use app::{App, HeldRequest};
 pub(crate) use caller::Peer;

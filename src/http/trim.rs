@@ -35,6 +35,7 @@ pub(super) async fn trim(
     })?;
     let name = StreamName::parse(&body.stream, app.name_limits).map_err(|refusal| Problem::name(&refusal))?;
     let before = OffsetToken::parse(&body.before).ok_or_else(|| Problem::offset(&body.before))?;
+    let _waiting = app.writes.begin();
     let trimmed = app.engine.trim(&name, before).await?;
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;

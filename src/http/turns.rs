@@ -17,7 +17,6 @@ use tower_service::Service as _;
 
 use super::caller::{Caller, Peer};
 use super::query::ReadQuery;
-use super::request_body::Share;
 use super::visitor::Limited;
 use super::{App, ResponseBody, router, sse};
 use crate::config::Config;
@@ -72,9 +71,7 @@ async fn is_waiting(mut future: Pin<&mut impl Future>) -> bool {
 async fn assert_waits_for_a_turn<T>(app: &Arc<App>, next: impl Future<Output = T>) -> T {
     let mut next = pin!(next);
     {
-        // A body that is being received is an append that is being made.
-        let mut append = Share::of(app, None);
-        append.set(1).expect("there is room");
+        let _append = app.writes.begin();
         assert!(is_waiting(next.as_mut()).await, "it needs no turn");
     }
     let turns = tokio::spawn({

@@ -1,9 +1,9 @@
 //! Reads that never pause leave appends their time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tailwater_e2e::{Connection, PATIENCE, Request, Server, Stream, eventually};
+use tailwater_e2e::{PATIENCE, Request, Server, Stream, eventually};
 
 use crate::support::{assert_refused, metric, reads_busy, refusals};
 
@@ -18,9 +18,19 @@ const WRITERS: usize = 4;
 /// So much is to be seen of what must happen.
 const ENOUGH: u64 = 50;
 
+const PIECE_BYTES: usize = 512 * 1024;
+/// Pieces of what is more than reads may send in one go.
+const PIECES: usize = 16;
+
 fn filled<'s>(server: &'s Server, name: &str) -> Stream<'s> {
+    filled_with(server, name, 1)
+}
+
+fn filled_with<'s>(server: &'s Server, name: &str, pieces: usize) -> Stream<'s> {
     let stream = server.stream(name).of_type(TEXT).create();
-    stream.append("x".repeat(512 * 1024));
+    for _ in 0..pieces {
+        stream.append("x".repeat(PIECE_BYTES));
+    }
     stream
 }
 
@@ -154,9 +164,12 @@ fn while_nobody_appends_no_read_is_held_up() {
     server.stop();
 }
 
-/// Begins an append of ten bytes. A body that has begun to come and does not end is one that is being made, for as long as the
-/// test wants.
-fn begin_append(server: &Server, stream: &Stream<'_>) -> Connection {
+/// A body may be long in coming. It needs no time until it is there, so that one client with a body that never ends held
+/// all reads to their share for nothing.
+#[test]
+fn a_body_that_is_slow_to_come_holds_no_read_up() {
+    let server = Server::start_with(&LITTLE);
+    let stream = filled(&server, "read");
     let mut slow = server.connect();
     let head = stream
         .request("POST")
@@ -164,33 +177,74 @@ fn begin_append(server: &Server, stream: &Stream<'_>) -> Connection {
         .header("Content-Length", "10");
     slow.write(&head.encode()).expect("the server reads");
     slow.write(b"slow").expect("the server reads");
-    eventually("it is being made", || {
-        (metric(server, "tailwater_in_flight_bytes") == 4).then_some(())
+    eventually("the body has begun", || {
+        (metric(&server, "tailwater_in_flight_bytes") == 4).then_some(())
     });
-    slow
+    assert_eq!(metric(&server, "tailwater_writes_waiting"), 0);
+    let mut reader = server.connect();
+    // What was appended before counts for a moment still; from then on no read is held up.
+    eventually("a round of reads goes through", || {
+        let delayed = metric(&server, "tailwater_reads_delayed_total");
+        let all_read = (0..100).all(|_| reader.send(&stream.reading("-1", "")).status() == 200);
+        (all_read && metric(&server, "tailwater_reads_delayed_total") == delayed).then_some(())
+    });
+    slow.write(b" body.").expect("the server reads");
+    let answer = slow.read_response("POST").expect("an answer").expect("an answer");
+    answer.expect(204);
+    server.stop();
 }
 
-/// An append may be long in coming. Who looks after the server is answered meanwhile, whatever reads have to wait.
+/// Makes appends all the time while `look` looks until there is what it looks for.
+fn while_appends_are_made(server: &Server, what: &str, look: impl FnMut() -> Option<()>) {
+    let written = server.stream("written").create();
+    let is_over = AtomicBool::new(false);
+    let deadline = Instant::now() + PATIENCE;
+    std::thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| {
+                let mut connection = server.connect();
+                while !is_over.load(Ordering::Relaxed) && Instant::now() < deadline {
+                    connection.send(&written.appending("1")).expect(204);
+                }
+            });
+        }
+        eventually(what, look);
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Whoever looks after the server sees for which writes the reads are held up.
+#[test]
+fn writes_that_wait_for_the_disk_are_told() {
+    let server = Server::start_with(&[("DS_STORAGE__MODE", "file-durable")]);
+    while_appends_are_made(&server, "a write waits", || {
+        (metric(&server, "tailwater_writes_waiting") > 0).then_some(())
+    });
+    assert_eq!(metric(&server, "tailwater_writes_waiting"), 0);
+    server.stop();
+}
+
+/// Who looks after the server is answered, whatever reads have to wait.
 #[test]
 fn health_is_told_while_reads_are_refused() {
     let server = Server::start_with(&LITTLE);
     let stream = filled(&server, "read");
-    let mut slow = begin_append(&server, &stream);
     let mut reader = server.connect();
-    eventually("a read is refused", || {
+    while_appends_are_made(&server, "a read is refused", || {
         let answer = reader.send(&stream.reading("-1", ""));
-        (answer.status() == 503).then(|| assert_refused(answer, 503, "too_many_reads"))
-    });
-    for _ in 0..50 {
-        for path in ["/healthz", "/health", "/ok", "/readyz", "/metrics"] {
-            server.get(path).expect(200);
+        if answer.status() != 503 {
+            return None;
         }
-        // What makes that one read more is refused now and then is not of interest here.
-        let _ = reader.send(&stream.reading("-1", ""));
-    }
-    slow.write(b" body.").expect("the server reads");
-    let answer = slow.read_response("POST").expect("an answer").expect("an answer");
-    answer.expect(204);
+        assert_refused(answer, 503, "too_many_reads");
+        for _ in 0..50 {
+            for path in ["/healthz", "/health", "/ok", "/readyz", "/metrics"] {
+                server.get(path).expect(200);
+            }
+            // What makes that one read more is refused now and then is not of interest here.
+            let _ = reader.send(&stream.reading("-1", ""));
+        }
+        Some(())
+    });
     server.stop();
 }
 
@@ -200,51 +254,8 @@ const SOME: [(&str, &str); 2] = [
     ("DS_LIMITS__MAX_LIST_ENTRIES", "1"),
 ];
 
-/// Appends all the time while `look` looks until there is what it looks for.
-fn while_appends_are_made(server: &Server, what: &str, mut look: impl FnMut() -> Option<()>) {
-    let written = server.stream("written").create();
-    let is_over = AtomicBool::new(false);
-    let deadline = Instant::now() + PATIENCE;
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut connection = server.connect();
-            while !is_over.load(Ordering::Relaxed) && Instant::now() < deadline {
-                connection.send(&written.appending("1")).expect(204);
-            }
-        });
-        eventually(what, || {
-            let seen = look();
-            if seen.is_none() {
-                // Whoever is refused and comes again at once uses up what the next one would be admitted with.
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            seen
-        });
-        is_over.store(true, Ordering::Relaxed);
-    });
-}
-
-/// An export took one turn for any amount, so that one of a fast client left nothing to other reads.
-#[test]
-fn each_piece_of_an_export_waits_for_its_turn() {
-    let server = Server::start_with(&SOME);
-    let stream = filled(&server, "exported");
-    stream.append("x".repeat(512 * 1024));
-    while_appends_are_made(&server, "pieces are held up", || {
-        let delayed = metric(&server, "tailwater_reads_delayed_total");
-        let answer = server.get("/v1/stream/__ds/export?prefix=exported");
-        if answer.status() != 200 {
-            assert_refused(answer, 503, "too_many_reads");
-            return None;
-        }
-        assert!(answer.text().len() > 1 << 20, "all of it comes");
-        // The request itself waited once at most.
-        (metric(&server, "tailwater_reads_delayed_total") > delayed + 1).then_some(())
-    });
-    server.stop();
-}
-
-/// So did the change feed, though it reaches back as far as an export.
+/// The change feed takes a turn for each page. That each waits, as each piece of an export does, is shown where no time
+/// decides, by the tests of `turns.rs`.
 #[test]
 fn the_change_feed_goes_on_page_by_page_while_appends_are_made() {
     const PAGES: usize = 100;
@@ -268,35 +279,22 @@ fn the_change_feed_goes_on_page_by_page_while_appends_are_made() {
 
 /// Events of a stream that was there before are reads like others. A reader who has begun gets all of it, in his turn.
 #[test]
-fn event_streams_that_catch_up_get_everything_while_an_append_is_made() {
-    // The append in the making lasts as long as the test.
-    let patient = ("DS_SERVER__BODY_TIMEOUT_SECS", "3600");
-    let settings: Vec<_> = LITTLE.iter().copied().chain([patient]).collect();
-    let server = Server::start_with(&settings);
-    let stream = server.stream("events").of_type(TEXT).create();
-    let piece = "e".repeat(512 * 1024);
-    for _ in 0..6 {
-        stream.append(piece.clone());
-    }
-    let slow = begin_append(&server, &server.stream("other").of_type(TEXT).create());
+fn event_streams_that_catch_up_get_everything_while_appends_are_made() {
+    let server = Server::start_with(&LITTLE);
+    let stream = filled_with(&server, "events", PIECES);
     let request = stream.reading("-1", "&live=sse");
     // That frames wait for their turns is shown where no time decides, by the tests of `turns.rs`.
-    eventually("all of it is read", || {
-        let Ok(mut events) = server.connect().try_follow(&request) else {
-            // To be refused costs reads a part of their share too: whoever comes again before he was told to may use it up.
-            std::thread::sleep(Duration::from_secs(1));
-            return None;
-        };
+    while_appends_are_made(&server, "all of it is read", || {
+        let mut events = server.connect().try_follow(&request).ok()?;
         let mut read = 0;
-        while read < 6 * piece.len() {
+        while read < PIECES * PIECE_BYTES {
             let event = events.next_event().expect("there is more");
             if event.kind == "data" {
                 read += event.data.len();
             }
         }
-        assert_eq!(read, 6 * piece.len());
+        assert_eq!(read, PIECES * PIECE_BYTES);
         Some(())
     });
-    drop(slow);
     server.stop();
 }
