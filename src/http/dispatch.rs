@@ -71,7 +71,10 @@ pub(crate) fn handle<'a>(
                             Err(problem) => Err(problem),
                         }
                     }
-                    Err(problem) => Err(problem),
+                    Err(problem) => {
+                        visitor::refuse_turn(app, meter, kind);
+                        Err(problem)
+                    }
                 };
                 (caller.client, answered)
             }

@@ -45,13 +45,23 @@ pub(super) async fn take_turn(app: &App, meter: &Meter, kind: Option<Kind>) -> R
     }
     let entered = match app.try_read() {
         Some(entered) => entered,
-        // Few reads wait, and all requests would have to have room for it.
-        None => Box::pin(app.read_share.wait())
-            .await
-            .map_err(|_late| Problem::too_many_reads())?,
+        None => {
+            meter.waits(&app.read_share);
+            // Few reads wait, and all requests would have to have room for it.
+            Box::pin(app.read_share.wait()).await.map_err(|_late| {
+                meter.is_refused(&app.read_share);
+                Problem::too_many_reads()
+            })?
+        }
     };
-    meter.has_paid(entered);
+    meter.is_admitted(entered);
     Ok(())
+}
+
+/// A request of that kind is refused before its turn: what that takes is measured as what it is.
+pub(super) fn refuse_turn(app: &App, meter: &Meter, kind: Option<Kind>) {
+    meter.turns_to(kind == Some(Kind::Read), &app.read_share);
+    meter.is_refused(&app.read_share);
 }
 
 /// Whose limits a request of the side paths counts against; none if clients have no limits.

@@ -1,8 +1,42 @@
 //! Measures what reads take on one connection, or of one request, and has it paid for. Knows nothing of HTTP.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::read_share::{Entered, ReadShare};
+
+/// What a read takes until it has to wait for its turn counts as a part of its refusal if it is refused, up to this: a
+/// head is read, and no more. The rest was done for the read before it.
+const ASKING_NS_MAX: u64 = 200_000;
+
+/// What some work is done for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Work {
+    /// Anything but a read, or nothing.
+    Other,
+    /// A read that had nothing to pay when it was admitted.
+    FreeRead,
+    /// A read that has paid what reads cost on average.
+    PaidRead,
+    /// A read that waits for its turn.
+    Waiting,
+    /// A read that is refused.
+    Refusal,
+}
+
+impl Work {
+    const ALL: [Self; 5] = [
+        Self::Other,
+        Self::FreeRead,
+        Self::PaidRead,
+        Self::Waiting,
+        Self::Refusal,
+    ];
+
+    fn is_admitted_read(self) -> bool {
+        matches!(self, Self::FreeRead | Self::PaidRead)
+    }
+}
 
 /// Looks at the clock when work goes on and when it pauses, and in between when it turns from reads to other things or
 /// back: each stretch is booked to what was done in it.
@@ -12,15 +46,24 @@ use super::read_share::{Entered, ReadShare};
 pub(crate) struct Meter {
     /// When the stretch that is being measured began.
     since_ns: AtomicU64,
-    /// Whether reads take it.
-    reads: AtomicBool,
+    /// What it is for: a [`Work`].
+    work: AtomicU8,
     /// What reads have paid since that was last settled, in nanoseconds.
     paid_ns: AtomicU64,
+    /// What was done for a read that waits, or has waited, and is not booked yet, in nanoseconds.
+    asking_ns: AtomicU64,
 }
 
 impl Meter {
-    /// The work goes on.
-    pub(crate) fn goes_on(&self, share: &ReadShare) {
+    /// Does some of the work.
+    pub(crate) fn measure<T>(&self, share: &ReadShare, work: impl FnOnce() -> T) -> T {
+        self.goes_on(share);
+        let done = work();
+        self.pauses(share);
+        done
+    }
+
+    fn goes_on(&self, share: &ReadShare) {
         if share.is_limited() {
             self.goes_on_at(share.now_ns());
         }
@@ -32,106 +75,116 @@ impl Meter {
 
     /// From now on the work is that of a read, or it is not.
     pub(crate) fn turns_to(&self, reads: bool, share: &ReadShare) {
+        let work = self.work();
+        let goes_on = if reads {
+            work.is_admitted_read()
+        } else {
+            work == Work::Other
+        };
         // Appends behind appends need not look at the clock.
-        if share.is_limited() && reads != self.reads.load(Ordering::Relaxed) {
+        if share.is_limited() && !goes_on {
             self.turns_to_at(reads, share, share.now_ns());
         }
     }
 
     fn turns_to_at(&self, reads: bool, share: &ReadShare, now_ns: u64) {
         self.settle_at(share, now_ns);
-        self.since_ns.store(now_ns, Ordering::Relaxed);
-        self.reads.store(reads, Ordering::Relaxed);
+        self.goes_on_at(now_ns);
+        self.set_work(if reads { Work::FreeRead } else { Work::Other });
     }
 
-    /// A read has been admitted.
-    pub(crate) fn has_paid(&self, entered: Entered) {
-        if entered.paid_ns > 0 {
-            self.paid_ns.fetch_add(entered.paid_ns, Ordering::Relaxed);
+    /// The read has to wait for its turn. What it took so far is booked when it is known whether it gets one.
+    pub(crate) fn waits(&self, share: &ReadShare) {
+        if share.is_limited() {
+            self.waits_at(share, share.now_ns());
         }
     }
 
-    /// All is done that could be done for now.
-    pub(crate) fn pauses(&self, share: &ReadShare) {
-        if share.is_limited() && self.reads.load(Ordering::Relaxed) {
+    fn waits_at(&self, share: &ReadShare, now_ns: u64) {
+        let took_ns = self.stretch_ns(now_ns);
+        // A payment that is not settled is that of a read before this one, in the same stretch.
+        let is_behind_another = self.paid_ns.load(Ordering::Relaxed) > 0;
+        let asking_ns = if is_behind_another {
+            0
+        } else {
+            took_ns.min(ASKING_NS_MAX)
+        };
+        if took_ns > asking_ns {
+            self.settle_read(share, took_ns - asking_ns, now_ns);
+        }
+        self.asking_ns.store(asking_ns, Ordering::Relaxed);
+        self.goes_on_at(now_ns);
+        self.set_work(Work::Waiting);
+    }
+
+    /// The read has been admitted.
+    pub(crate) fn is_admitted(&self, entered: Entered) {
+        if entered.paid_ns > 0 {
+            self.paid_ns.fetch_add(entered.paid_ns, Ordering::Relaxed);
+            self.set_work(Work::PaidRead);
+        } else if self.work() == Work::Waiting {
+            self.set_work(Work::FreeRead);
+        }
+    }
+
+    /// The read is refused, at once or after it has waited.
+    pub(crate) fn is_refused(&self, share: &ReadShare) {
+        if self.work().is_admitted_read() {
+            self.waits(share);
+        }
+        if self.work() == Work::Waiting {
+            self.set_work(Work::Refusal);
+        }
+    }
+
+    fn pauses(&self, share: &ReadShare) {
+        // Appends need not look at the clock.
+        if share.is_limited() && self.work() != Work::Other {
             self.settle_at(share, share.now_ns());
         }
     }
 
     fn settle_at(&self, share: &ReadShare, now_ns: u64) {
-        if self.reads.load(Ordering::Relaxed) {
-            let paid_ns = self.paid_ns.swap(0, Ordering::Relaxed);
-            let took_ns = now_ns.saturating_sub(self.since_ns.load(Ordering::Relaxed));
-            share.settle_at(Entered { paid_ns }, took_ns, now_ns);
+        let took_ns = self.stretch_ns(now_ns);
+        match self.work() {
+            Work::Other => {}
+            Work::FreeRead | Work::PaidRead => self.settle_read(share, self.with_asking(took_ns), now_ns),
+            Work::Waiting => {
+                self.asking_ns.fetch_add(took_ns, Ordering::Relaxed);
+            }
+            Work::Refusal => share.settle_refusal_at(self.with_asking(took_ns), now_ns),
         }
+    }
+
+    fn settle_read(&self, share: &ReadShare, took_ns: u64, now_ns: u64) {
+        let paid_ns = self.paid_ns.swap(0, Ordering::Relaxed);
+        share.settle_at(Entered { paid_ns }, took_ns, now_ns);
+    }
+
+    /// With what was done before the turn came, which is booked with this.
+    fn with_asking(&self, took_ns: u64) -> u64 {
+        match self.asking_ns.load(Ordering::Relaxed) {
+            0 => took_ns,
+            asking_ns => {
+                self.asking_ns.store(0, Ordering::Relaxed);
+                took_ns.saturating_add(asking_ns)
+            }
+        }
+    }
+
+    fn stretch_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.since_ns.load(Ordering::Relaxed))
+    }
+
+    /// What the work is for right now.
+    fn work(&self) -> Work {
+        Work::ALL[usize::from(self.work.load(Ordering::Relaxed))]
+    }
+
+    fn set_work(&self, work: Work) {
+        self.work.store(work as u8, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::Meter;
-    use crate::limits::{ReadShare, ReadShareConfig};
-
-    const US: u64 = 1_000;
-
-    /// A share without credit, while an append is made.
-    fn share() -> ReadShare {
-        let share = ReadShare::new(ReadShareConfig {
-            percent: 50,
-            threads: 1,
-            wait_max: Duration::ZERO,
-        });
-        assert_eq!(share.try_enter_at(true, 0), None);
-        share
-    }
-
-    /// One read on each connection, or one behind each preflight, cost nothing while the clock was looked at only if
-    /// the request before was a read.
-    #[test]
-    fn the_first_read_of_a_connection_is_paid_for() {
-        let (share, meter) = (share(), Meter::default());
-        meter.goes_on_at(10 * US);
-        meter.turns_to_at(true, &share, 11 * US);
-        meter.settle_at(&share, 211 * US);
-        assert_eq!(share.credit_ns(), -200_000);
-    }
-
-    #[test]
-    fn what_an_append_takes_behind_a_read_is_not_booked_to_reads() {
-        let (share, meter) = (share(), Meter::default());
-        meter.turns_to_at(true, &share, 0);
-        meter.settle_at(&share, 10 * US);
-        meter.goes_on_at(100 * US);
-        // The head of the append is read, then the append is made.
-        meter.turns_to_at(false, &share, 101 * US);
-        meter.settle_at(&share, 500 * US);
-        assert_eq!(share.credit_ns(), -11_000);
-    }
-
-    #[test]
-    fn of_what_is_done_in_one_go_each_part_is_booked_to_what_it_was() {
-        let (share, meter) = (share(), Meter::default());
-        meter.goes_on_at(0);
-        for begins_at in [0, 30 * US, 60 * US] {
-            meter.turns_to_at(true, &share, begins_at + 10 * US);
-            meter.turns_to_at(false, &share, begins_at + 30 * US);
-        }
-        meter.settle_at(&share, 100 * US);
-        assert_eq!(share.credit_ns(), -60_000);
-    }
-
-    #[test]
-    fn the_clock_itself_is_looked_at_when_a_read_comes_first() {
-        let (share, meter) = (share(), Meter::default());
-        meter.goes_on(&share);
-        meter.turns_to(true, &share);
-        let began = std::time::Instant::now();
-        while began.elapsed() < Duration::from_micros(100) {
-            std::hint::spin_loop();
-        }
-        meter.pauses(&share);
-        assert!(share.taken_ns() >= 100_000, "{} ns", share.taken_ns());
-    }
-}
+mod tests;

@@ -18,6 +18,9 @@ const TURN: Duration = Duration::from_millis(1);
 const CREDIT_MAX: Duration = Duration::from_millis(2);
 /// Debt that reads of unlimited times leave to those behind them, as time.
 const DEBT_MAX: Duration = Duration::from_millis(20);
+/// Of what reads are given, refusals are paid from at most one part in so many. The rest is left to reads that are
+/// admitted, however many come again at once when they are refused.
+const REFUSALS_PART: u64 = 2;
 /// What a read is taken to cost until some have been measured.
 const COST_AT_FIRST: Duration = Duration::from_micros(20);
 /// A read is never taken to cost less: behind many that cost nothing there may come large ones.
@@ -45,6 +48,8 @@ pub(crate) struct ReadShare {
     credit_ns: AtomicI64,
     /// When the credit grew last.
     grown_at_ns: AtomicU64,
+    /// Time that refusals took and that is not paid yet. Never more than the debt that reads may leave.
+    refusals_ns: AtomicU64,
     /// When an append was last seen, and 1 more than that: 0 means never.
     written_at_ns: AtomicU64,
     /// What a read costs, on average over the last ones.
@@ -74,6 +79,7 @@ impl ReadShare {
             since: Instant::now(),
             credit_ns: AtomicI64::new(0),
             grown_at_ns: AtomicU64::new(0),
+            refusals_ns: AtomicU64::new(0),
             written_at_ns: AtomicU64::new(0),
             cost_ns: AtomicU64::new(nanos(COST_AT_FIRST)),
             waiting: AtomicUsize::new(0),
@@ -186,6 +192,20 @@ impl ReadShare {
         }
     }
 
+    /// Takes note of what it took to refuse a read. It is paid from a part of what reads are given from now on.
+    pub(super) fn settle_refusal_at(&self, took_ns: u64, now_ns: u64) {
+        self.taken_ns.add(took_ns);
+        if self.is_contended(false, now_ns) {
+            let max_ns = self.debt_max_ns();
+            let noted = self
+                .refusals_ns
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refusals_ns| {
+                    Some(refusals_ns.saturating_add(took_ns).min(max_ns))
+                });
+            debug_assert!(noted.is_ok(), "there is always a next value");
+        }
+    }
+
     /// Gives turns to reads that wait, for ever. `is_writing` says whether appends are being made right now.
     pub(crate) async fn give_turns(&self, is_writing: impl Fn() -> bool) {
         loop {
@@ -238,9 +258,21 @@ impl ReadShare {
         );
         if grown.is_ok() {
             let share = self.config.percent * self.config.threads as u64;
-            self.change_credit(signed((for_ns / 100).saturating_mul(share)));
+            let given_ns = (for_ns / 100).saturating_mul(share);
+            let for_refusals_ns = self.pay_refusals(given_ns / REFUSALS_PART);
+            self.change_credit(signed(given_ns - for_refusals_ns));
         }
         self.credit_ns.load(Ordering::Relaxed) > 0
+    }
+
+    /// Pays for refusals, but no more than `most_ns`, and says how much that was.
+    fn pay_refusals(&self, most_ns: u64) -> u64 {
+        let unpaid = self
+            .refusals_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |unpaid_ns| {
+                (unpaid_ns > 0).then(|| unpaid_ns.saturating_sub(most_ns))
+            });
+        unpaid.map_or(0, |unpaid_ns| unpaid_ns.min(most_ns))
     }
 
     fn pay(&self) -> Entered {
@@ -251,15 +283,18 @@ impl ReadShare {
 
     /// Adds to the credit, and keeps it within its bounds.
     fn change_credit(&self, change_ns: i64) {
-        let threads = self.config.threads as u64;
-        let max_ns = signed(nanos(CREDIT_MAX).saturating_mul(threads));
-        let min_ns = -signed(nanos(DEBT_MAX).saturating_mul(threads));
+        let max_ns = signed(nanos(CREDIT_MAX).saturating_mul(self.config.threads as u64));
+        let min_ns = -signed(self.debt_max_ns());
         let changed = self
             .credit_ns
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |credit_ns| {
                 Some(credit_ns.saturating_add(change_ns).clamp(min_ns, max_ns))
             });
         debug_assert!(changed.is_ok(), "there is always a next value");
+    }
+
+    fn debt_max_ns(&self) -> u64 {
+        nanos(DEBT_MAX).saturating_mul(self.config.threads as u64)
     }
 
     pub(super) fn now_ns(&self) -> u64 {
@@ -270,6 +305,12 @@ impl ReadShare {
     #[cfg(test)]
     pub(super) fn credit_ns(&self) -> i64 {
         self.credit_ns.load(Ordering::Relaxed)
+    }
+
+    /// Time that refusals took and that is not paid yet.
+    #[cfg(test)]
+    pub(super) fn refusals_ns(&self) -> u64 {
+        self.refusals_ns.load(Ordering::Relaxed)
     }
 }
 
@@ -300,225 +341,4 @@ fn signed(ns: u64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::{
-        COST_AT_FIRST, CREDIT_MAX, Entered, NoTurn, ReadShare, ReadShareConfig, TURN, TURNS_AT_ONCE, nanos,
-    };
-
-    const MS: u64 = 1_000_000;
-
-    fn share(percent: u64, threads: usize) -> ReadShare {
-        ReadShare::new(ReadShareConfig {
-            percent,
-            threads,
-            wait_max: Duration::from_secs(60),
-        })
-    }
-
-    /// What reads get of a thread for which there is always a read that wants to begin, in percent.
-    fn percent_taken(share: &ReadShare, is_writing: bool, cost_ns: impl Fn(u64) -> u64) -> u64 {
-        let end_ns = 4_000 * MS;
-        // Not the first moment, before which no time can have passed.
-        let (mut now_ns, mut taken_ns, mut reads) = (MS, 0, 0);
-        while now_ns < end_ns {
-            match share.try_enter_at(is_writing, now_ns) {
-                Some(entered) => {
-                    let cost_ns = cost_ns(reads);
-                    now_ns += cost_ns;
-                    taken_ns += cost_ns;
-                    share.settle_at(entered, cost_ns, now_ns);
-                    reads += 1;
-                }
-                None => now_ns += MS / 10,
-            }
-        }
-        taken_ns * 100 / end_ns
-    }
-
-    #[test]
-    fn while_nobody_appends_reads_take_all_there_is() {
-        let share = share(33, 1);
-        assert!(percent_taken(&share, false, |_| 200_000) >= 99);
-        assert_eq!(share.delayed(), 0);
-    }
-
-    #[test]
-    fn a_share_of_all_time_is_no_limit() {
-        let share = share(100, 1);
-        for _ in 0..1_000 {
-            let entered = share.try_enter(true).expect("nothing to wait for");
-            share.settle(entered, Duration::from_secs(1));
-        }
-    }
-
-    #[test]
-    fn reads_are_held_up_for_a_moment_only_after_the_last_append() {
-        let share = share(1, 1);
-        let entered = share.try_enter_at(true, MS).expect("the credit of a millisecond");
-        share.settle_at(entered, 1_000 * MS, MS);
-        assert_eq!(
-            share.try_enter_at(false, 15 * MS),
-            None,
-            "the debt is still there"
-        );
-        assert!(share.try_enter_at(false, 22 * MS).is_some());
-        assert_eq!(share.try_enter_at(false, 22 * MS), Some(Entered { paid_ns: 0 }));
-    }
-
-    /// Compressing on other threads took five times the share of reads, as only connections were looked at.
-    #[test]
-    fn what_a_read_takes_beside_its_connection_is_paid_for() {
-        let share = share(50, 1);
-        let entered = share.try_enter_at(true, MS).expect("the credit of a millisecond");
-        share.settle_at(entered, 10_000, MS);
-        let before_ns = (share.credit_ns(), share.taken_ns());
-        share.settle_beside_at(4 * MS, MS);
-        let now_ns = (share.credit_ns() + 4_000_000, share.taken_ns() - 4 * MS);
-        assert_eq!(before_ns, now_ns);
-        assert_eq!(share.try_enter_at(true, 7 * MS), None, "there is debt");
-        let next = share.try_enter_at(true, 9 * MS).expect("it is paid back");
-        assert!(
-            next.paid_ns > 200_000,
-            "the next ones are taken to cost as much: {next:?}"
-        );
-    }
-
-    #[test]
-    fn those_who_wait_come_before_those_who_come_later() {
-        let share = share(50, 1);
-        let first = share.wait();
-        let mut first = std::pin::pin!(first);
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let runtime = runtime();
-        let _entered = runtime.enter();
-        assert!(first.as_mut().poll(&mut context).is_pending());
-        assert_eq!((share.waiting(), share.delayed()), (1, 1));
-        assert_eq!(
-            share.try_enter_at(true, 10 * MS),
-            None,
-            "there is credit, but somebody waits"
-        );
-        share.give_turns_once(true, 10 * MS);
-        let paid_ns = nanos(COST_AT_FIRST);
-        assert_eq!(
-            first.as_mut().poll(&mut context),
-            std::task::Poll::Ready(Ok(Entered { paid_ns }))
-        );
-    }
-
-    #[test]
-    fn a_turn_whose_client_has_gone_away_is_not_lost() {
-        let share = share(50, 1);
-        let runtime = runtime();
-        let _entered = runtime.enter();
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let mut waits: Vec<_> = (0..30).map(|_| Box::pin(share.wait())).collect();
-        for wait in &mut waits {
-            assert!(wait.as_mut().poll(&mut context).is_pending());
-        }
-        share.give_turns_once(true, 10 * MS);
-        drop(waits);
-        assert_eq!(share.turns.available_permits(), 30, "nobody took them");
-        share.give_turns_once(true, 10 * MS);
-        assert_eq!((share.waiting(), share.turns.available_permits()), (0, 0));
-        // All that was given at that moment is there still.
-        let reads = (0..1_000).take_while(|_| share.try_enter_at(true, 10 * MS).is_some());
-        assert_eq!(reads.count() as u64, nanos(CREDIT_MAX) / nanos(COST_AT_FIRST));
-    }
-
-    /// Cheap reads once made the next ones look so cheap that thousands of large ones were let in at once, and most of
-    /// what these took was more than the debt that is remembered.
-    #[test]
-    fn cheap_reads_do_not_let_many_large_ones_in_at_once() {
-        let after_cheap_ones = || {
-            let share = share(50, 1);
-            for read in 1..1_000 {
-                if let Some(entered) = share.try_enter_at(true, read * MS) {
-                    share.settle_at(entered, 100, read * MS);
-                }
-            }
-            share
-        };
-        let share = after_cheap_ones();
-        let at_once = (0..10_000).take_while(|_| share.try_enter_at(true, 1_010 * MS).is_some());
-        assert!(at_once.count() <= 100);
-
-        let share = after_cheap_ones();
-        let runtime = runtime();
-        let _entered = runtime.enter();
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let mut waits: Vec<_> = (0..1_000).map(|_| Box::pin(share.wait())).collect();
-        for wait in &mut waits {
-            assert!(wait.as_mut().poll(&mut context).is_pending());
-        }
-        share.give_turns_once(true, 1_010 * MS);
-        // Whoever goes away leaves its turn behind.
-        drop(waits);
-        assert_eq!(share.turns.available_permits(), TURNS_AT_ONCE);
-    }
-
-    #[test]
-    fn who_waits_for_too_long_is_refused() {
-        let share = ReadShare::new(ReadShareConfig {
-            percent: 50,
-            threads: 1,
-            wait_max: Duration::ZERO,
-        });
-        assert_eq!(runtime().block_on(share.wait()), Err(NoTurn));
-        assert_eq!(share.waiting(), 0);
-    }
-
-    /// Turns are given by a task of their own, which must not miss anybody who begins to wait.
-    #[test]
-    fn everybody_who_waits_gets_a_turn() {
-        let share = Arc::new(share(1, 1));
-        runtime().block_on(async {
-            let usher = tokio::spawn({
-                let share = Arc::clone(&share);
-                async move { share.give_turns(|| true).await }
-            });
-            for round in 0..5 {
-                let waits: Vec<_> = (0..20)
-                    .map(|_| {
-                        let share = Arc::clone(&share);
-                        tokio::spawn(async move { share.wait().await })
-                    })
-                    .collect();
-                for wait in waits {
-                    assert!(wait.await.expect("no panic").is_ok());
-                }
-                tokio::time::sleep(TURN * round).await;
-            }
-            usher.abort();
-        });
-        assert_eq!((share.waiting(), share.delayed()), (0, 100));
-    }
-
-    fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime")
-    }
-
-    proptest! {
-        /// Whatever reads cost, and however much that changes, they take their share of the time and no more.
-        #[test]
-        fn reads_take_their_share_while_appends_are_made(
-            percent in 5_u64..95,
-            costs_us in prop::collection::vec(2_u64..1_500, 1..20),
-        ) {
-            let share = share(percent, 1);
-            let taken = percent_taken(&share, true, |read| {
-                costs_us[usize::try_from(read).expect("few") % costs_us.len()] * 1_000
-            });
-            prop_assert!(taken <= percent + 1, "{taken} % of {percent}");
-            prop_assert!(taken + 3 >= percent, "{taken} % of {percent}");
-        }
-    }
-}
+mod tests;

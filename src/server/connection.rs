@@ -189,9 +189,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut interruptions = interruptions(app, &activity, timeouts);
     poll_fn(|context| {
-        meter.goes_on(&app.read_share);
-        let served = connection.as_mut().poll(context);
-        meter.pauses(&app.read_share);
+        let served = meter.measure(&app.read_share, || connection.as_mut().poll(context));
         if let Poll::Ready(served) = served {
             note_end(served.err());
             return Poll::Ready(());
@@ -250,9 +248,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     let mut connection = builder.serve_connection(io, service);
     let mut interruptions = interruptions(app, activity, timeouts);
     let taken_over = poll_fn(|context| {
-        meter.goes_on(&app.read_share);
-        let served = Pin::new(&mut connection).poll(context);
-        meter.pauses(&app.read_share);
+        let served = meter.measure(&app.read_share, || Pin::new(&mut connection).poll(context));
         if let Poll::Ready(served) = served {
             note_end(served.err());
             return Poll::Ready(None);
