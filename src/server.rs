@@ -5,6 +5,7 @@ mod clear_socket;
 mod connection;
 mod control_socket;
 mod event_socket;
+mod metered;
 mod startup;
 mod storage;
 mod tls;

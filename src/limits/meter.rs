@@ -1,4 +1,5 @@
-//! Measures what reads take on one connection, or of one request, and has it paid for. Knows nothing of HTTP.
+//! Measures what is done for one request after the other, as on a connection of HTTP/1.1, or for one request alone, and
+//! has it paid for if that is a read. Knows nothing of HTTP.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -11,7 +12,7 @@ const ASKING_NS_MAX: u64 = 200_000;
 /// What some work is done for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Work {
+pub(crate) enum Work {
     /// Anything but a read, or nothing.
     Other,
     /// A read that had nothing to pay when it was admitted.
@@ -25,7 +26,7 @@ enum Work {
 }
 
 impl Work {
-    const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Other,
         Self::FreeRead,
         Self::PaidRead,
@@ -137,6 +138,11 @@ impl Meter {
         }
     }
 
+    /// What comes from now on is no part of the read. May be called only while the work pauses, when all is settled.
+    pub(crate) fn is_over(&self) {
+        self.set_work(Work::Other);
+    }
+
     fn pauses(&self, share: &ReadShare) {
         // Appends need not look at the clock.
         if share.is_limited() && self.work() != Work::Other {
@@ -177,7 +183,7 @@ impl Meter {
     }
 
     /// What the work is for right now.
-    fn work(&self) -> Work {
+    pub(crate) fn work(&self) -> Work {
         Work::ALL[usize::from(self.work.load(Ordering::Relaxed))]
     }
 

@@ -167,7 +167,7 @@ impl ReadShare {
         }
     }
 
-    fn settle_beside_at(&self, took_ns: u64, now_ns: u64) {
+    pub(super) fn settle_beside_at(&self, took_ns: u64, now_ns: u64) {
         self.taken_ns.add(took_ns);
         if self.is_contended(false, now_ns) {
             // It is a part of what a read costs, whose rest is settled by its connection.
@@ -311,6 +311,12 @@ impl ReadShare {
     #[cfg(test)]
     pub(super) fn refusals_ns(&self) -> u64 {
         self.refusals_ns.load(Ordering::Relaxed)
+    }
+
+    /// What a read is taken to cost by now.
+    #[cfg(test)]
+    pub(super) fn cost_ns(&self) -> u64 {
+        self.cost_ns.load(Ordering::Relaxed)
     }
 }
 

@@ -22,11 +22,12 @@ use tokio::sync::watch;
 
 use super::clear_socket::ClearSocket;
 use super::event_socket;
+use super::metered::MeteredRequest;
 use super::tls::{self, NoTls, Tls};
 use super::untaken::UntakenBody;
 use super::watched::{Activity, Timeouts, Watched};
 use crate::http::{App, Peer, Problem, ResponseBody, Visitor, handle};
-use crate::limits::Meter;
+use crate::limits::{Meter, SharedMeter};
 
 /// How long a refused connection is drained, so that its answer is not lost to a reset.
 const REFUSAL_DRAIN: Duration = Duration::from_secs(1);
@@ -168,13 +169,17 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     timeouts: Timeouts,
 ) {
     let activity = Arc::new(Activity::new());
-    let meter = Arc::new(Meter::default());
+    let meter = Arc::new(SharedMeter::default());
     let service = service_fn(|request| {
         let (app, side, busy) = (Arc::clone(app), side.clone(), activity.begin_request());
-        let (visitor, meter) = (Arc::clone(visitor), Arc::clone(&meter));
+        let visitor = Arc::clone(visitor);
+        let metered = MeteredRequest::new(&app.read_share, &meter);
         async move {
-            let (response, request) = handle(&app, &visitor, &meter, &side, request).await;
-            Ok::<_, Infallible>(response.map(|body| UntakenBody::new(body, busy, request)))
+            let (response, request) = {
+                let handled = pin!(handle(&app, &visitor, metered.meter(), &side, request));
+                metered.answer(handled).await
+            };
+            Ok::<_, Infallible>(response.map(|body| UntakenBody::new(metered.with_body(body), busy, request)))
         }
     });
     let header_bytes_max = app.config.limits.max_header_bytes;
@@ -189,7 +194,11 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut interruptions = interruptions(app, &activity, timeouts);
     poll_fn(|context| {
-        let served = meter.measure(&app.read_share, || connection.as_mut().poll(context));
+        let served = meter.measure(
+            &app.read_share,
+            || connection.as_mut().poll(context),
+            || activity.came_bytes(),
+        );
         if let Poll::Ready(served) = served {
             note_end(served.err());
             return Poll::Ready(());
@@ -355,3 +364,6 @@ pub(super) async fn refuse(mut stream: TcpStream, why: Problem) {
     // The client may be gone, or may never close; both are its own affair.
     let _ = tokio::time::timeout(REFUSAL_DRAIN, answered).await;
 }
+
+#[cfg(test)]
+mod tests;

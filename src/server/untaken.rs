@@ -13,8 +13,9 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
+use super::metered::{MeteredBody, Written};
 use super::watched::Busy;
-use crate::http::{HeldRequest, ResponseBody};
+use crate::http::HeldRequest;
 
 /// The answers of one connection that are on their way.
 #[derive(Default)]
@@ -85,6 +86,7 @@ struct Answer {
     number: u64,
     untaken: Arc<Untaken>,
     busy: Busy,
+    written: Written,
     _request: Option<HeldRequest>,
 }
 
@@ -93,7 +95,8 @@ impl Answer {
         self.untaken.begin_part(self.busy.activity().now_ms());
     }
 
-    fn took_some(&self) {
+    fn took_some(&self, bytes: usize) {
+        self.written.add(bytes);
         let now_ms = self.busy.activity().now_ms();
         self.untaken.since_ms.store(now_ms, Ordering::Relaxed);
     }
@@ -107,7 +110,7 @@ impl Drop for Answer {
 
 /// An answer's body, whose client has to take it in time.
 pub(super) struct UntakenBody {
-    body: ResponseBody,
+    body: MeteredBody,
     answer: Arc<Answer>,
     /// Whether the body was asked for a piece and has none yet.
     asked: bool,
@@ -115,20 +118,21 @@ pub(super) struct UntakenBody {
 
 impl UntakenBody {
     /// The request stays busy, and is counted among those of all clients, until the whole body is taken or given up.
-    pub(super) fn new(body: ResponseBody, busy: Busy, request: Option<HeldRequest>) -> Self {
+    pub(super) fn new(body: MeteredBody, busy: Busy, request: Option<HeldRequest>) -> Self {
         let untaken = Arc::new(Untaken {
             parts: AtomicUsize::new(1),
             since_ms: AtomicU64::new(busy.activity().now_ms()),
         });
         let number = busy.activity().answers.begin(Arc::clone(&untaken));
         Self {
-            body,
             answer: Arc::new(Answer {
                 number,
                 untaken,
                 busy,
+                written: body.written(),
                 _request: request,
             }),
+            body,
             asked: false,
         }
     }
@@ -207,7 +211,7 @@ impl Buf for Piece {
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         if let Some(answer) = self.answer.as_ref().filter(|_| count > 0) {
-            answer.took_some();
+            answer.took_some(count);
         }
         if self.bytes.is_empty() {
             self.end();
@@ -230,10 +234,21 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::{Piece, UntakenBody};
+    use crate::config::Config;
     use crate::http::ResponseBody;
+    use crate::limits::{SharedMeter, Work};
+    use crate::server::app_for_tests;
+    use crate::server::metered::MeteredRequest;
     use crate::server::watched::Activity;
 
+    /// An answer to something that is no read.
     fn answer(activity: &Arc<Activity>, body: ResponseBody) -> UntakenBody {
+        answer_on(&Arc::default(), activity, body)
+    }
+
+    fn answer_on(meter: &Arc<SharedMeter>, activity: &Arc<Activity>, body: ResponseBody) -> UntakenBody {
+        let app = app_for_tests(Config::default());
+        let body = MeteredRequest::new(&app.read_share, meter).with_body(body);
         UntakenBody::new(body, activity.begin_request(), None)
     }
 
@@ -286,5 +301,16 @@ mod tests {
         assert!(activity.answers.oldest_ms().is_some());
         drop(piece);
         assert_eq!(activity.answers.oldest_ms(), None);
+    }
+
+    #[test]
+    fn the_connection_is_told_what_is_written_when_it_is_written() {
+        let (meter, activity) = (Arc::<SharedMeter>::default(), Arc::new(Activity::new()));
+        let mut body = answer_on(&meter, &activity, ResponseBody::Whole(Bytes::from_static(b"all")));
+        let before = meter.answered(Work::Other);
+        let mut piece = next_piece(&mut body).expect("a piece");
+        assert_eq!(meter.answered(Work::Other), before, "nothing is written yet");
+        piece.advance(2);
+        assert_eq!(meter.answered(Work::Other), before + 2);
     }
 }

@@ -17,8 +17,10 @@ use crate::http::{HeldRequest, ResponseBody};
 /// What a connection has done so far. Requests overlap in HTTP/2, so they are counted.
 pub(super) struct Activity {
     since: Instant,
-    /// Bytes that came since the last request began.
-    head_bytes: AtomicU64,
+    /// Bytes that came so far.
+    came_bytes: AtomicU64,
+    /// How many of them had come when the last request began or ended: what has come since is a head.
+    head_begins: AtomicU64,
     /// Requests whose answer is not sent yet.
     requests: AtomicU64,
     /// When the last request ended, or the connection began, in milliseconds.
@@ -37,7 +39,8 @@ impl Activity {
     pub(super) fn new() -> Self {
         Self {
             since: Instant::now(),
-            head_bytes: AtomicU64::new(0),
+            came_bytes: AtomicU64::new(0),
+            head_begins: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             idle_since_ms: AtomicU64::new(0),
             stalled_since_ms: AtomicU64::new(0),
@@ -74,8 +77,18 @@ impl Activity {
     /// A request's head is complete.
     pub(super) fn begin_request(self: &Arc<Self>) -> Busy {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.head_bytes.store(0, Ordering::Relaxed);
+        self.end_head();
         Busy(Arc::clone(self))
+    }
+
+    /// Bytes that came since the connection began.
+    pub(super) fn came_bytes(&self) -> u64 {
+        self.came_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What has come so far is no part of the next request's head.
+    fn end_head(&self) {
+        self.head_begins.store(self.came_bytes(), Ordering::Relaxed);
     }
 
     /// Ends when the connection has been idle for too long, has taken too long to send a request's head, or has
@@ -104,7 +117,7 @@ impl Activity {
                 continue;
             }
             let idle_for = now.saturating_sub(self.idle_since_ms.load(Ordering::Relaxed));
-            if self.head_bytes.load(Ordering::Relaxed) == 0 {
+            if self.head_begins.load(Ordering::Relaxed) == self.came_bytes() {
                 head_since = None;
                 if idle_for >= idle_ms {
                     return;
@@ -153,7 +166,7 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.flushed.store(false, Ordering::Relaxed);
         // What came since the head was this request's body.
-        self.0.head_bytes.store(0, Ordering::Relaxed);
+        self.0.end_head();
         self.0.idle_since_ms.store(self.0.now_ms(), Ordering::Relaxed);
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
@@ -227,7 +240,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let more = (buffer.filled().len() - before) as u64;
         if more > 0 {
-            self.activity.head_bytes.fetch_add(more, Ordering::Relaxed);
+            self.activity.came_bytes.fetch_add(more, Ordering::Relaxed);
         }
         polled
     }
