@@ -152,3 +152,24 @@ async fn skip(transaction: &Transaction<'_>, claim: &Claim<'_>) -> Result<Outcom
         dead_letters: 0,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing is called: that this compiles is the test.
+    #[test]
+    fn every_call_may_be_spawned_on_any_thread() {
+        fn spawned<T>(_: impl Future<Output = T> + Send) {}
+        let _ = |settings: &Settings, store: &mut Store, of: Incarnation, offset: Offset| {
+            spawned(Store::connect(settings));
+            spawned(store.migrate());
+            spawned(store.places(&["a"]));
+            spawned(store.commit(&[]));
+            spawned(store.skip("a", of, offset, offset));
+            spawned(store.mark_deleted("a", of));
+            spawned(store.note_error("a", of, "b"));
+            spawned(store.note_tails(&[]));
+        };
+    }
+}
