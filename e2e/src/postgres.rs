@@ -130,21 +130,17 @@ impl Postgres {
     #[track_caller]
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            signal(child.id(), Signal::INT);
+            signal(child.id(), Signal::INT).expect("it can be told to stop");
             child.wait().expect("it can be waited for");
         }
     }
 
-    /// Stops the process that serves that connection without ending it, as a machine that hangs does.
+    /// Stops the process that serves a connection without ending it, as a machine that hangs does, until what is
+    /// returned is dropped.
     #[track_caller]
-    pub fn freeze(&self, backend: u32) {
-        signal(backend, Signal::STOP);
-    }
-
-    /// Lets it go on.
-    #[track_caller]
-    pub fn thaw(&self, backend: u32) {
-        signal(backend, Signal::CONT);
+    pub fn freeze(&self, backend: u32) -> Frozen {
+        signal(backend, Signal::STOP).expect("the process can be stopped");
+        Frozen(backend)
     }
 
     /// Where it listens.
@@ -258,6 +254,16 @@ impl Postgres {
     }
 }
 
+/// A process that is stopped, and goes on when this is dropped.
+#[derive(Debug)]
+pub struct Frozen(u32);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = signal(self.0, Signal::CONT);
+    }
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.kill();
@@ -313,11 +319,7 @@ fn own(path: &Path) {
     }
 }
 
-#[track_caller]
-fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .expect("the number of a process");
-    kill_process(pid, signal).expect("the process can be signalled");
+fn signal(pid: u32, signal: Signal) -> rustix::io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("the number of a process"), signal)
 }

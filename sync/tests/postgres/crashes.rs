@@ -197,7 +197,7 @@ async fn a_server_that_hangs_is_given_up_in_time() {
     for is_commit in [false, true] {
         let mut store = Store::connect(&settings).await.unwrap();
         let backend = scene.sql(asked).parse().unwrap();
-        scene.postgres.freeze(backend);
+        let frozen = scene.postgres.freeze(backend);
         let outcome = match is_commit {
             true => store.commit(&[source.chunk(0..2)]).await.map(drop),
             false => store.places(&["runs/7"]).await.map(drop),
@@ -208,8 +208,7 @@ async fn a_server_that_hangs_is_given_up_in_time() {
             "{error:?}"
         );
         assert!(store.is_closed(), "an answer may still come");
-        scene.postgres.thaw(backend);
-        drop(store);
+        drop((frozen, store));
         eventually("the connection has ended", || {
             scene.sql(asked).is_empty().then_some(())
         });
