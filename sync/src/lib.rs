@@ -4,5 +4,12 @@
 //! server stores streams.
 //!
 //! - [`event`]: events of streams, and where in their streams they stand.
+//! - [`postgres`]: chunks of streams into tables, exactly once.
+
+#![cfg_attr(
+    test,
+    expect(clippy::unwrap_used, reason = "a test that meets an error has failed")
+)]
 
 pub mod event;
+pub mod postgres;

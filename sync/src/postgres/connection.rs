@@ -1,0 +1,127 @@
+//! One connection to PostgreSQL, which is given up when it does not answer. Knows what every call on it needs, and no
+//! table.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::{Client, Transaction};
+
+use super::error::{Error, SERVER_OLDEST};
+use super::settings::{Address, Settings};
+use super::tls::Tls;
+
+/// A connection. Nothing on it outlives a transaction, so that it may lead through a pooler that hands out servers
+/// transaction by transaction: no settings, locks or prepared statements of a session.
+#[derive(Debug)]
+pub(super) struct Connection {
+    client: Client,
+    /// Moves bytes. It ends by itself when `client` is dropped.
+    driver: JoinHandle<()>,
+    /// Whether an answer may still come that is nobody's any more.
+    is_given_up: bool,
+    address: Address,
+    answer_timeout_ms: u64,
+    /// What every transaction begins with.
+    prelude: String,
+}
+
+impl Connection {
+    /// Connects, and checks that the mirror can work with the server.
+    pub(super) async fn open(settings: &Settings) -> Result<Self, Error> {
+        let address = settings.address();
+        let tls = Tls::trusting(settings.ca_path.as_deref())?;
+        let timeout_ms = settings.connect_timeout_ms;
+        let connecting = async {
+            let outcome = settings.server.connect(tls).await;
+            outcome.map_err(|source| Error::of_connecting(source, &address))
+        };
+        let (client, connection) = within(timeout_ms, "a new connection", &address, connecting).await??;
+        let driver = tokio::spawn(async {
+            // Whoever waits for an answer on it is told as well.
+            let _ = connection.await;
+        });
+        let mut opened = Self {
+            client,
+            driver,
+            is_given_up: false,
+            prelude: prelude(settings),
+            address,
+            answer_timeout_ms: settings.answer_timeout_ms,
+        };
+        opened
+            .transaction("the question for its version", check_server)
+            .await?;
+        Ok(opened)
+    }
+
+    /// Does `work` in a transaction, and commits it if it goes well.
+    pub(super) async fn transaction<T, E: From<Error>>(
+        &mut self,
+        doing: &'static str,
+        work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (client, prelude) = (&mut self.client, &self.prelude);
+        let whole = async {
+            let transaction = client.transaction().await.map_err(Error::from)?;
+            transaction.batch_execute(prelude).await.map_err(Error::from)?;
+            let outcome = work(&transaction).await?;
+            transaction.commit().await.map_err(Error::from)?;
+            Ok(outcome)
+        };
+        let outcome = within(self.answer_timeout_ms, doing, &self.address, whole).await;
+        outcome.inspect_err(|_| self.give_up())?
+    }
+
+    /// Whether nothing can be asked of it any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_given_up || self.driver.is_finished() || self.client.is_closed()
+    }
+
+    /// Ends it, with whatever is under way on it.
+    pub(super) fn give_up(&mut self) {
+        self.is_given_up = true;
+        self.driver.abort();
+    }
+}
+
+/// Limits that the server itself keeps, so that it does not go on with what nobody waits for; and a commit that was
+/// told of is on the disk, even where the database's default is not to wait for that: what the mirror has may be
+/// deleted at the source.
+fn prelude(settings: &Settings) -> String {
+    format!(
+        "SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+         SET LOCAL idle_in_transaction_session_timeout = {}; \
+         SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'",
+        settings.statement_timeout_ms, settings.lock_timeout_ms, settings.answer_timeout_ms
+    )
+}
+
+async fn check_server(transaction: &Transaction<'_>) -> Result<(), Error> {
+    let asked = "SELECT current_setting('server_version_num')::integer, current_setting('server_version'), \
+                 pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()";
+    let row = transaction.query_typed_one(asked, &[]).await?;
+    let (number, found, encoding): (i32, String, String) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    if number < SERVER_OLDEST.0 {
+        return Err(Error::TooOld { found });
+    }
+    if encoding != "UTF8" {
+        return Err(Error::Encoding { found: encoding });
+    }
+    Ok(())
+}
+
+async fn within<T>(
+    timeout_ms: u64,
+    doing: &'static str,
+    address: &Address,
+    work: impl Future<Output = T>,
+) -> Result<T, Error> {
+    let in_time = timeout(Duration::from_millis(timeout_ms), work).await.ok();
+    in_time.ok_or_else(|| Error::TimedOut {
+        address: address.clone(),
+        doing,
+        timeout_ms,
+    })
+}

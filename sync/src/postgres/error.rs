@@ -1,0 +1,349 @@
+//! What goes wrong between the mirror and PostgreSQL: whether it heals by itself, and if not, what to do.
+
+use std::io;
+
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::settings::Address;
+use super::tls::CaError;
+
+/// The oldest server that the mirror works with, as `server_version_num` has it, and as people say it.
+pub(super) const SERVER_OLDEST: (i32, &str) = (140_000, "14");
+
+/// A call that PostgreSQL has not done. Nothing of it was written, unless the connection was lost or time ran out:
+/// then the next commit tells, by [`Outcome::Moved`](super::Outcome::Moved).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection could be made.
+    #[error("PostgreSQL at {address} cannot be reached: {}", last_cause(source))]
+    Unreachable {
+        /// Where it should be.
+        address: Address,
+        /// Why not.
+        source: tokio_postgres::Error,
+    },
+    /// The connection broke.
+    #[error("the connection to PostgreSQL was lost: {}", last_cause(source))]
+    Lost {
+        /// How.
+        source: tokio_postgres::Error,
+    },
+    /// There was no answer in time. The connection is given up.
+    #[error("PostgreSQL at {address} did not answer {doing} within {timeout_ms} ms")]
+    TimedOut {
+        /// Where it is.
+        address: Address,
+        /// What it was to do.
+        doing: &'static str,
+        /// How long it was waited for.
+        timeout_ms: u64,
+    },
+    /// The file of authorities is of no use.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// TLS cannot be spoken with this server.
+    #[error(
+        "PostgreSQL at {address} cannot be trusted: {reason}; name its authority with sslrootcert, or say \
+         sslmode=disable if the network is safe"
+    )]
+    Untrusted {
+        /// Where it is.
+        address: Address,
+        /// What is wrong with its certificate, or how the handshake failed.
+        reason: rustls::Error,
+    },
+    /// TLS was asked for, and the server has none.
+    #[error(
+        "PostgreSQL at {address} speaks no TLS; turn it on there, or say sslmode=disable if the network is safe"
+    )]
+    NoTls {
+        /// Where it is.
+        address: Address,
+    },
+    /// The server is older than the mirror needs.
+    #[error("PostgreSQL {found} is too old; the mirror needs {} or later", SERVER_OLDEST.1)]
+    TooOld {
+        /// Its version.
+        found: String,
+    },
+    /// The database cannot hold every character.
+    #[error(
+        "the database has the encoding {found}; the mirror needs one that was created with ENCODING 'UTF8'"
+    )]
+    Encoding {
+        /// Its encoding.
+        found: String,
+    },
+    /// The tables were made by a newer mirror.
+    #[error(
+        "the schema `tailwater` has version {found}, and this mirror knows {known} at most; run a newer one"
+    )]
+    SchemaTooNew {
+        /// The version of the tables.
+        found: i32,
+        /// The newest that is known.
+        known: i32,
+    },
+    /// There are no tables, or not all of them.
+    #[error(
+        "the schema `tailwater` lacks what the mirror needs: {message}; let the mirror migrate it at its start"
+    )]
+    SchemaMissing {
+        /// What PostgreSQL says.
+        message: String,
+    },
+    /// The user may not do that.
+    #[error(
+        "PostgreSQL does not let the mirror do its work: {message}; GRANT CREATE ON DATABASE lets its user make \
+         the schema `tailwater`, or grant it USAGE on that schema and SELECT, INSERT and UPDATE on all tables there"
+    )]
+    MissingRights {
+        /// What PostgreSQL says.
+        message: String,
+    },
+    /// There is no such database.
+    #[error("{message}; create it with CREATE DATABASE, or name another one in the URL")]
+    NoDatabase {
+        /// What PostgreSQL says.
+        message: String,
+    },
+    /// The user is unknown, its password is wrong, or `pg_hba.conf` does not let it in.
+    #[error(
+        "PostgreSQL does not let the mirror in: {message}; check user and password in the URL, \
+         and the server's pg_hba.conf"
+    )]
+    NotLetIn {
+        /// What PostgreSQL says.
+        message: String,
+    },
+    /// The server only reads, as a replica does before and after it takes over.
+    #[error(
+        "PostgreSQL is read-only; the mirror waits until it takes writes, or name the primary in the URL"
+    )]
+    ReadOnly,
+    /// There is no space.
+    #[error("the disk of PostgreSQL is full: {message}; make room there")]
+    DiskFull {
+        /// What PostgreSQL says.
+        message: String,
+    },
+    /// Something that passes: a deadlock, a lock that is held, a shutdown, too many connections, a statement that
+    /// took too long.
+    #[error("PostgreSQL could not do it now: {message} ({code})")]
+    Busy {
+        /// The SQLSTATE.
+        code: String,
+        /// What PostgreSQL says.
+        message: String,
+    },
+    /// Anything else that PostgreSQL says.
+    #[error("PostgreSQL refused: {message} ({code})")]
+    Refused {
+        /// The SQLSTATE.
+        code: String,
+        /// What PostgreSQL says.
+        message: String,
+    },
+    /// Something in a table is not what the mirror writes there.
+    #[error("`tailwater.streams` has for {stream:?} {what}; it was changed by somebody else, restore it")]
+    Foreign {
+        /// The stream.
+        stream: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Whether the same may go well later without anybody doing something about the mirror.
+    #[must_use]
+    pub fn heals(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::TimedOut { .. }
+            | Self::ReadOnly
+            | Self::DiskFull { .. }
+            | Self::Busy { .. } => true,
+            Self::Ca(_)
+            | Self::Untrusted { .. }
+            | Self::NoTls { .. }
+            | Self::TooOld { .. }
+            | Self::Encoding { .. }
+            | Self::SchemaTooNew { .. }
+            | Self::SchemaMissing { .. }
+            | Self::MissingRights { .. }
+            | Self::NoDatabase { .. }
+            | Self::NotLetIn { .. }
+            | Self::Refused { .. }
+            | Self::Foreign { .. } => false,
+        }
+    }
+
+    /// What kind of thing it is, as a label of metrics and a field of logs.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Lost { .. } => "lost",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Ca(_) => "ca",
+            Self::Untrusted { .. } => "untrusted",
+            Self::NoTls { .. } => "no_tls",
+            Self::TooOld { .. } => "too_old",
+            Self::Encoding { .. } => "encoding",
+            Self::SchemaTooNew { .. } => "schema_too_new",
+            Self::SchemaMissing { .. } => "schema_missing",
+            Self::MissingRights { .. } => "missing_rights",
+            Self::NoDatabase { .. } => "no_database",
+            Self::NotLetIn { .. } => "not_let_in",
+            Self::ReadOnly => "read_only",
+            Self::DiskFull { .. } => "disk_full",
+            Self::Busy { .. } => "busy",
+            Self::Refused { .. } => "refused",
+            Self::Foreign { .. } => "foreign",
+        }
+    }
+
+    /// What went wrong while a connection was made.
+    pub(super) fn of_connecting(source: tokio_postgres::Error, address: &Address) -> Self {
+        if let Some(said) = source.as_db_error() {
+            return Self::said(said);
+        }
+        let address = address.clone();
+        if let Some(reason) = tls_fault(&source) {
+            return Self::Untrusted { address, reason };
+        }
+        // The library has no other way to tell this.
+        if last_cause(&source) == "server does not support TLS" {
+            return Self::NoTls { address };
+        }
+        Self::Unreachable { address, source }
+    }
+
+    /// What PostgreSQL says, in the mirror's terms.
+    fn said(said: &DbError) -> Self {
+        let code = said.code().code();
+        let message = told(said);
+        match code {
+            "25006" => Self::ReadOnly,
+            "53100" => Self::DiskFull { message },
+            "42501" => Self::MissingRights { message },
+            "3D000" => Self::NoDatabase { message },
+            "42P01" | "42703" | "3F000" => Self::SchemaMissing { message },
+            // A write that the disk had no room for may only say that it failed.
+            _ if code == "58030" && said.message().contains("No space left") => Self::DiskFull { message },
+            _ if code.starts_with("28") => Self::NotLetIn { message },
+            // Connections, rollbacks, resources, objects in use, operators, the system.
+            _ if ["08", "40", "53", "55", "57", "58"].contains(&class(code)) => Self::Busy {
+                code: code.to_owned(),
+                message,
+            },
+            _ => Self::Refused {
+                code: code.to_owned(),
+                message,
+            },
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    /// What went wrong on a connection that had been made.
+    fn from(source: tokio_postgres::Error) -> Self {
+        match source.as_db_error() {
+            Some(said) => Self::said(said),
+            None => Self::Lost { source },
+        }
+    }
+}
+
+/// A row that PostgreSQL does not take, whatever happens to the others.
+#[derive(Debug)]
+pub(super) struct RowFault {
+    /// What PostgreSQL says.
+    pub(super) reason: String,
+    /// Which row of the copy, from 0, if it says so.
+    pub(super) row: Option<usize>,
+}
+
+impl RowFault {
+    /// Whether it is the data that an error is about: data exceptions, limits of the program such as nesting, and
+    /// constraints that the database's owner has put on the table. A duplicate is none of these: it would be a fault
+    /// of the mirror.
+    pub(super) fn of(error: &tokio_postgres::Error) -> Option<Self> {
+        let said = error.as_db_error()?;
+        let code = said.code();
+        let is_of_data = ["22", "54"].contains(&class(code.code()))
+            || *code == SqlState::CHECK_VIOLATION
+            || *code == SqlState::NOT_NULL_VIOLATION;
+        is_of_data.then(|| Self {
+            reason: format!("{} ({})", told(said), code.code()),
+            row: said.where_().and_then(row_of_copy),
+        })
+    }
+}
+
+/// The row in a context such as `COPY events, line 3, column payload`, in whichever language.
+fn row_of_copy(context: &str) -> Option<usize> {
+    let place = context
+        .lines()
+        .find(|line| line.starts_with("COPY "))?
+        .split(',')
+        .nth(1)?;
+    let digits: String = place.chars().filter(char::is_ascii_digit).collect();
+    digits.parse::<usize>().ok()?.checked_sub(1)
+}
+
+/// What kind of thing an SQLSTATE tells of.
+fn class(code: &str) -> &str {
+    code.get(..2).unwrap_or(code)
+}
+
+fn told(said: &DbError) -> String {
+    match said.detail() {
+        Some(detail) => format!("{}: {detail}", said.message()),
+        None => said.message().to_owned(),
+    }
+}
+
+fn causes<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+/// The library's own words say little; what happened is at the end of the chain.
+fn last_cause(error: &tokio_postgres::Error) -> String {
+    let last = causes(error).last();
+    last.map(ToString::to_string).unwrap_or_default()
+}
+
+/// rustls tells its errors inside of IO errors, which are no `source` of theirs.
+fn tls_fault(error: &tokio_postgres::Error) -> Option<rustls::Error> {
+    causes(error).find_map(|cause| {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let fault = match inner {
+            Some(inner) => inner.downcast_ref::<rustls::Error>(),
+            None => cause.downcast_ref::<rustls::Error>(),
+        };
+        fault.cloned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::row_of_copy;
+
+    #[test]
+    fn the_row_that_a_copy_stopped_at_is_read_in_any_language() {
+        assert_eq!(row_of_copy("COPY events, line 1, column payload"), Some(0));
+        assert_eq!(
+            row_of_copy("JSON data, line 1: ...\nCOPY events, line 33, column payload"),
+            Some(32)
+        );
+        assert_eq!(row_of_copy("COPY events, Zeile 7"), Some(6));
+        assert_eq!(row_of_copy("COPY events_2027, line 12"), Some(11));
+        assert_eq!(row_of_copy("PL/pgSQL function f() line 3"), None);
+        assert_eq!(row_of_copy("COPY events, line 0"), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! The mirror's side of PostgreSQL: chunks of streams become rows, each event exactly once. Knows no HTTP, and
+//! neither where chunks come from nor when they are written.
+//!
+//! - [`settings`]: a database's URL, and how long to wait for it.
+//! - [`store`]: one connection, and what can be asked of it.
+//! - [`place`]: how far the mirror has come in a stream, and what became of a chunk.
+//! - `batch`: chunks, sorted by stream, as one transaction claims them.
+//! - `commit`: the transaction that writes rows and places together.
+//! - `streams_table`: places, and what is noted of streams, in SQL.
+//! - `rows`: events as rows, and those that can never be rows.
+//! - `json_text`: what JSON may say and `jsonb` cannot hold.
+//! - `schema`: the tables, made and migrated.
+//! - `connection`: a connection that is given up when it does not answer.
+//! - `tls`: TLS of a connection.
+//! - [`error`]: what goes wrong, whether it heals, and what to do.
+
+pub mod error;
+pub mod place;
+pub mod settings;
+pub mod store;
+
+mod batch;
+mod commit;
+mod connection;
+mod json_text;
+mod rows;
+mod schema;
+mod streams_table;
+mod tls;
+
+pub use error::Error;
+pub use place::{Outcome, Place, Tail};
+pub use settings::{Settings, SettingsError};
+pub use store::Store;
+
+/// The longest name of a stream that the tables take, in bytes: an index of PostgreSQL holds no row over 2,704 bytes,
+/// two numbers beside the name among them.
+pub const NAME_BYTES_MAX: usize = 2_600;

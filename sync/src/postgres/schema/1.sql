@@ -1,0 +1,66 @@
+-- How far the mirror has come in each stream. Written with the rows, in one transaction.
+CREATE TABLE tailwater.streams (
+    -- Byte by byte, so that `LIKE 'runs/%'` uses the index, and no update of the system's languages spoils that.
+    name text COLLATE "C" PRIMARY KEY,
+    -- Which of the streams that have had this name: the server's id of it.
+    incarnation bigint NOT NULL,
+    -- Where the next chunk has to begin: a chunk is written only if it begins here.
+    next_offset text NOT NULL,
+    -- Where the chunk began that was written last.
+    previous_offset text NOT NULL,
+    -- Bytes of the stream before `next_offset`.
+    position bigint NOT NULL,
+    -- The number that the next event has in its stream.
+    next_index bigint NOT NULL DEFAULT 0,
+    -- Events of this incarnation that were written, dead letters among them.
+    events bigint NOT NULL DEFAULT 0,
+    -- Bytes of this incarnation that had been trimmed at the source before they were written.
+    skipped_bytes bigint NOT NULL DEFAULT 0,
+    closed boolean NOT NULL DEFAULT false,
+    -- When the mirror noticed that the stream is deleted at the source. Its rows stay.
+    deleted_at timestamptz,
+    -- Where the stream ended when the source told of it last.
+    tail_position bigint NOT NULL DEFAULT 0,
+    tail_index bigint NOT NULL DEFAULT 0,
+    -- What is known to be missing still.
+    lag_bytes bigint NOT NULL GENERATED ALWAYS AS (greatest(tail_position - position, 0)) STORED,
+    lag_events bigint NOT NULL GENERATED ALWAYS AS (greatest(tail_index - next_index, 0)) STORED,
+    -- The last thing that went wrong with this stream; it is over if `updated_at` is later.
+    last_error text,
+    last_error_at timestamptz,
+    updated_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50); -- Room for the next version of each row on its own page.
+
+-- Every event, once. `incarnation` grows with the time at which streams are created, so ranges of it are ranges of
+-- that time: add partitions for the months to come, and drop those whose streams nobody asks for any more.
+CREATE TABLE tailwater.events (
+    stream text COLLATE "C" NOT NULL,
+    incarnation bigint NOT NULL,
+    -- Of the byte behind it.
+    position bigint NOT NULL,
+    -- Its number in its stream, from 0.
+    index bigint NOT NULL,
+    appended_at timestamptz NOT NULL,
+    content_type text NOT NULL,
+    -- The event of a stream of JSON,
+    payload jsonb,
+    -- or that of any other.
+    payload_bytes bytea,
+    PRIMARY KEY (stream, incarnation, position)
+) PARTITION BY RANGE (incarnation);
+CREATE TABLE tailwater.events_default PARTITION OF tailwater.events DEFAULT;
+
+-- Events that cannot be rows.
+CREATE TABLE tailwater.dead_letters (
+    stream text COLLATE "C" NOT NULL,
+    incarnation bigint NOT NULL,
+    position bigint NOT NULL,
+    index bigint,
+    appended_at timestamptz,
+    content_type text NOT NULL,
+    -- The bytes as they are in the stream.
+    payload bytea NOT NULL,
+    reason text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (stream, incarnation, position)
+);

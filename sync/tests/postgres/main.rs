@@ -1,0 +1,17 @@
+//! The mirror's side of PostgreSQL against a real one. What is claimed of rows is counted by `psql`, not by the
+//! mirror.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod commits;
+mod connections;
+mod crashes;
+mod dead_letters;
+mod encryption;
+mod full_disk;
+mod migrations;
+mod notes;
+mod pooler;
+mod races;
+mod scene;
+mod speed;
