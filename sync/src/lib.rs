@@ -4,5 +4,7 @@
 //! server stores streams.
 //!
 //! - [`event`]: events of streams, and where in their streams they stand.
+//! - [`source`]: streams of the server as chunks of events.
 
 pub mod event;
+pub mod source;
