@@ -2,6 +2,8 @@
 //!
 //! - `pattern`: which streams are meant.
 //! - `settings`: how the server is reached.
+//! - `discovery`: finds the streams that are meant, and tells what becomes of them.
+//! - `known`: the streams that are known, and what news of them changes.
 //! - `listing`: pages of the listing and of the change feed, and a look at one stream.
 //! - `reading`: one read of a stream as a chunk.
 //! - `records`: the lines of an answer as events.
@@ -13,7 +15,9 @@
 
 mod action;
 mod connection;
+mod discovery;
 mod error;
+mod known;
 mod listing;
 mod pattern;
 mod reading;
@@ -24,7 +28,9 @@ mod token;
 
 use std::sync::Arc;
 
+pub use discovery::Discovery;
 pub use error::{Error, Refusal};
+pub use known::Change;
 pub use listing::{FeedChange, FeedPage, Page, Stream};
 pub use pattern::{BadPattern, Pattern, PatternFault, Patterns};
 pub use records::RecordFault;
