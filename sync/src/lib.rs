@@ -5,6 +5,7 @@
 //!
 //! - [`event`]: events of streams, and where in their streams they stand.
 //! - [`postgres`]: chunks of streams into tables, exactly once.
+//! - [`source`]: streams of the server as chunks of events.
 
 #![cfg_attr(
     test,
@@ -13,3 +14,4 @@
 
 pub mod event;
 pub mod postgres;
+pub mod source;
