@@ -4,10 +4,9 @@
 //! |---|---|
 //! | [`cli`] | the command line: `serve`, `check`, and the client commands |
 //! | [`client`] | a small client of the protocol, used by the commands |
-//! | [`config`] | settings from defaults, TOML, `DS_*` variables and flags |
+//! | [`config`] | the table of settings, and the rules over them |
 //! | `control` | what operators ask a server on its own machine |
 //! | `limits` | who may have how much of the server |
-//! | [`logging`] | where log lines go, and how they look |
 //! | [`server`] | listeners and connections |
 //! | [`http`] | translates between HTTP and the engine |
 //! | `metrics` | every metric's name and meaning |
@@ -20,7 +19,6 @@ pub mod config;
 mod control;
 pub mod http;
 mod limits;
-pub mod logging;
 mod metrics;
 pub mod server;
 mod shutdown;

@@ -4,11 +4,11 @@
 //! bounded: a refusal's `code` is one of those in `http/error.rs`.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tailwater_process::page::Page;
 use tailwater_storage::acid::AcidStats;
 use tailwater_storage::file::{FileStats, StoreActivity};
 use tailwater_storage::stats::{Counter, Histogram};
@@ -136,13 +136,15 @@ impl Metrics {
             "Streams whose lifetime ended.",
             stats.expirations.get(),
         );
-        page.histogram(
+        histogram(
+            &mut page,
             "tailwater_commit_batch_records",
             "Records in one commit.",
             &stats.batch_records,
             1.0,
         );
-        page.histogram(
+        histogram(
+            &mut page,
             "tailwater_commit_seconds",
             "Duration of one commit.",
             &stats.commit_micros,
@@ -232,7 +234,7 @@ impl Metrics {
             Duration::from_nanos(app.read_share.taken_ns()).as_secs_f64(),
         );
         if let Some(tls) = &self.tls {
-            page.tls(tls);
+            tls_samples(&mut page, tls);
         }
         page.gauge("tailwater_streams", "Streams stored.", usage.streams);
         page.gauge(
@@ -268,16 +270,16 @@ impl Metrics {
             failed,
         );
         match &self.store {
-            Some(Store::File(store)) => page.file_activity(&store.activity()),
-            Some(Store::Acid(store)) => page.store_full(store.refuses_appends()),
+            Some(Store::File(store)) => file_activity(&mut page, &store.activity()),
+            Some(Store::Acid(store)) => store_full(&mut page, store.refuses_appends()),
             None => {}
         }
         match store {
-            Some(StoreStats::File(stats)) => page.file_stats(stats),
-            Some(StoreStats::Acid(stats)) => page.acid_stats(stats),
+            Some(StoreStats::File(stats)) => file_stats(&mut page, stats),
+            Some(StoreStats::Acid(stats)) => acid_stats(&mut page, stats),
             None => {}
         }
-        page.text
+        page.into_text()
     }
 }
 
@@ -318,170 +320,119 @@ impl TlsMetrics {
     }
 }
 
-/// A page in the Prometheus text format.
-#[derive(Default)]
-struct Page {
-    text: String,
+fn tls_samples(page: &mut Page, tls: &TlsMetrics) {
+    page.counter(
+        "tailwater_tls_handshake_failures_total",
+        "TLS handshakes that failed or took too long.",
+        tls.handshake_failures.get(),
+    );
+    page.labelled(
+        "tailwater_tls_reloads_total",
+        "counter",
+        "Times that the TLS files were read again, by whether they could be used.",
+        "result",
+        [("used", tls.reloads.get()), ("failed", tls.failed_reloads.get())],
+    );
+    page.gauge(
+        "tailwater_tls_certificate_expires_seconds",
+        "The end of the server's certificate, in seconds since 1970.",
+        tls.certificate_expires.load(Ordering::Relaxed),
+    );
 }
 
-impl Page {
-    fn tls(&mut self, tls: &TlsMetrics) {
-        self.counter(
-            "tailwater_tls_handshake_failures_total",
-            "TLS handshakes that failed or took too long.",
-            tls.handshake_failures.get(),
-        );
-        self.labelled(
-            "tailwater_tls_reloads_total",
-            "counter",
-            "Times that the TLS files were read again, by whether they could be used.",
-            "result",
-            [("used", tls.reloads.get()), ("failed", tls.failed_reloads.get())],
-        );
-        self.gauge(
-            "tailwater_tls_certificate_expires_seconds",
-            "The end of the server's certificate, in seconds since 1970.",
-            tls.certificate_expires.load(Ordering::Relaxed),
-        );
-    }
+fn file_activity(page: &mut Page, activity: &StoreActivity) {
+    page.counter(
+        "tailwater_store_journal_bytes_total",
+        "Bytes written to journals.",
+        activity.journal_bytes_written,
+    );
+    page.counter(
+        "tailwater_store_syncs_total",
+        "Syncs of journals.",
+        activity.syncs,
+    );
+    page.counter(
+        "tailwater_store_folds_total",
+        "Times that journals were folded into segments.",
+        activity.folds,
+    );
+    page.counter(
+        "tailwater_store_folded_bytes_total",
+        "Bytes of segments made by that.",
+        activity.folded_bytes,
+    );
+    page.counter(
+        "tailwater_store_merges_total",
+        "Times that segments were merged.",
+        activity.merges,
+    );
+    page.counter(
+        "tailwater_store_merged_bytes_total",
+        "Bytes of segments made by that.",
+        activity.merged_bytes,
+    );
+    page.counter(
+        "tailwater_store_unreadable_segments_total",
+        "Times that a segment could not be read when it was to be merged.",
+        activity.unreadable_segments,
+    );
+    page.gauge(
+        "tailwater_store_index_bytes",
+        "Memory that the index of what is not folded takes.",
+        activity.index_bytes,
+    );
+    store_full(page, activity.refuses_appends);
+}
 
-    fn file_activity(&mut self, activity: &StoreActivity) {
-        self.counter(
-            "tailwater_store_journal_bytes_total",
-            "Bytes written to journals.",
-            activity.journal_bytes_written,
-        );
-        self.counter(
-            "tailwater_store_syncs_total",
-            "Syncs of journals.",
-            activity.syncs,
-        );
-        self.counter(
-            "tailwater_store_folds_total",
-            "Times that journals were folded into segments.",
-            activity.folds,
-        );
-        self.counter(
-            "tailwater_store_folded_bytes_total",
-            "Bytes of segments made by that.",
-            activity.folded_bytes,
-        );
-        self.counter(
-            "tailwater_store_merges_total",
-            "Times that segments were merged.",
-            activity.merges,
-        );
-        self.counter(
-            "tailwater_store_merged_bytes_total",
-            "Bytes of segments made by that.",
-            activity.merged_bytes,
-        );
-        self.counter(
-            "tailwater_store_unreadable_segments_total",
-            "Times that a segment could not be read when it was to be merged.",
-            activity.unreadable_segments,
-        );
-        self.gauge(
-            "tailwater_store_index_bytes",
-            "Memory that the index of what is not folded takes.",
-            activity.index_bytes,
-        );
-        self.store_full(activity.refuses_appends);
-    }
+fn store_full(page: &mut Page, refuses_appends: bool) {
+    page.gauge(
+        "tailwater_store_full",
+        "1 while appends are refused because the disk is full.",
+        u8::from(refuses_appends),
+    );
+}
 
-    fn store_full(&mut self, refuses_appends: bool) {
-        self.gauge(
-            "tailwater_store_full",
-            "1 while appends are refused because the disk is full.",
-            u8::from(refuses_appends),
-        );
-    }
+fn file_stats(page: &mut Page, stats: &FileStats) {
+    page.gauge(
+        "tailwater_store_unfolded_bytes",
+        "Bytes in journals that are not in segments yet.",
+        stats.unfolded_bytes,
+    );
+    page.gauge("tailwater_store_segments", "Segments.", stats.segments);
+    page.gauge(
+        "tailwater_store_live_bytes",
+        "Bytes in segments that streams want.",
+        stats.live_bytes,
+    );
+    page.gauge(
+        "tailwater_store_dead_bytes",
+        "Bytes in segments that no stream wants any more.",
+        stats.dead_bytes,
+    );
+}
 
-    fn file_stats(&mut self, stats: &FileStats) {
-        self.gauge(
-            "tailwater_store_unfolded_bytes",
-            "Bytes in journals that are not in segments yet.",
-            stats.unfolded_bytes,
-        );
-        self.gauge("tailwater_store_segments", "Segments.", stats.segments);
-        self.gauge(
-            "tailwater_store_live_bytes",
-            "Bytes in segments that streams want.",
-            stats.live_bytes,
-        );
-        self.gauge(
-            "tailwater_store_dead_bytes",
-            "Bytes in segments that no stream wants any more.",
-            stats.dead_bytes,
-        );
-    }
+fn acid_stats(page: &mut Page, stats: &AcidStats) {
+    page.gauge("tailwater_store_shards", "Shards.", stats.shards);
+    page.gauge(
+        "tailwater_store_shard_bytes",
+        "Length of the files of all shards.",
+        stats.shard_bytes,
+    );
+}
 
-    fn acid_stats(&mut self, stats: &AcidStats) {
-        self.gauge("tailwater_store_shards", "Shards.", stats.shards);
-        self.gauge(
-            "tailwater_store_shard_bytes",
-            "Length of the files of all shards.",
-            stats.shard_bytes,
-        );
-    }
-
-    fn head(&mut self, name: &str, kind: &str, meaning: &str) {
-        self.line(format_args!("# HELP {name} {meaning}"));
-        self.line(format_args!("# TYPE {name} {kind}"));
-    }
-
-    fn line(&mut self, line: impl Display) {
-        let written = writeln!(self.text, "{line}");
-        debug_assert!(written.is_ok(), "a string can be written to");
-    }
-
-    fn counter(&mut self, name: &str, meaning: &str, value: impl Display) {
-        self.head(name, "counter", meaning);
-        self.line(format_args!("{name} {value}"));
-    }
-
-    fn gauge(&mut self, name: &str, meaning: &str, value: impl Display) {
-        self.head(name, "gauge", meaning);
-        self.line(format_args!("{name} {value}"));
-    }
-
-    /// One sample for each value of one label. The values are names from the code and need no escapes.
-    fn labelled<'a, V: Display>(
-        &mut self,
-        name: &str,
-        kind: &str,
-        meaning: &str,
-        label: &str,
-        samples: impl IntoIterator<Item = (&'a str, V)>,
-    ) {
-        self.head(name, kind, meaning);
-        for (value_of_label, value) in samples {
-            self.line(format_args!("{name}{{{label}=\"{value_of_label}\"}} {value}"));
-        }
-    }
-
-    /// A histogram of whose observations `per_unit` make one of the metric's unit.
-    fn histogram<const N: usize>(
-        &mut self,
-        name: &str,
-        meaning: &str,
-        histogram: &Histogram<N>,
-        per_unit: f64,
-    ) {
-        self.head(name, "histogram", meaning);
-        let mut count = 0;
-        for (bound, in_bucket) in histogram.buckets() {
-            count += in_bucket;
-            self.line(format_args!(
-                "{name}_bucket{{le=\"{}\"}} {count}",
-                bound as f64 / per_unit
-            ));
-        }
-        count += histogram.above();
-        self.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {count}"));
-        self.line(format_args!("{name}_sum {}", histogram.sum() as f64 / per_unit));
-        self.line(format_args!("{name}_count {count}"));
-    }
+/// A histogram of whose observations `per_unit` make one of the metric's unit.
+fn histogram<const N: usize>(
+    page: &mut Page,
+    name: &str,
+    meaning: &str,
+    histogram: &Histogram<N>,
+    per_unit: f64,
+) {
+    let buckets = histogram
+        .buckets()
+        .map(|(bound, count)| (bound as f64 / per_unit, count));
+    let sum = histogram.sum() as f64 / per_unit;
+    page.histogram(name, meaning, buckets, histogram.above(), sum);
 }
 
 #[cfg(test)]
@@ -493,9 +444,9 @@ mod tests {
         let histogram = Histogram::new([1, 10]);
         [1, 5, 50].into_iter().for_each(|value| histogram.observe(value));
         let mut page = Page::default();
-        page.histogram("x", "Things.", &histogram, 1e6);
+        super::histogram(&mut page, "x", "Things.", &histogram, 1e6);
         assert_eq!(
-            page.text,
+            page.into_text(),
             "# HELP x Things.\n# TYPE x histogram\nx_bucket{le=\"0.000001\"} 1\nx_bucket{le=\"0.00001\"} 2\n\
              x_bucket{le=\"+Inf\"} 3\nx_sum 0.000056\nx_count 3\n"
         );

@@ -5,13 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
+use tailwater_process::Backoff;
 use tokio::sync::mpsc;
 
 use super::arguments::AppendOptions;
 use super::error::CommandError;
 use super::output::Output;
 use super::patience::patiently;
-use crate::client::{Append, Appended, Backoff, Client, ClientError, Create, Producer, StreamHead, is_json};
+use crate::client::{Append, Appended, Client, ClientError, Create, Producer, StreamHead, is_json};
 
 /// Lines that have come while an append was under way go together in the next one, up to here.
 const BATCH_BYTES: usize = 256 << 10;

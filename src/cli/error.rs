@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use tailwater_process::LoggingError;
 use tailwater_storage::BackendError;
 use tailwater_storage::OpenError;
 use tailwater_storage::engine::EngineError;
@@ -11,7 +12,6 @@ use tailwater_storage::store::BackupError;
 use crate::client::ClientError;
 use crate::config::ConfigErrors;
 use crate::control;
-use crate::logging::LoggingError;
 use crate::server::ServeError;
 use crate::transfer::IntakeError;
 

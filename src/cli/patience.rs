@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use tailwater_process::Backoff;
 use tokio::time::Instant;
 
-use crate::client::{Backoff, ClientError};
+use crate::client::ClientError;
 
 /// Whoever waits in front of a terminal is told after this that it was for nothing.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use tailwater_process::logging;
+
 use super::arguments::{CheckOptions, ServeOptions};
 use super::error::CommandError;
 use super::output::Output;
 use crate::config::{Effective, File, Flag, Sources, markdown_table};
-use crate::{logging, server};
+use crate::server;
 
 pub(super) fn serve(options: &ServeOptions) -> Result<(), CommandError> {
     let config = Arc::new(Effective::load(&sources(options)?)?.config);
     let rust_log = std::env::var_os("RUST_LOG").map(|text| text.to_string_lossy().into_owned());
-    logging::init(&config.log, rust_log.as_deref())?;
+    logging::init(config.log.format, rust_log.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("tailwater")
         .enable_all()

@@ -6,10 +6,8 @@
 //! - `transfer`: exports and imports streams as a whole.
 //! - `tail`: follows a stream over SSE, across reconnects.
 //! - `sse`: splits an SSE body into events.
-//! - `backoff`: how long to wait before trying again.
 //! - `error`: what can go wrong, and what to do about it.
 
-mod backoff;
 mod catch_up;
 mod connection;
 mod error;
@@ -20,7 +18,6 @@ mod tail;
 mod tests;
 mod transfer;
 
-pub use backoff::Backoff;
 pub use catch_up::{CatchUp, Page};
 pub use connection::Client;
 pub use error::{ClientError, Problem};

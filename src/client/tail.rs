@@ -13,10 +13,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use tailwater_process::Backoff;
 use tokio::time::Instant;
 
 use super::View;
-use super::backoff::Backoff;
 use super::connection::{Client, header_text};
 use super::error::ClientError;
 use super::sse::{SseEvent, SseParser};

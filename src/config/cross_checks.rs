@@ -1,8 +1,8 @@
 //! Rules over two settings: each names a setting, the one that bounds it or that it needs, and why.
 
-use super::error::ConfigError;
-use super::resolve::Effective;
-use super::settings::{self, Config, TlsConfig};
+use tailwater_process::{ConfigError, Values};
+
+use super::settings::{Config, TlsConfig};
 
 /// `key` must not be more than `other_key`.
 struct Bound {
@@ -99,47 +99,44 @@ static DISTINCT: [Distinct; 1] = [Distinct {
 }];
 
 /// The rules that are broken. A rule over a `doubtful` setting, one with a bad value, says nothing.
-pub(super) fn conflicts(effective: &Effective, doubtful: &[&'static str]) -> Vec<ConfigError> {
-    let toml_of = |key| {
-        settings::find(key).map_or_else(String::new, |setting| setting.kind.toml(effective.text(setting)))
-    };
+pub(super) fn conflicts(config: &Config, values: &Values, doubtful: &[&'static str]) -> Vec<ConfigError> {
     let mode_is_known = !doubtful.contains(&"storage.mode");
     let bounds = BOUNDS
         .iter()
         .filter(|bound| !doubtful.contains(&bound.key) && !doubtful.contains(&bound.other_key))
         .filter(|bound| bound.in_every_mode || mode_is_known)
-        .filter(|bound| !(bound.holds)(&effective.config))
+        .filter(|bound| !(bound.holds)(config))
         .map(|bound| ConfigError::Conflict {
             key: bound.key,
-            value: toml_of(bound.key),
-            origin: effective.origin(bound.key),
+            value: values.toml_of(bound.key),
+            origin: values.origin(bound.key),
             relation: bound.relation,
             other_key: bound.other_key,
-            other_value: toml_of(bound.other_key),
-            other_origin: effective.origin(bound.other_key),
+            other_value: values.toml_of(bound.other_key),
+            other_origin: values.origin(bound.other_key),
             reason: bound.reason,
         });
     let companions = COMPANIONS
         .iter()
         .filter(|rule| !doubtful.contains(&rule.key) && !doubtful.contains(&rule.other_key))
-        .filter(|rule| !(rule.holds)(&effective.config.tls))
+        .filter(|rule| !(rule.holds)(&config.tls))
         .map(|rule| ConfigError::Alone {
             key: rule.key,
-            value: toml_of(rule.key),
-            origin: effective.origin(rule.key),
+            value: values.toml_of(rule.key),
+            origin: values.origin(rule.key),
             other_key: rule.other_key,
             reason: rule.reason,
         });
     let alike = DISTINCT
         .iter()
         .filter(|rule| !doubtful.contains(&rule.key) && !doubtful.contains(&rule.other_key))
-        .filter(|rule| !(rule.holds)(&effective.config))
+        .filter(|rule| !(rule.holds)(config))
         .map(|rule| ConfigError::Same {
             key: rule.key,
-            origin: effective.origin(rule.key),
+            origin: values.origin(rule.key),
             other_key: rule.other_key,
-            other_origin: effective.origin(rule.other_key),
-            value: toml_of(rule.key),
+            other_origin: values.origin(rule.other_key),
+            value: values.toml_of(rule.key),
             reason: rule.reason,
         });
     bounds.chain(companions).chain(alike).collect()

@@ -3,45 +3,45 @@
 //!
 //! - `settings`: the table of settings. Everything else here is derived from it.
 //! - `choices`: settings that are one of a few things, such as the storage mode.
-//! - `kinds`: what a value may look like, and how its text becomes a type.
+//! - `kinds`: kinds of values that only the server has; the others are `tailwater_process`'s.
 //! - `networks`: lists of addresses.
-//! - `sources`: where values come from, and in which order they win.
-//! - `resolve`: lays the sources over each other and collects every mistake.
+//! - `resolve`: the configuration that sources give.
 //! - `cross_checks`: rules over more than one setting.
-//! - `render`: the settings as TOML and as a table in Markdown.
-//! - `error`: the mistakes, each with what to do about it.
+//!
+//! What settings are at all, where they come from and how they are shown stands in [`tailwater_process`].
 
 mod choices;
 mod cross_checks;
-mod error;
 mod kinds;
 mod networks;
-mod render;
 mod resolve;
 mod settings;
-mod sources;
 #[cfg(test)]
 mod tests;
 
+use tailwater_process::kinds::Kind as _;
 use tailwater_storage::acid::SHARDS_MAX;
 
-use kinds::{Kind as _, PowerOfTwo};
+use kinds::PowerOfTwo;
 
-pub use choices::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
-pub use error::{ConfigError, ConfigErrors};
+pub use choices::{CachePolicy, CorsOrigins, StorageMode};
 pub use networks::Networks;
-pub use render::markdown_table;
 pub use resolve::Effective;
 pub use settings::{
     Config, HttpConfig, LimitsConfig, LogConfig, ProxyConfig, ServerConfig, StorageConfig, TlsConfig,
 };
-pub use sources::{File, Flag, Origin, Sources};
+pub use tailwater_process::{ConfigError, ConfigErrors, File, Flag, LogFormat, Origin, Sources};
 
 /// The number of shards that a text says, or what it may say.
 pub(crate) fn parse_shard_count(text: &str) -> Result<u32, String> {
     let kind = PowerOfTwo { max: SHARDS_MAX };
     kind.parse(text)
         .map_err(|_wrong| format!("allowed: {}", kind.allowed()))
+}
+
+/// Every setting as a row of a Markdown table.
+pub fn markdown_table() -> String {
+    settings::TABLE.to_markdown()
 }
 
 impl Config {
@@ -62,6 +62,6 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        settings::build(|setting| setting.default_in(StorageMode::Memory))
+        settings::build(|setting| setting.default)
     }
 }

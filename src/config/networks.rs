@@ -4,8 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
-
-use super::kinds::{Kind, quoted};
+use tailwater_process::kinds::{Kind, quoted};
 
 /// A list is gone through for each new connection, so it has an end.
 const NETWORKS_MAX: usize = 256;

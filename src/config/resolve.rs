@@ -1,75 +1,34 @@
-//! Lays the sources over each other, checks every value that any of them gives, and keeps the origins.
+//! The configuration of sources: their values, the rules over several of them, and the typed struct.
 
-use std::collections::BTreeMap;
+use tailwater_process::values::Loaded;
+use tailwater_process::{ConfigErrors, Origin, Sources, Values};
 
-use super::choices::StorageMode;
 use super::cross_checks;
-use super::error::{ConfigError, ConfigErrors};
-use super::settings::{self, Config, Setting};
-use super::sources::{Origin, Sources};
+use super::settings::{self, Config, TABLE};
 
 /// A configuration that also knows where each value came from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Effective {
     /// The values, typed.
     pub config: Config,
-    given: BTreeMap<&'static str, Given>,
-}
-
-/// What won for a setting that some source gave.
-#[derive(Debug, Clone)]
-struct Given {
-    text: String,
-    origin: Origin,
+    values: Values,
 }
 
 impl Effective {
-    /// Checks everything that the sources say, also what a stronger source overrides: a mistake that is
-    /// hidden today comes out on the day the variable is removed.
+    /// Checks everything that the sources say, also what a stronger source overrides.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
-        let mut errors = Vec::new();
-        let mut given = BTreeMap::new();
-        let mut doubtful = Vec::new();
-        for entry in sources.entries(&mut errors) {
-            let Some(setting) = settings::find(&entry.key) else {
-                errors.push(ConfigError::UnknownKey {
-                    origin: entry.origin,
-                    key: entry.key,
-                    value: entry.text,
-                });
-                continue;
-            };
-            match setting.kind.check(&entry.text) {
-                Ok(()) => {
-                    given.insert(
-                        setting.key,
-                        Given {
-                            text: entry.text,
-                            origin: entry.origin,
-                        },
-                    );
-                }
-                Err(reason) => {
-                    doubtful.push(setting.key);
-                    errors.push(ConfigError::BadValue {
-                        origin: entry.origin,
-                        key: setting.key,
-                        value: entry.text,
-                        allowed: setting.kind.allowed(),
-                        reason,
-                    });
-                }
-            }
-        }
+        let Loaded {
+            mut values,
+            mut errors,
+            doubtful,
+        } = Values::load(&TABLE, sources);
         // The mode's own default is the same in all modes, so it can be known before the defaults are.
-        let mode = settings::build(|setting| text_in(&given, setting, StorageMode::Memory))
-            .storage
-            .mode;
-        let config = settings::build(|setting| text_in(&given, setting, mode));
-        let effective = Self { config, given };
-        errors.extend(cross_checks::conflicts(&effective, &doubtful));
+        let mode = settings::build(|setting| values.text(setting)).storage.mode;
+        values.other_defaults_hold = mode.is_on_disk();
+        let config = settings::build(|setting| values.text(setting));
+        errors.extend(cross_checks::conflicts(&config, &values, &doubtful));
         if errors.is_empty() {
-            Ok(effective)
+            Ok(Self { config, values })
         } else {
             Err(ConfigErrors(errors))
         }
@@ -77,19 +36,12 @@ impl Effective {
 
     /// Where the value of the setting `key` came from.
     pub fn origin(&self, key: &str) -> Origin {
-        self.given
-            .get(key)
-            .map_or(Origin::Default, |given| given.origin.clone())
+        self.values.origin(key)
     }
 
-    /// The effective text of a setting.
-    pub(super) fn text(&self, setting: &Setting) -> &str {
-        text_in(&self.given, setting, self.config.storage.mode)
+    /// The whole configuration as a TOML file, each value with its origin behind it. Loading it again
+    /// gives the same configuration.
+    pub fn to_toml(&self) -> String {
+        self.values.to_toml()
     }
-}
-
-fn text_in<'a>(given: &'a BTreeMap<&'static str, Given>, setting: &Setting, mode: StorageMode) -> &'a str {
-    given
-        .get(setting.key)
-        .map_or(setting.default_in(mode), |given| given.text.as_str())
 }

@@ -6,121 +6,32 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
+use tailwater_process::kinds::{
+    Address, BufferSize, Choice, Count, Directory, Milliseconds, OptionalFile, Seconds, Size, Switch,
+};
+use tailwater_process::{LogFormat, Table};
 use tailwater_storage::acid::SHARDS_MAX;
 
-use super::choices::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
-use super::kinds::{
-    Address, AnyKind, BasePath, BufferSize, Choice, Count, Directory, HeaderField, Kind, Milliseconds, Mode,
-    OptionalFile, Origins, PowerOfTwo, Seconds, Size, Switch,
-};
+use super::choices::{CachePolicy, CorsOrigins, StorageMode};
+use super::kinds::{BasePath, HeaderField, Mode, Origins, PowerOfTwo};
 use super::networks::{NetworkList, Networks};
 
-/// One setting, as everything but the typed structs sees it.
-#[derive(Clone, Copy)]
-pub(super) struct Setting {
-    /// `section.key`, as in the TOML file.
-    pub(super) key: &'static str,
-    /// A text that `kind` accepts.
-    pub(super) default: &'static str,
-    /// Likewise, for the storage modes that keep streams on a disk.
-    pub(super) default_on_disk: &'static str,
-    /// Lines of one sentence for people.
-    meaning: &'static [&'static str],
-    pub(super) kind: &'static dyn AnyKind,
-}
-
-impl Setting {
-    /// The name of the environment variable: `DS_SECTION__KEY`.
-    pub(super) fn variable(&self) -> String {
-        format!("DS_{}", self.key.replace('.', "__").to_uppercase())
-    }
-
-    pub(super) fn section(&self) -> &'static str {
-        self.key.split_once('.').map_or(self.key, |(section, _)| section)
-    }
-
-    pub(super) fn name(&self) -> &'static str {
-        self.key.split_once('.').map_or(self.key, |(_, name)| name)
-    }
-
-    /// The text that holds if no source gives one.
-    pub(super) fn default_in(&self, mode: StorageMode) -> &'static str {
-        if mode.is_on_disk() {
-            self.default_on_disk
-        } else {
-            self.default
-        }
-    }
-
-    pub(super) fn meaning(&self) -> String {
-        self.meaning
-            .iter()
-            .map(|line| line.trim())
-            .collect::<Vec<_>>()
-            .join(" ")
-    }
-}
-
-pub(super) fn find(key: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.key == key)
-}
-
-pub(super) fn sections() -> Vec<&'static str> {
-    let mut sections: Vec<_> = SETTINGS.iter().map(Setting::section).collect();
-    sections.dedup();
-    sections
-}
-
-/// Makes of the table below the typed structs, the list [`SETTINGS`] and [`build`], so that none of them can
-/// name a setting that the others lack. A default is that of all storage modes, or there is another one
-/// `on disk`.
-macro_rules! settings {
-    ($(
-        $(#[doc = $section_doc:literal])+
-        $section:ident: $Section:ident {$(
-            $(#[doc = $meaning:literal])+
-            $field:ident: $Value:ty = $key:literal, $default:literal $(and $on_disk:literal on disk)?, $kind:expr;
-        )+}
-    )+) => {
-        /// Everything that can be configured, checked.
-        #[derive(Debug, Clone, PartialEq, Eq)]
-        pub struct Config {$(
-            $(#[doc = $section_doc])+
-            pub $section: $Section,
-        )+}
-
-        $(
-            $(#[doc = $section_doc])+
-            #[derive(Debug, Clone, PartialEq, Eq)]
-            pub struct $Section {$(
-                $(#[doc = $meaning])+
-                #[doc = concat!("\n\nSetting `", $key, "`, by default `", $default, "`"$(, " (on disk `", $on_disk, "`)")?, ".")]
-                pub $field: $Value,
-            )+}
-        )+
-
-        /// Every setting, in the order of the table.
-        pub(super) static SETTINGS: &[Setting] = &[$($(
-            Setting {
-                key: $key,
-                default: $default,
-                default_on_disk: [$($on_disk,)? $default][0],
-                meaning: &[$($meaning),+],
-                kind: &$kind,
-            },
-        )+)+];
-
-        /// Makes the structs from texts that their kinds have accepted.
-        pub(super) fn build<'t>(text_of: impl Fn(&'static Setting) -> &'t str) -> Config {
-            let text_of = |key| find(key).map_or("", &text_of);
-            Config {$(
-                $section: $Section {$(
-                    $field: $kind.parse(text_of($key)).expect("only texts that the kind accepted get here"),
-                )+},
-            )+}
-        }
-    };
-}
+/// The server's settings. Those of the mirror may stand in the same environment.
+pub(super) static TABLE: Table = Table {
+    settings: SETTINGS,
+    variables: "DS_",
+    foreign_variables: &["DS_SYNC__"],
+    elsewhere: &[
+        (
+            "auth.",
+            "this version checks no credentials: check them in a proxy in front of it",
+        ),
+        (
+            "log.",
+            "levels are set by the variable RUST_LOG; `log.format` is the one setting",
+        ),
+    ],
+};
 
 const DAY_SECS: u64 = 24 * 60 * 60;
 const KIB: u64 = 1024;
@@ -131,7 +42,7 @@ const STORED_MAX: u64 = 1 << 50;
 /// A table that the process keeps in memory does not grow beyond this.
 const ENTRIES_MAX: u64 = 100_000_000;
 
-settings! {
+tailwater_process::settings! {
     /// Connections: where to listen and how long to wait.
     server: ServerConfig {
         /// Address and port to listen on; port 0 picks a free one.

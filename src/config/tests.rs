@@ -98,7 +98,8 @@ fn the_table_has_no_key_twice_and_every_default_is_allowed() {
     let keys: HashSet<_> = SETTINGS.iter().map(|setting| setting.key).collect();
     assert_eq!(keys.len(), SETTINGS.len());
     for setting in SETTINGS {
-        for default in [setting.default, setting.default_on_disk] {
+        for other_holds in [false, true] {
+            let default = setting.default_if(other_holds);
             assert_eq!(setting.kind.check(default), Ok(()), "{}", setting.key);
         }
         assert!(setting.meaning().ends_with('.'), "{}", setting.key);
@@ -426,6 +427,7 @@ fn variables_that_are_not_settings_are_left_alone() {
         ("DS_PORT", "tcp://10.0.0.1:80"),
         ("HOME", "/root"),
         ("ODS_SERVER__X", "1"),
+        ("DS_SYNC__SOURCE_URL", "http://127.0.0.1:4437/v1/stream"),
     ]);
     assert_eq!(Config::load(&environment), Ok(Config::default()));
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::settings::{SETTINGS, Setting, sections};
-use super::sources::Origin;
+use crate::kinds::HIDDEN;
+use crate::sources::{Entry, Origin};
+use crate::table::{Setting, Table};
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,14 +18,16 @@ pub enum ConfigError {
         message: String,
     },
     /// No setting has this key.
-    #[error("{origin}: unknown setting `{key}` (value `{value}`){}", hint(origin, key))]
+    #[error("{origin}: unknown setting `{key}` (value `{value}`){hint}")]
     UnknownKey {
         /// Where it was given.
         origin: Origin,
         /// As it was given.
         key: String,
-        /// As it was given.
+        /// As it was given; hidden if it may be a secret.
         value: String,
+        /// What to do about it, behind a semicolon.
+        hint: String,
     },
     /// The setting does not take this value.
     #[error(
@@ -80,6 +83,28 @@ pub enum ConfigError {
         /// Why it needs that one.
         reason: &'static str,
     },
+    /// A setting without which nothing can be done.
+    #[error("`{key}` is not set, and there is no default: {advice}")]
+    Missing {
+        /// The setting.
+        key: &'static str,
+        /// What to do about it.
+        advice: String,
+    },
+    /// Two settings of which one must be left out.
+    #[error(
+        "`{key}` (from {origin}) and `{other_key}` (from {other_origin}) are both set: leave one of them out"
+    )]
+    Both {
+        /// One setting.
+        key: &'static str,
+        /// Where it was given.
+        origin: Origin,
+        /// The other one.
+        other_key: &'static str,
+        /// Where it was given.
+        other_origin: Origin,
+    },
     /// Two settings that must differ.
     #[error(
         "`{key}` (from {origin}) and `{other_key}` (from {other_origin}) must not both be {value}: {reason}"
@@ -100,37 +125,41 @@ pub enum ConfigError {
     },
 }
 
-/// Settings of later versions or of other servers: what to do instead.
-const ELSEWHERE: [(&str, &str); 2] = [
-    (
-        "auth.",
-        "this version checks no credentials: check them in a proxy in front of it",
-    ),
-    (
-        "log.",
-        "levels are set by the variable RUST_LOG; `log.format` is the one setting",
-    ),
-];
-
 /// How alike two keys must be for one to be offered for the other, 1 being equal.
 const LIKENESS_MIN: f64 = 0.7;
 
-fn hint(origin: &Origin, key: &str) -> String {
-    if let Some(meant) = did_you_mean(key) {
-        let setting = SETTINGS.iter().find(|setting| setting.key == meant);
-        let name = match (origin, setting) {
-            (Origin::Variable(_), Some(setting)) => setting.variable(),
-            _ => meant.to_owned(),
+impl ConfigError {
+    pub(crate) fn unknown_key(table: &Table, entry: Entry) -> Self {
+        let value = if table.has_secrets() {
+            HIDDEN.to_owned()
+        } else {
+            entry.text
+        };
+        Self::UnknownKey {
+            hint: hint(table, &entry.origin, &entry.key),
+            origin: entry.origin,
+            key: entry.key,
+            value,
+        }
+    }
+}
+
+fn hint(table: &Table, origin: &Origin, key: &str) -> String {
+    if let Some(meant) = did_you_mean(table, key) {
+        let name = match origin {
+            Origin::Variable(_) => meant.variable(),
+            _ => meant.key.to_owned(),
         };
         return format!("; did you mean `{name}`?");
     }
-    let elsewhere = ELSEWHERE.iter().find(|(prefix, _)| key.starts_with(prefix));
+    let elsewhere = table.elsewhere.iter().find(|(prefix, _)| key.starts_with(prefix));
     if let Some((_, advice)) = elsewhere {
         return format!("; {advice}");
     }
     let section = key.split_once('.').map_or(key, |(section, _)| section);
-    if sections().contains(&section) {
-        let names = SETTINGS
+    if table.sections().contains(&section) {
+        let names = table
+            .settings
             .iter()
             .filter(|setting| setting.section() == section)
             .map(Setting::name);
@@ -139,11 +168,11 @@ fn hint(origin: &Origin, key: &str) -> String {
             names.collect::<Vec<_>>().join(", ")
         );
     }
-    format!("; allowed sections: {}", sections().join(", "))
+    format!("; allowed sections: {}", table.sections().join(", "))
 }
 
 /// The setting whose key, or whose name without the section, is most like `key`.
-fn did_you_mean(key: &str) -> Option<&'static str> {
+fn did_you_mean(table: &Table, key: &str) -> Option<&'static Setting> {
     let key = key.to_lowercase().replace("__", ".");
     let name = key.rsplit('.').next().unwrap_or_default();
     let likeness = |known: &'static str, known_name: &str| {
@@ -151,12 +180,13 @@ fn did_you_mean(key: &str) -> Option<&'static str> {
         // A right name in a wrong section is one mistake, however long the section's name is.
         if known_name == name { whole.max(0.9) } else { whole }
     };
-    SETTINGS
+    table
+        .settings
         .iter()
-        .map(|setting| (likeness(setting.key, setting.name()), setting.key))
+        .map(|setting| (likeness(setting.key, setting.name()), setting))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .map(|(_, key)| key)
+        .map(|(_, setting)| setting)
 }
 
 /// Every mistake of a configuration, in the order of the sources. Never empty.

@@ -1,11 +1,18 @@
-//! Sets up what the server writes to stderr. Knows nothing of what is logged.
+//! Sets up what a program writes to stderr. Knows nothing of what is logged.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::TryInitError;
 
-use crate::config::{LogConfig, LogFormat};
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +35,13 @@ pub enum LoggingError {
 
 /// Sends the process's events to stderr, filtered by `rust_log` (the variable's text; `info` without it).
 /// May succeed once in a process.
-pub fn init(config: &LogConfig, rust_log: Option<&str>) -> Result<(), LoggingError> {
+pub fn init(format: LogFormat, rust_log: Option<&str>) -> Result<(), LoggingError> {
     use tracing_subscriber::util::SubscriberInitExt as _;
 
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(rust_log)?)
         .with_writer(std::io::stderr);
-    match config.format {
+    match format {
         LogFormat::Text => {
             // Colours are for people at a terminal; a collector gets plain text.
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());

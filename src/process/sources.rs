@@ -6,15 +6,15 @@ use std::fmt;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::ConfigError;
-use super::settings::{self, SETTINGS};
+use crate::mistakes::ConfigError;
+use crate::table::{PREFIX, Table};
 
 /// Everything that was said, as texts. Later sources win: defaults, file, environment, flags.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The TOML file, if one was named.
     pub file: Option<File>,
-    /// The whole environment; only `DS_SECTION__KEY` variables are looked at.
+    /// The whole environment; only the `DS_SECTION__KEY` variables of the program are looked at.
     pub environment: Vec<(String, String)>,
     /// Flags in the order in which they were given.
     pub flags: Vec<Flag>,
@@ -70,23 +70,23 @@ impl fmt::Display for Origin {
 
 /// One setting as one source gives it. The key may be unknown.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) text: String,
-    pub(super) origin: Origin,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) text: String,
+    pub(crate) origin: Origin,
 }
 
 impl Sources {
     /// All entries, weakest first. What cannot be read as an entry goes to `errors`.
-    pub(super) fn entries(&self, errors: &mut Vec<ConfigError>) -> Vec<Entry> {
+    pub(crate) fn entries(&self, table: &Table, errors: &mut Vec<ConfigError>) -> Vec<Entry> {
         let mut entries = Vec::new();
         if let Some(file) = &self.file {
-            file.entries(&mut entries, errors);
+            file.entries(table, &mut entries, errors);
         }
         entries.extend(
             self.environment
                 .iter()
-                .filter_map(|(name, value)| variable_entry(name, value)),
+                .filter_map(|(name, value)| variable_entry(table, name, value)),
         );
         entries.extend(self.flags.iter().map(|flag| Entry {
             key: flag.key.clone(),
@@ -98,14 +98,18 @@ impl Sources {
 }
 
 /// `DS_` variables without `__` belong to others (a service link of an orchestrator looks like that).
-fn variable_entry(name: &str, value: &str) -> Option<Entry> {
-    let rest = name.strip_prefix("DS_").filter(|rest| rest.contains("__"))?;
-    let known = SETTINGS.iter().find(|setting| setting.variable() == name);
+fn variable_entry(table: &Table, name: &str, value: &str) -> Option<Entry> {
+    let is_foreign = |prefix: &&str| name.starts_with(*prefix);
+    if !name.starts_with(table.variables) || table.foreign_variables.iter().any(is_foreign) {
+        return None;
+    }
+    let rest = name.strip_prefix(PREFIX).filter(|rest| rest.contains("__"))?;
+    let known = table.settings.iter().find(|setting| setting.variable() == name);
     // A variable in lower case is not the setting's, so its key must not look like the setting's either.
     let key = known.map_or_else(
         || {
             let key = rest.to_lowercase().replacen("__", ".", 1);
-            if settings::find(&key).is_some() {
+            if table.find(&key).is_some() {
                 rest.to_owned()
             } else {
                 key
@@ -121,7 +125,7 @@ fn variable_entry(name: &str, value: &str) -> Option<Entry> {
 }
 
 impl File {
-    fn entries(&self, entries: &mut Vec<Entry>, errors: &mut Vec<ConfigError>) {
+    fn entries(&self, table: &Table, entries: &mut Vec<Entry>, errors: &mut Vec<ConfigError>) {
         let (root, syntax_errors) = DeTable::parse_recoverable(&self.text);
         if !syntax_errors.is_empty() {
             // What the parser recovered beyond a syntax error is a guess; its keys are not worth reporting.
@@ -132,7 +136,7 @@ impl File {
             return;
         }
         let from = entries.len();
-        self.flatten("", root.get_ref(), entries);
+        self.flatten(table, "", root.get_ref(), entries);
         entries[from..].sort_by_key(|entry| match entry.origin {
             Origin::File { line, .. } => line,
             _ => 0,
@@ -140,14 +144,14 @@ impl File {
     }
 
     /// Tables become dotted keys, so that a misplaced one is reported like any other unknown key.
-    fn flatten(&self, prefix: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) {
+    fn flatten(&self, known: &Table, prefix: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) {
         for (key, value) in table {
             let path = format!("{prefix}{}", key.get_ref());
             match value.get_ref() {
                 DeValue::Table(inner) if !inner.is_empty() => {
-                    self.flatten(&format!("{path}."), inner, entries);
+                    self.flatten(known, &format!("{path}."), inner, entries);
                 }
-                DeValue::Table(_) if settings::sections().contains(&path.as_str()) => {}
+                DeValue::Table(_) if known.sections().contains(&path.as_str()) => {}
                 _ => {
                     let origin = self.at(key.span().start);
                     entries.push(Entry {
