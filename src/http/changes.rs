@@ -179,6 +179,7 @@ impl Feed {
             "content_type": stream.as_ref().map(|stream| stream.content_type.as_str()),
             "next_offset": stream.as_ref().map(|stream| stream.tail.to_string()),
             "oldest_offset": stream.as_ref().map(|stream| stream.oldest.to_string()),
+            "messages": stream.as_ref().map(|stream| stream.messages),
             "closed": stream.as_ref().map(|stream| stream.closed),
         }))
     }

@@ -29,6 +29,7 @@ async fn read_from(source: &Source) -> Result<usize, Error> {
         content_type: "application/json".into(),
         oldest: Offset::BEGINNING,
         next: Offset::BEGINNING,
+        events: 0,
         closed: false,
     };
     let chunk = read(source, &stream, Offset::BEGINNING).await?;

@@ -135,6 +135,7 @@ mod tests {
             content_type: "text/plain".into(),
             oldest: Offset::BEGINNING,
             next: format!("{offset:016}_{position:016}").parse().expect("an offset"),
+            events: position,
             closed: false,
         }
     }

@@ -34,6 +34,8 @@ pub struct Stream {
     pub oldest: Offset,
     /// Its tail.
     pub next: Offset,
+    /// How many events it has had, trimmed ones counted; 0 if it was not told.
+    pub events: u64,
     /// Whether nothing follows its tail any more.
     pub closed: bool,
 }
@@ -82,6 +84,7 @@ struct StreamDocument {
     content_type: String,
     oldest_offset: Parsed<Offset>,
     next_offset: Parsed<Offset>,
+    messages: u64,
     closed: bool,
 }
 
@@ -101,6 +104,7 @@ struct ChangeDocument {
     content_type: Option<String>,
     oldest_offset: Option<Parsed<Offset>>,
     next_offset: Option<Parsed<Offset>>,
+    messages: Option<u64>,
     closed: Option<bool>,
 }
 
@@ -112,6 +116,7 @@ impl From<StreamDocument> for Stream {
             content_type: document.content_type.into(),
             oldest: document.oldest_offset.0,
             next: document.next_offset.0,
+            events: document.messages,
             closed: document.closed,
         }
     }
@@ -125,6 +130,7 @@ impl ChangeDocument {
             content_type: self.content_type.as_deref()?.into(),
             oldest: self.oldest_offset.as_ref()?.0,
             next: self.next_offset.as_ref()?.0,
+            events: self.messages.unwrap_or(0),
             closed: self.closed?,
         })
     }
@@ -239,6 +245,7 @@ impl Source {
                 .into(),
             oldest: oldest.transpose()?.unwrap_or(Offset::BEGINNING),
             next: self.offset(action, headers, NEXT_OFFSET)?,
+            events: 0,
             closed: is_true(headers, "stream-closed"),
         })
     }
