@@ -45,9 +45,10 @@ enum Trust {
 /// Writes chunks, and tells of each what became of it.
 pub(super) async fn commit(connection: &mut Connection, chunks: &[Chunk]) -> Result<Vec<Outcome>, Error> {
     let batch = Batch::new(chunks);
+    let takes_dead_letters = connection.takes_dead_letters;
     for trust in [Trust::All, Trust::None] {
         let written = connection.transaction("a commit", async |transaction| {
-            write(transaction, &batch, trust).await
+            write(transaction, &batch, trust, takes_dead_letters).await
         });
         match written.await {
             Ok(outcomes) => return Ok(outcomes),
@@ -67,6 +68,7 @@ async fn write(
     transaction: &Transaction<'_>,
     batch: &Batch<'_>,
     trust: Trust,
+    takes_dead_letters: bool,
 ) -> Result<Vec<Outcome>, WriteError> {
     let claimed = streams_table::claim(transaction, batch.runs.iter().map(|run| &run.claim)).await?;
     let (mut rows, mut dead) = (Vec::new(), Vec::new());
@@ -88,6 +90,10 @@ async fn write(
                 None => WriteError::Other(error.into()),
             })?,
         Trust::None => dead.extend(write_warily(transaction, &rows).await?),
+    }
+    let first_dead = dead.iter().min_by_key(|letter| letter.position());
+    if let Some(letter) = first_dead.filter(|_| !takes_dead_letters) {
+        return Err(letter.refusal().into());
     }
     rows::bury(transaction, &dead).await.map_err(Error::from)?;
     let moved = moved_places(transaction, batch, &claimed).await?;

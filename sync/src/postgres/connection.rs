@@ -22,6 +22,8 @@ pub(super) struct Connection {
     is_given_up: bool,
     address: Address,
     answer_timeout_ms: u64,
+    /// Whether what cannot be a row becomes a dead letter; else it is an error.
+    pub(super) takes_dead_letters: bool,
     /// What every transaction begins with.
     prelude: String,
 }
@@ -48,6 +50,7 @@ impl Connection {
             prelude: prelude(settings),
             address,
             answer_timeout_ms: settings.answer_timeout_ms,
+            takes_dead_letters: settings.takes_dead_letters,
         };
         opened
             .transaction("the question for its version", check_server)

@@ -144,6 +144,20 @@ pub enum Error {
         /// What PostgreSQL says.
         message: String,
     },
+    /// An event cannot be a row, and is not to be a dead letter.
+    #[error(
+        "the event number {index} of {stream:?} cannot be a row: {reason}; let it be a dead letter, or delete the stream"
+    )]
+    Unmappable {
+        /// The stream.
+        stream: String,
+        /// Bytes of the stream before the end of the event.
+        position: u64,
+        /// Its number in its stream.
+        index: u64,
+        /// Why not.
+        reason: String,
+    },
     /// Something in a table is not what the mirror writes there.
     #[error("`tailwater.streams` has for {stream:?} {what}; it was changed by somebody else, restore it")]
     Foreign {
@@ -176,6 +190,7 @@ impl Error {
             | Self::NoDatabase { .. }
             | Self::NotLetIn { .. }
             | Self::Refused { .. }
+            | Self::Unmappable { .. }
             | Self::Foreign { .. } => false,
         }
     }
@@ -201,6 +216,7 @@ impl Error {
             Self::DiskFull { .. } => "disk_full",
             Self::Busy { .. } => "busy",
             Self::Refused { .. } => "refused",
+            Self::Unmappable { .. } => "unmappable",
             Self::Foreign { .. } => "foreign",
         }
     }

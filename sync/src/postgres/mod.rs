@@ -3,6 +3,7 @@
 //!
 //! - [`settings`]: a database's URL, and how long to wait for it.
 //! - [`store`]: one connection, and what can be asked of it.
+//! - [`survey`]: questions of people about the tables, and of those who check them.
 //! - [`place`]: how far the mirror has come in a stream, and what became of a chunk.
 //! - `batch`: chunks, sorted by stream, as one transaction claims them.
 //! - `commit`: the transaction that writes rows and places together.
@@ -18,6 +19,7 @@ pub mod error;
 pub mod place;
 pub mod settings;
 pub mod store;
+pub mod survey;
 
 mod batch;
 mod commit;

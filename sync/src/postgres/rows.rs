@@ -8,6 +8,7 @@ use tokio_postgres::Transaction;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
+use super::error::Error;
 use super::json_text;
 use crate::event::{Chunk, Event, Payload};
 
@@ -99,6 +100,22 @@ impl<'a> Row<'a> {
             chunk: self.chunk,
             event: self.event,
             reason,
+        }
+    }
+}
+
+impl DeadLetter<'_> {
+    pub(super) fn position(&self) -> u64 {
+        self.event.offset.position()
+    }
+
+    /// What is wrong, for those who want no dead letters.
+    pub(super) fn refusal(&self) -> Error {
+        Error::Unmappable {
+            stream: self.chunk.stream.to_string(),
+            position: self.position(),
+            index: self.event.index,
+            reason: self.reason.clone(),
         }
     }
 }

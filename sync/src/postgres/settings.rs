@@ -34,6 +34,9 @@ pub struct Settings {
     pub lock_timeout_ms: u64,
     /// For all of one call, in which the server may have hung or gone. The connection is given up then.
     pub answer_timeout_ms: u64,
+    /// Whether an event that cannot be a row becomes a dead letter. Else nothing of the commit that it is in is
+    /// written, and the commit fails with [`Error::Unmappable`](super::Error::Unmappable).
+    pub takes_dead_letters: bool,
 }
 
 /// A URL of a database that cannot be used. None of them shows a password.
@@ -121,6 +124,7 @@ impl Settings {
             statement_timeout_ms: 60_000,
             lock_timeout_ms: 10_000,
             answer_timeout_ms: 90_000,
+            takes_dead_letters: true,
         })
     }
 

@@ -18,7 +18,7 @@ use crate::event::{Chunk, Incarnation, Offset};
 /// A call that is dropped half-way is rolled back, or committed if it had come so far; the next commit tells.
 #[derive(Debug)]
 pub struct Store {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Store {
