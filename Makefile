@@ -45,7 +45,7 @@ FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
 .PHONY: help build test test-commands test-full-disk test-needs test-mirror soak fmt lint docs deny fuzz
 
 help:
-	@echo 'make build        builds the release binary, target/release/tailwater'
+	@echo 'make build        builds the release binaries, target/release/tailwater and tailwater-sync'
 	@echo 'make test         installs what the tests need, and runs all of them'
 	@echo 'make test-mirror  tests the mirror with PostgreSQL and PgBouncer of Debian, which it installs as root'
 	@echo 'make soak         kills, unplugs and fills the release binary for about 20 minutes, as root'
@@ -57,11 +57,11 @@ help:
 	@echo 'make bench-peers  the full comparison'
 
 build:
-	$(CARGO) build --release -p tailwater
+	$(CARGO) build --release -p tailwater -p tailwater-sync
 
-# The black-box tests start the binary, which a test build alone does not make.
+# The black-box tests start the binaries, which a test build alone does not make.
 test: test-needs
-	$(CARGO) build -p tailwater --bin tailwater
+	$(CARGO) build -p tailwater --bin tailwater -p tailwater-sync --bin tailwater-sync
 	$(CARGO) test --workspace
 	$(CARGO) test -p tailwater-storage --features shuttle --test interleavings
 	TAILWATER_E2E_MODE=file-durable $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))

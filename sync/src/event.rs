@@ -9,13 +9,13 @@ use bytes::Bytes;
 /// Digits of each part of an offset, and of an incarnation.
 const DIGITS: usize = 16;
 
-/// Which of the streams that have had a name, one after the other: the server's id of it, below 10¹⁶. A stream that is deleted
-/// and created anew has another, larger one.
+/// Which of the streams that have had a name, one after the other: the server's id of it, below 10¹⁶. A stream that is
+/// deleted and created anew has another, larger one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Incarnation(u64);
 
-/// A place in a stream: behind the byte at `position - 1`, which the incarnation `owner` has written. That is the stream itself
-/// or, in what a fork has inherited, one that it comes from. The server's offset, and its text form.
+/// A place in a stream: behind the byte at `position - 1`, which the incarnation `owner` has written. That is the
+/// stream itself or, in what a fork has inherited, one that it comes from. The server's offset, and its text form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Offset {
     owner: u64,
@@ -145,10 +145,19 @@ pub struct Chunk {
     pub after: Offset,
     /// In the order of the stream. None, if only the stream's end is told.
     pub events: Vec<Event>,
-    /// Where to go on: the offset of the last event, or `after`.
+    /// Where to go on: the offset of the last event, or `after`. Without events it is also what the source has first,
+    /// if it has trimmed what followed `after`.
     pub next: Offset,
     /// Whether the stream is closed and ends at `next`.
     pub closed: bool,
+}
+
+impl Chunk {
+    /// Whether it stands for what the source had trimmed before it was read.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        self.events.is_empty() && self.next != self.after
+    }
 }
 
 #[cfg(test)]

@@ -3,15 +3,27 @@
 //! It is a client of the server and of PostgreSQL and knows both by their protocols alone: nothing here knows how the
 //! server stores streams.
 //!
-//! - [`event`]: events of streams, and where in their streams they stand.
-//! - [`postgres`]: chunks of streams into tables, exactly once.
-//! - [`source`]: streams of the server as chunks of events.
+//! | module | what stands there |
+//! |---|---|
+//! | [`cli`] | the command line: `run`, `check`, `status`, `verify` |
+//! | [`event`] | events of streams, and where in their streams they stand |
+//! | [`http`] | `/healthz`, `/readyz` and `/metrics` |
+//! | [`mirror`] | the mirror at work: streams are found, read in turns, gathered and written |
+//! | [`postgres`] | chunks of streams into tables, exactly once |
+//! | [`settings`] | settings from defaults, TOML, `DS_SYNC__*` variables and flags |
+//! | [`source`] | streams of the server as chunks of events |
+//! | [`stats`] | every metric's name and meaning |
 
 #![cfg_attr(
     test,
     expect(clippy::unwrap_used, reason = "a test that meets an error has failed")
 )]
 
+pub mod cli;
 pub mod event;
+pub mod http;
+pub mod mirror;
 pub mod postgres;
+pub mod settings;
 pub mod source;
+pub mod stats;

@@ -1,0 +1,77 @@
+//! `status`: how far the mirror has come in each stream, by the tables and by what the source has now.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use super::error::CommandError;
+use super::print;
+use crate::postgres::Store;
+use crate::postgres::survey::Known;
+use crate::settings::SyncConfig;
+use crate::source::{Discovery, Source, Stream};
+
+pub(super) async fn status(sync: &SyncConfig) -> Result<ExitCode, CommandError> {
+    let postgres = sync.postgres()?;
+    let mut present = streams_at(Source::new(sync.source())?, sync).await?;
+    let mut store = Store::connect(&postgres).await?;
+    let mut after: Option<String> = None;
+    loop {
+        let known = store.known(after.as_deref()).await?;
+        let Some(last) = known.last() else { break };
+        after = Some(last.name.clone());
+        let known = known.iter().filter(|known| sync.streams.matches(&known.name));
+        let text = known.fold(String::new(), |mut text, known| {
+            let at_source = present.remove(&known.name);
+            let _ = writeln!(text, "{}", line(known, at_source.as_ref()));
+            text
+        });
+        print(&text)?;
+    }
+    let unknown = present.values().fold(String::new(), |mut text, stream| {
+        let bytes = stream.next.position() - stream.oldest.position();
+        let _ = writeln!(text, "{}\tnew\t0\t{bytes}\t", stream.name);
+        text
+    });
+    print(&unknown)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The streams of the source that are meant, by name.
+pub(super) async fn streams_at(
+    source: Source,
+    sync: &SyncConfig,
+) -> Result<BTreeMap<String, Stream>, CommandError> {
+    let mut discovery = Discovery::new(source, sync.streams.clone());
+    while !discovery.is_complete() {
+        discovery.step().await?;
+    }
+    let streams = discovery.streams();
+    Ok(streams
+        .map(|stream| (stream.name.to_string(), stream.clone()))
+        .collect())
+}
+
+fn line(known: &Known, at_source: Option<&Stream>) -> String {
+    let state = match at_source {
+        None => "deleted",
+        Some(stream) if stream.incarnation != known.incarnation => "recreated",
+        Some(_) if known.closed => "closed",
+        Some(_) => "open",
+    };
+    let missing = at_source.map_or(0, |stream| {
+        let mirrored = if state == "recreated" {
+            0
+        } else {
+            known.next.position()
+        };
+        stream.next.position().saturating_sub(mirrored)
+    });
+    // An error may quote what has line breaks.
+    let error = known
+        .error
+        .as_deref()
+        .unwrap_or_default()
+        .replace(['\n', '\r', '\t'], " ");
+    format!("{}\t{state}\t{}\t{missing}\t{error}", known.name, known.events)
+}

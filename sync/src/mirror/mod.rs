@@ -1,0 +1,124 @@
+//! The mirror at work: streams are found, read in turns, gathered and written. Knows the source and PostgreSQL by what
+//! their modules offer, and no HTTP and no SQL.
+//!
+//! - [`backlog`]: which streams have more than is read, and whose turn it is.
+//! - [`batch`]: what is read and not written, and when that is enough for a transaction.
+//! - [`upkeep`]: what is deleted and trimmed at the source.
+//! - `coordinator`: the loop that brings these together.
+//! - `discovery`: what the source tells of its streams.
+//! - `ledger`: the one who talks to PostgreSQL.
+//! - `removal`: deletions and trims themselves.
+
+pub mod backlog;
+pub mod batch;
+mod coordinator;
+mod discovery;
+mod ledger;
+mod removal;
+pub mod upkeep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::event::Chunk;
+use crate::settings::SyncConfig;
+use crate::source::{Patterns, Source};
+use crate::stats::Stats;
+use crate::{postgres, source};
+
+use backlog::Reach;
+use batch::Enough;
+use coordinator::Coordinator;
+use ledger::Ledger;
+
+pub use backlog::Lag;
+
+/// Deletions and trims that are made at once.
+pub const UPKEEP_MAX: usize = 4;
+/// Pages of news that wait for the loop.
+const NEWS_MAX: usize = 16;
+
+/// How much the mirror takes on at once, and what it may do at the source.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// When a transaction has enough to do.
+    pub enough: Enough,
+    /// What is read and not written.
+    pub buffer_bytes: usize,
+    /// Streams that are read at once.
+    pub readers: usize,
+    /// Whether closed streams are deleted once they are mirrored.
+    pub delete_after_sync: bool,
+    /// Whether open streams are trimmed to what is mirrored.
+    pub trim_after_sync: bool,
+    /// How long the last transaction may take.
+    pub shutdown_timeout: Duration,
+}
+
+/// Why the mirror could not begin. Once it has begun, it waits out whatever happens.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// The source will not do.
+    #[error("{0}")]
+    Source(#[from] source::Error),
+    /// The database will not do.
+    #[error("{0}")]
+    Postgres(#[from] postgres::Error),
+}
+
+impl Limits {
+    /// As they are configured.
+    #[must_use]
+    pub fn of(sync: &SyncConfig) -> Self {
+        Self {
+            enough: Enough {
+                bytes: sync.batch_bytes,
+                rows: sync.batch_rows,
+                age: Duration::from_millis(sync.batch_ms),
+            },
+            buffer_bytes: sync.buffer_bytes,
+            readers: sync.readers,
+            delete_after_sync: sync.delete_after_sync,
+            trim_after_sync: sync.trim_after_sync,
+            shutdown_timeout: sync.shutdown_timeout,
+        }
+    }
+}
+
+/// Mirrors until it is told to stop.
+///
+/// # Errors
+/// What keeps it from beginning and does not pass by itself.
+pub async fn run(
+    source: Source,
+    patterns: Patterns,
+    postgres: postgres::Settings,
+    limits: Limits,
+    stats: Arc<Stats>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), MirrorError> {
+    let ledger = tokio::select! {
+        ledger = Ledger::open(postgres, Arc::clone(&stats)) => ledger?,
+        _ = stop.wait_for(|stops| *stops) => return Ok(()),
+    };
+    let (news, heard) = mpsc::channel(NEWS_MAX);
+    let discovery = discovery::discover(source.clone(), patterns.clone(), news, Arc::clone(&stats));
+    let coordinator = Coordinator::new(source, patterns, ledger, limits, stats);
+    tokio::select! {
+        () = coordinator.run(heard, stop) => Ok(()),
+        ended = discovery => match ended {
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// How far a chunk goes.
+fn reach(chunk: &Chunk) -> Reach {
+    Reach {
+        next: chunk.next,
+        events: chunk.events.last().map_or(0, |event| event.index + 1),
+        closed: chunk.closed,
+    }
+}

@@ -1,0 +1,311 @@
+//! What the mirror counts, and how it shows that: every metric's name and meaning. Labels are few and bounded.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tailwater_process::page::Page;
+
+use crate::mirror::Lag;
+
+/// Upper bounds of the time from an event's append to its commit, in milliseconds.
+const DELAYS_MS: [u64; 13] = [
+    10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 600_000,
+];
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds to it.
+    pub fn add(&self, number: u64) {
+        self.0.fetch_add(number, Ordering::Relaxed);
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What goes on with one of the two servers that the mirror talks to.
+#[derive(Debug, Default)]
+pub struct Side {
+    /// Requests or transactions that are made again because they failed.
+    pub retries: Count,
+    /// Times that it was well again after it had not been.
+    pub reconnections: Count,
+    is_failing: AtomicBool,
+    has_answered: AtomicBool,
+}
+
+impl Side {
+    /// It has done what it was asked.
+    pub fn answered(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+        if self.is_failing.swap(false, Ordering::Relaxed) {
+            self.reconnections.add(1);
+        }
+    }
+
+    /// It has not, and will be asked again.
+    pub fn failed(&self) {
+        self.retries.add(1);
+        self.is_failing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it did what it was asked last.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed) && !self.is_failing.load(Ordering::Relaxed)
+    }
+}
+
+/// What the mirror looked like a moment ago.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Snapshot {
+    /// Streams that are mirrored.
+    pub streams: usize,
+    /// How far they are behind the source.
+    pub lag: Lag,
+    /// What is read and not written.
+    pub buffered_bytes: usize,
+    /// Reads under way.
+    pub reads: usize,
+}
+
+/// Everything that is counted.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Of the feed and the listing of the source. What goes wrong with one stream is none of it.
+    pub source: Side,
+    /// Of PostgreSQL.
+    pub postgres: Side,
+    /// Whether all streams of the source are known.
+    pub is_listed: AtomicBool,
+    /// Reads of single streams that failed.
+    pub read_retries: Count,
+    /// Deletions and trims at the source that failed.
+    pub upkeep_retries: Count,
+    /// Chunks that could not be written.
+    pub write_failures: Count,
+    /// Rows committed.
+    pub rows: Count,
+    /// Bytes of payloads that were read.
+    pub read_bytes: Count,
+    /// Events that were read.
+    pub read_events: Count,
+    /// Events that could not be rows.
+    pub dead_letters: Count,
+    /// Transactions with rows.
+    pub commits: Count,
+    /// Time that these took, in microseconds.
+    pub commit_us: Count,
+    /// Chunks that were not written because the mirror stood elsewhere in their streams.
+    pub moved: Count,
+    /// Times that a stream had been trimmed before it was read.
+    pub gaps: Count,
+    /// Streams deleted at the source once they were mirrored.
+    pub deletions: Count,
+    /// Trims at the source.
+    pub trims: Count,
+    delays: [Count; DELAYS_MS.len()],
+    delays_above: Count,
+    delays_sum_ms: Count,
+    snapshot: Mutex<Snapshot>,
+}
+
+impl Stats {
+    /// Whether both servers do what they are asked, and it is known which streams there are.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_listed.load(Ordering::Relaxed) && self.source.is_well() && self.postgres.is_well()
+    }
+
+    /// So many events were committed this long after their append, by the clocks of both machines.
+    pub fn delayed(&self, delay_ms: u64, events: u64) {
+        let at = DELAYS_MS.iter().position(|bound| delay_ms <= *bound);
+        at.map_or(&self.delays_above, |at| &self.delays[at]).add(events);
+        self.delays_sum_ms.add(delay_ms.saturating_mul(events));
+    }
+
+    /// Shows what the mirror looks like now.
+    pub fn show(&self, snapshot: Snapshot) {
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// What it looked like a moment ago.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All metrics as text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let now = self.snapshot();
+        let mut page = Page::default();
+        page.labelled(
+            "tailwater_sync_build_info",
+            "gauge",
+            "The version that runs.",
+            "version",
+            [(env!("CARGO_PKG_VERSION"), 1)],
+        );
+        for (name, meaning, count) in [
+            ("rows_total", "Rows committed.", &self.rows),
+            ("read_events_total", "Events read.", &self.read_events),
+            ("read_bytes_total", "Bytes of their payloads.", &self.read_bytes),
+            (
+                "dead_letters_total",
+                "Events that cannot be rows, in tailwater.dead_letters.",
+                &self.dead_letters,
+            ),
+            ("commits_total", "Transactions with rows.", &self.commits),
+            (
+                "moved_total",
+                "Chunks that were read again because the mirror stood elsewhere in their streams.",
+                &self.moved,
+            ),
+            (
+                "gaps_total",
+                "Times that a stream had been trimmed before it was read.",
+                &self.gaps,
+            ),
+            (
+                "write_failures_total",
+                "Chunks of a stream that PostgreSQL does not take.",
+                &self.write_failures,
+            ),
+            (
+                "deletions_total",
+                "Streams deleted at the source.",
+                &self.deletions,
+            ),
+            ("trims_total", "Trims at the source.", &self.trims),
+        ] {
+            page.counter(&format!("tailwater_sync_{name}"), meaning, count.get());
+        }
+        page.counter(
+            "tailwater_sync_commit_seconds_total",
+            "Time that transactions with rows took.",
+            Duration::from_micros(self.commit_us.get()).as_secs_f64(),
+        );
+        page.labelled(
+            "tailwater_sync_retries_total",
+            "counter",
+            "Tries after a failure, by what failed.",
+            "what",
+            [
+                ("feed", self.source.retries.get()),
+                ("read", self.read_retries.get()),
+                ("upkeep", self.upkeep_retries.get()),
+                ("postgres", self.postgres.retries.get()),
+            ],
+        );
+        page.labelled(
+            "tailwater_sync_reconnections_total",
+            "counter",
+            "Times that a server was well again.",
+            "side",
+            [
+                ("source", self.source.reconnections.get()),
+                ("postgres", self.postgres.reconnections.get()),
+            ],
+        );
+        page.labelled(
+            "tailwater_sync_up",
+            "gauge",
+            "1 while a server does what it is asked.",
+            "side",
+            [
+                ("source", u8::from(self.source.is_well())),
+                ("postgres", u8::from(self.postgres.is_well())),
+            ],
+        );
+        page.histogram(
+            "tailwater_sync_delay_seconds",
+            "Time from an event's append to its commit, by the clocks of both machines.",
+            DELAYS_MS
+                .iter()
+                .zip(&self.delays)
+                .map(|(bound, count)| (*bound as f64 / 1e3, count.get())),
+            self.delays_above.get(),
+            self.delays_sum_ms.get() as f64 / 1e3,
+        );
+        for (name, meaning, value) in [
+            ("streams", "Streams that are mirrored.", now.streams),
+            (
+                "lag_streams",
+                "Streams of which something is not committed.",
+                now.lag.streams,
+            ),
+            (
+                "buffered_bytes",
+                "What is read and not written.",
+                now.buffered_bytes,
+            ),
+            ("reads", "Reads under way.", now.reads),
+        ] {
+            page.gauge(&format!("tailwater_sync_{name}"), meaning, value);
+        }
+        page.gauge(
+            "tailwater_sync_lag_bytes",
+            "What is not committed, as streams count bytes.",
+            now.lag.bytes,
+        );
+        page.gauge(
+            "tailwater_sync_lag_events",
+            "Events of that, as far as the source has told.",
+            now.lag.events,
+        );
+        page.gauge(
+            "tailwater_sync_lag_seconds",
+            "How long the oldest of that has been known of.",
+            now.lag.oldest.as_secs_f64(),
+        );
+        page.into_text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_well_once_it_has_answered_and_until_it_fails() {
+        let side = Side::default();
+        assert!(!side.is_well(), "nothing is known of it");
+        side.answered();
+        assert!(side.is_well());
+        side.failed();
+        side.failed();
+        assert!(!side.is_well());
+        side.answered();
+        assert!(side.is_well());
+        assert_eq!((side.retries.get(), side.reconnections.get()), (2, 1));
+    }
+
+    #[test]
+    fn delays_are_counted_where_they_belong() {
+        let stats = Stats::default();
+        stats.delayed(10, 2);
+        stats.delayed(11, 1);
+        stats.delayed(700_000, 1);
+        let text = stats.render();
+        for line in [
+            "tailwater_sync_delay_seconds_bucket{le=\"0.01\"} 2",
+            "tailwater_sync_delay_seconds_bucket{le=\"0.02\"} 3",
+            "tailwater_sync_delay_seconds_bucket{le=\"600\"} 3",
+            "tailwater_sync_delay_seconds_bucket{le=\"+Inf\"} 4",
+            "tailwater_sync_delay_seconds_sum 700.031",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
+        }
+    }
+}
