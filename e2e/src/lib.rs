@@ -15,6 +15,7 @@
 //! - [`issuer`]: makes tokens that the edge's own script would not make, and publishes keys.
 //! - [`recorder`]: stands where the server stands and keeps what it is sent.
 //! - [`proxy`]: a TCP proxy that cuts connections in the middle of an exchange.
+//! - [`mirror`]: starts the real `tailwater-sync`, keeps what it says, stops and kills it.
 //! - [`node`]: runs the JavaScript halves of the tests.
 //! - [`patience`]: how long a test waits for what must happen.
 //! - [`postgres`]: starts a real PostgreSQL, asks it by `psql`, stops and kills it.
@@ -30,6 +31,7 @@ pub mod events;
 pub mod frames;
 pub mod issuer;
 pub mod message;
+pub mod mirror;
 pub mod node;
 pub mod numbering;
 pub mod patience;

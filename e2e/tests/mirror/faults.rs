@@ -1,0 +1,286 @@
+//! The three processes, killed at random moments while events are appended. The oracle is simple: event `n` of a stream
+//! says `n`, and a producer repeats what was not acknowledged, so in the end each stream has each number once, and so
+//! has its table.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+use tailwater_e2e::mirror::Mirror;
+use tailwater_e2e::{Connection, Request};
+
+use crate::rig::Rig;
+
+const ROUNDS: u64 = 8;
+const STREAMS: usize = 12;
+/// How long the three live together until one dies, at most.
+const LIFE_MS: u64 = 400;
+
+#[test]
+fn every_event_becomes_one_row_whoever_of_the_three_is_killed() {
+    let seed = seed();
+    println!("TAILWATER_CRASH_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let rig = Rig::new("file-durable");
+    for stream in 0..STREAMS {
+        rig.server.stream(&name(stream)).create();
+    }
+    let mirror = rig.mirror();
+    let (stop, appended) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; STREAMS]);
+    let address = rig.server.address();
+    let (rig, mirror) = std::thread::scope(|scope| {
+        let (mut rig, mut mirror) = (rig, mirror);
+        // Also when something is found wrong, or those who append would go on for ever.
+        let stopping = Stopping(&stop);
+        for (stream, appended) in appended.iter().enumerate() {
+            let (stop, mut rng) = (&stop, rng.fork());
+            scope.spawn(move || append(address, stream, stop, appended, &mut rng));
+        }
+        for _ in 0..rounds() {
+            std::thread::sleep(Duration::from_millis(rng.u64(..LIFE_MS)));
+            (rig, mirror) = kill_one(rig, mirror, &mut rng);
+        }
+        drop(stopping);
+        (rig, mirror)
+    });
+    for (stream, appended) in appended.iter().enumerate() {
+        rig.expect_mirrored(&name(stream));
+        let count = appended.load(Ordering::Relaxed);
+        assert!(count > 0, "stream {stream} got nothing");
+        assert_eq!(
+            rig.ask(&format!(
+                "SELECT count(*), count(DISTINCT (payload ->> 'n')), bool_and((payload ->> 'n')::bigint = index) \
+                 FROM tailwater.events WHERE stream = '{}'",
+                name(stream)
+            )),
+            format!("{count}|{count}|t"),
+            "stream {stream}"
+        );
+    }
+    assert_eq!(rig.ask("SELECT count(*) FROM tailwater.dead_letters"), "0");
+    assert_eq!(rig.ask("SELECT sum(skipped_bytes) FROM tailwater.streams"), "0");
+    mirror.expect_ready();
+    let (code, said, complaints) = rig.command(&["verify"], &[]);
+    assert_eq!(code, Some(0), "{said}{complaints}");
+    let total: u64 = appended
+        .iter()
+        .map(|appended| appended.load(Ordering::Relaxed))
+        .sum();
+    assert!(
+        said.contains(&format!("{total} events of {STREAMS} streams compared")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_stream_that_cannot_be_written_is_told_and_stops_nobody_else() {
+    let rig = Rig::new("file-durable");
+    let bad = rig.server.stream("bad").create();
+    bad.append("[1]");
+    let mirror = rig.mirror();
+    rig.expect_mirrored("bad");
+    // Somebody has put a row where the mirror is about to write its own.
+    rig.ask(
+        "INSERT INTO tailwater.events (stream, incarnation, position, index, appended_at, content_type) \
+         SELECT stream, incarnation, position + 2, 1, now(), 'x' FROM tailwater.events WHERE stream = 'bad'",
+    );
+    bad.append("[2]");
+    rig.expect(
+        "SELECT last_error IS NOT NULL OR events = 2 FROM tailwater.streams WHERE name = 'bad'",
+        "t",
+    );
+    for number in 0..20 {
+        let stream = rig.server.stream(&format!("good/{number}")).create();
+        stream.append("[1]");
+        rig.expect_mirrored(&format!("good/{number}"));
+    }
+    drop(mirror);
+}
+
+#[test]
+fn an_event_that_cannot_be_a_row_is_a_dead_letter_or_halts_its_stream_alone() {
+    let rig = Rig::with("file-durable", &[], &[("DS_SYNC__ON_UNMAPPABLE", "halt")]);
+    let stream = rig.server.stream("odd").create();
+    stream.append(r#"[0,1,"\u0000",3]"#);
+    let mirror = rig.mirror();
+    let halted = "SELECT next_index, last_error LIKE '%number 2%' FROM tailwater.streams WHERE name = 'odd'";
+    rig.expect(halted, "2|t");
+    rig.server.stream("other").create().append("1");
+    rig.expect_mirrored("other");
+    mirror.stop();
+    let mirror = rig.mirror_with(&[("DS_SYNC__ON_UNMAPPABLE", "dead_letter")]);
+    rig.expect_mirrored("odd");
+    assert_eq!(
+        rig.ask(
+            "SELECT string_agg(index::text, ' ' ORDER BY index) FROM tailwater.events WHERE stream = 'odd'"
+        ),
+        "0 1 3"
+    );
+    assert_eq!(
+        rig.ask("SELECT index, convert_from(payload, 'UTF8') FROM tailwater.dead_letters"),
+        "2|\"\\u0000\""
+    );
+    tailwater_e2e::eventually("it is counted", || {
+        (mirror.metric("tailwater_sync_dead_letters_total") == Some(1.0)).then_some(())
+    });
+}
+
+#[test]
+fn a_table_that_is_locked_for_a_while_is_waited_for() {
+    let rig = Rig::new("file-durable");
+    let mirror = rig.mirror();
+    let stream = rig.server.stream("s").create();
+    stream.append("[0]");
+    rig.expect_mirrored("s");
+    let mut lock = rig.postgres.psql(crate::rig::DATABASE);
+    lock.args([
+        "-c",
+        "BEGIN; LOCK TABLE tailwater.events; SELECT pg_sleep(3); COMMIT",
+    ]);
+    let mut lock = lock.spawn().expect("psql can be run");
+    rig.expect(
+        "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'tailwater.events'::regclass AND mode = 'AccessExclusiveLock' \
+         AND granted",
+        "t",
+    );
+    stream.append("[1]");
+    assert!(lock.wait().expect("psql ends").success());
+    rig.expect_mirrored("s");
+    assert_eq!(rig.ask("SELECT count(*) FROM tailwater.events"), "2");
+    mirror.stop();
+}
+
+#[test]
+fn no_more_is_read_than_fits_the_buffer_while_nothing_can_be_written() {
+    const EVENTS: u64 = 1_000;
+    const BUFFER: f64 = 1_048_576.0;
+    let server = [("DS_LIMITS__READ_CHUNK_BYTES", "256KiB")];
+    let mirror = [
+        ("DS_SYNC__BUFFER_BYTES", "1MiB"),
+        ("DS_SYNC__BATCH_BYTES", "256KiB"),
+        ("DS_SYNC__READERS", "3"),
+    ];
+    let rig = Rig::with("file-durable", &server, &mirror);
+    rig.mirror().expect_ready();
+    let mut lock = rig.postgres.psql(crate::rig::DATABASE);
+    lock.args(["-c", "BEGIN; LOCK TABLE tailwater.events; SELECT pg_sleep(600)"]);
+    let mut lock = lock.spawn().expect("psql can be run");
+    rig.expect(
+        "SELECT count(*) FROM pg_locks WHERE relation = 'tailwater.events'::regclass AND granted",
+        "1",
+    );
+    for stream in 0..4 {
+        let stream = rig.server.stream(&format!("s/{stream}")).create();
+        for _ in 0..EVENTS / 4 / 10 {
+            let events = vec![format!("\"{}\"", "x".repeat(8_000)); 10];
+            stream.append(format!("[{}]", events.join(",")));
+        }
+    }
+    let mirror = rig.mirror();
+    tailwater_e2e::eventually("the buffer is nearly full", || {
+        (mirror.metric("tailwater_sync_buffered_bytes") > Some(BUFFER / 2.0)).then_some(())
+    });
+    // PostgreSQL gives a transaction that waits for a lock up after ten seconds, in which all could be read many times
+    // over.
+    tailwater_e2e::eventually("the transaction was given up", || {
+        let read = mirror.metric("tailwater_sync_read_bytes_total");
+        assert!(read < Some(2.0 * BUFFER), "{read:?}");
+        (mirror.metric("tailwater_sync_retries_total{what=\"postgres\"}") >= Some(1.0)).then_some(())
+    });
+    assert_eq!(mirror.metric("tailwater_sync_lag_events"), Some(EVENTS as f64));
+    assert_eq!(mirror.metric("tailwater_sync_lag_streams"), Some(4.0));
+    let _ = lock.kill();
+    let _ = lock.wait();
+    rig.ask("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'tailwater.events'::regclass AND mode = 'AccessExclusiveLock'");
+    rig.expect("SELECT count(*) FROM tailwater.events", &EVENTS.to_string());
+    tailwater_e2e::eventually("nothing is behind", || {
+        (mirror.metric("tailwater_sync_lag_events") == Some(0.0)).then_some(())
+    });
+}
+
+/// Tells those who append to stop, when it is dropped.
+struct Stopping<'s>(&'s AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Kills one of the three and starts it again, maybe only after a while in which the others go on without it.
+fn kill_one(mut rig: Rig, mirror: Mirror, rng: &mut Rng) -> (Rig, Mirror) {
+    let pause = Duration::from_millis(rng.u64(..LIFE_MS / 2));
+    match rng.u32(..3) {
+        0 => {
+            mirror.kill();
+            std::thread::sleep(pause);
+            let mirror = rig.mirror();
+            (rig, mirror)
+        }
+        1 => {
+            rig.postgres.kill();
+            std::thread::sleep(pause);
+            rig.postgres.restart();
+            (rig, mirror)
+        }
+        _ => (rig.restart_server(), mirror),
+    }
+}
+
+/// Appends the numbers from 0 on, a few at a time, and repeats what was not acknowledged.
+fn append(address: SocketAddr, stream: usize, stop: &AtomicBool, appended: &AtomicU64, rng: &mut Rng) {
+    let path = format!("/v1/stream/{}", name(stream));
+    let mut sequence = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let first = appended.load(Ordering::Relaxed);
+        let count = rng.u64(1..6);
+        let events: Vec<_> = (first..first + count)
+            .map(|number| format!(r#"{{"n":{number},"pad":"{}"}}"#, "y".repeat(rng.usize(..200))))
+            .collect();
+        let request = Request::new("POST", &path)
+            .header("Content-Type", "application/json")
+            .header("Producer-Id", "p")
+            .header("Producer-Epoch", "0")
+            .header("Producer-Seq", &sequence.to_string())
+            .body(format!("[{}]", events.join(",")));
+        // Until it is acknowledged nobody knows whether it is there.
+        while !is_acknowledged(address, &request) {
+            if stop.load(Ordering::Relaxed) && !is_listening(address) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        appended.store(first + count, Ordering::Relaxed);
+        sequence += 1;
+    }
+}
+
+/// Whether there is a server. There is one at the end, unless a test has failed without it.
+fn is_listening(address: SocketAddr) -> bool {
+    Connection::try_open(address).is_ok()
+}
+
+fn is_acknowledged(address: SocketAddr, request: &Request) -> bool {
+    let answer = Connection::try_open(address).and_then(|mut connection| {
+        connection.write(&request.encode())?;
+        connection.read_response("POST")
+    });
+    matches!(answer, Ok(Some(response)) if matches!(response.status(), 200 | 204))
+}
+
+fn name(stream: usize) -> String {
+    format!("runs/{stream}")
+}
+
+fn rounds() -> u64 {
+    number("TAILWATER_CRASH_ROUNDS").unwrap_or(ROUNDS)
+}
+
+fn seed() -> u64 {
+    number("TAILWATER_CRASH_SEED").unwrap_or_else(|| fastrand::u64(..))
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}

@@ -1,0 +1,11 @@
+//! The Postgres mirror as its users run it: the real server, the real `tailwater-sync` and a real PostgreSQL, from an
+//! append to a row. What is in a stream is in the tables, each event once, whoever dies and whenever.
+//!
+//! `TAILWATER_CRASH_ROUNDS` says how often one of the three is killed, `TAILWATER_CRASH_SEED` which and what is done
+//! meanwhile.
+
+mod buffer;
+mod faults;
+mod following;
+mod operation;
+mod rig;
