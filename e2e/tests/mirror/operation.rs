@@ -229,6 +229,29 @@ fn sigterm_ends_it_with_a_whole_transaction_and_what_is_left_comes_with_the_next
 }
 
 #[test]
+fn sigterm_does_not_wait_for_a_postgresql_that_is_not_there() {
+    let mut rig = Rig::with(
+        "file-durable",
+        &[],
+        &[("DS_SYNC__SHUTDOWN_TIMEOUT_SECS", "86400")],
+    );
+    let mirror = rig.mirror();
+    let stream = rig.server.stream("s").create();
+    stream.append("1");
+    rig.expect_mirrored("s");
+    rig.postgres.kill();
+    stream.append("2");
+    tailwater_e2e::eventually("it is not ready", || {
+        (mirror.get("/readyz").status() == 503).then_some(())
+    });
+    mirror.stop();
+    rig.mirror().stop();
+    rig.postgres.restart();
+    let _mirror = rig.mirror();
+    rig.expect_mirrored("s");
+}
+
+#[test]
 fn status_and_verify_tell_how_far_the_mirror_is_and_whether_rows_are_what_events_are() {
     let rig = Rig::new("file-durable");
     let mirror = rig.mirror();

@@ -1,9 +1,11 @@
 //! The one who talks to PostgreSQL: one job at a time, each tried until it is done. Knows no turn and no source.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tailwater_process::Backoff;
+use tokio::sync::watch;
 
 use super::backlog::Sighting;
 use super::batch::Batch;
@@ -43,6 +45,8 @@ pub(super) enum Answer {
     /// For each chunk of the batch, in its order.
     Written(Vec<Result<Outcome, Error>>),
     Noted,
+    /// It was not done: PostgreSQL failed, and the mirror is to stop.
+    GivenUp,
     /// None behind the last one.
     Surveyed(Vec<Known>),
 }
@@ -52,15 +56,23 @@ pub(super) struct Ledger {
     settings: Settings,
     store: Option<Store>,
     stats: Arc<Stats>,
+    /// Whether to stop. What is being done is finished then, but nothing that failed is tried again.
+    stop: watch::Receiver<bool>,
 }
 
 impl Ledger {
     /// Connects and makes the tables. Waits for a server that is not there yet; one that will not do ends it.
-    pub(super) async fn open(settings: Settings, stats: Arc<Stats>) -> Result<Self, Error> {
+    /// None, if the mirror is to stop meanwhile.
+    pub(super) async fn open(
+        settings: Settings,
+        stats: Arc<Stats>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Option<Self>, Error> {
         let mut ledger = Self {
             settings,
             store: None,
             stats,
+            stop,
         };
         let mut backoff = Backoff::default();
         loop {
@@ -71,9 +83,13 @@ impl Ledger {
             match migrated {
                 Ok(()) => {
                     ledger.stats.postgres.answered();
-                    return Ok(ledger);
+                    return Ok(Some(ledger));
                 }
-                Err(error) if error.heals() => ledger.wait_out(&error, &mut backoff).await,
+                Err(error) if error.heals() => {
+                    if ledger.wait_out(&error, &mut backoff).await.is_break() {
+                        return Ok(None);
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -96,7 +112,8 @@ impl Ledger {
                     Job::Commit(batch) if is_of_one_stream(&error) => {
                         return Answer::Written(self.commit_apart(&batch.chunks).await);
                     }
-                    _ => self.wait_out(&error, &mut backoff).await,
+                    _ if self.wait_out(&error, &mut backoff).await.is_break() => return Answer::GivenUp,
+                    _ => {}
                 },
             }
         }
@@ -142,8 +159,11 @@ impl Ledger {
                     self.stats.postgres.answered();
                     return Ok(outcomes[0]);
                 }
-                Err(error) if is_of_one_stream(&error) => return Err(error),
-                Err(error) => self.wait_out(&error, &mut backoff).await,
+                Err(error) => {
+                    if is_of_one_stream(&error) || self.wait_out(&error, &mut backoff).await.is_break() {
+                        return Err(error);
+                    }
+                }
             }
         }
     }
@@ -156,7 +176,8 @@ impl Ledger {
         Ok(self.store.insert(store))
     }
 
-    async fn wait_out(&self, error: &Error, backoff: &mut Backoff) {
+    /// Waits until it is time to try again. Breaks if the mirror is to stop.
+    async fn wait_out(&mut self, error: &Error, backoff: &mut Backoff) -> ControlFlow<()> {
         self.stats.postgres.failed();
         let wait = backoff.next(fastrand::f64(), None);
         let wait_ms = wait.as_millis();
@@ -165,7 +186,10 @@ impl Ledger {
         } else {
             tracing::error!(side = "postgres", kind = error.kind(), wait_ms, %error, "tried again after a while");
         }
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => ControlFlow::Continue(()),
+            _ = self.stop.wait_for(|stops| *stops) => ControlFlow::Break(()),
+        }
     }
 }
 

@@ -97,11 +97,10 @@ pub async fn run(
     postgres: postgres::Settings,
     limits: Limits,
     stats: Arc<Stats>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> Result<(), MirrorError> {
-    let ledger = tokio::select! {
-        ledger = Ledger::open(postgres, Arc::clone(&stats)) => ledger?,
-        _ = stop.wait_for(|stops| *stops) => return Ok(()),
+    let Some(ledger) = Ledger::open(postgres, Arc::clone(&stats), stop.clone()).await? else {
+        return Ok(());
     };
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let discovery = discovery::discover(source.clone(), patterns.clone(), news, Arc::clone(&stats));
