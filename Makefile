@@ -89,7 +89,7 @@ test-mirror: $(PGBOUNCER) $(DEBIAN_POSTGRES_BIN)/postgres
 soak: export TAILWATER_CRASH_ROUNDS = $(SOAK_ROUNDS)
 soak: export TAILWATER_E2E_STREAMS = $(SOAK_STREAMS)
 soak: build
-	$(OWN_MOUNTS) $(CARGO) test --release -p tailwater-e2e --test crashes --test full_disk --test many_streams -- \
+	$(OWN_MOUNTS) $(CARGO) test --release -p tailwater-e2e --test crashes --test full_disk --test many_streams --test mirror -- \
 	    --include-ignored --nocapture --test-threads=1
 
 test-needs: test-commands e2e/node_modules/.package-lock.json $(CHROMIUM)
@@ -101,7 +101,7 @@ endif
 ifdef POSTGRES_BIN
 export POSTGRES_BIN
 else
-test-needs: $(POSTGRES_INSTALLED)
+test-needs soak: $(POSTGRES_INSTALLED)
 endif
 
 test-commands:
