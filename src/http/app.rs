@@ -144,6 +144,13 @@ impl App {
         }
     }
 
+    /// Waits for such a turn for a piece whose making and sending is measured with its connection, as what it is. So
+    /// nothing is paid here: a piece that were taken to cost nothing beside its payment would make all reads look cheap.
+    pub(super) async fn take_turn_for_a_piece(&self) {
+        let entered = self.next_read().await;
+        self.read_share.give_back(entered);
+    }
+
     /// Gives turns to reads that wait, for ever.
     pub(crate) async fn give_turns(&self) {
         let look = || {

@@ -1,7 +1,6 @@
 //! GET `__ds/changes`: the change feed over all streams, at once, by long-poll or as events.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
@@ -130,7 +129,7 @@ impl Feed {
             self.after = page.after;
             if !page.up_to_date {
                 // Whoever has waited for too long is told how far this came.
-                let turn = tokio::time::timeout_at(time_out, self.take_turn());
+                let turn = tokio::time::timeout_at(time_out, self.app.take_turn_for_a_piece());
                 if turn.await.is_err() || self.app.is_stopping() {
                     return Ok(());
                 }
@@ -142,13 +141,6 @@ impl Feed {
                 _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
             }
         }
-    }
-
-    /// Waits for a turn among the reads, for one more page of what was there before.
-    async fn take_turn(&self) {
-        let entered = self.app.next_read().await;
-        // What the page takes is measured with its connection.
-        self.app.read_share.settle(entered, Duration::ZERO);
     }
 
     async fn describe(&self, page: &ChangePage) -> Result<Value, Problem> {
@@ -226,7 +218,7 @@ impl EventReader {
                 return None;
             }
             if self.is_behind {
-                let turn = self.feed.take_turn();
+                let turn = self.feed.app.take_turn_for_a_piece();
                 match self.pace.wait_for(turn, &mut self.stopping).await {
                     Ok(()) => self.is_behind = false,
                     Err(Due::KeepAlive) => return Some(Bytes::from_static(sse_encoding::KEEP_ALIVE)),

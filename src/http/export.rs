@@ -1,7 +1,6 @@
 //! GET `__ds/export`: streams with all that is known of them, as lines that `__ds/import` takes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
@@ -52,17 +51,14 @@ pub(super) async fn export(
 /// What cannot be read, or not any more by this client, ends the export without its last line, by which clients know that it
 /// is not complete. It shows each stream as it is by then: to a slow client what came long after it.
 async fn next_piece(app: &App, caller: &Caller, outlet: &mut Outlet) -> Option<Bytes> {
-    let entered = app.next_read().await;
+    app.take_turn_for_a_piece().await;
     if caller
         .check_deadline(&app.config.proxy, app.engine.now())
         .is_err()
     {
-        app.read_share.settle(entered, Duration::ZERO);
         return None;
     }
     let piece = outlet.next().await;
-    // What it took is measured with its connection.
-    app.read_share.settle(entered, Duration::ZERO);
     piece.unwrap_or_else(|error| {
         tracing::error!(%error, "an export was cut off: the storage cannot be read");
         None

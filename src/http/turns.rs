@@ -152,3 +152,20 @@ async fn pages_of_the_change_feed() {
             .is_some()
     );
 }
+
+/// Each piece of an export was taken to cost nothing beside what its connection had measured, so that one export made
+/// all reads look as cheap as they ever may, and the next ones were let in for less than they took.
+#[tokio::test]
+async fn a_piece_whose_cost_is_measured_with_its_connection_does_not_make_reads_look_cheap() {
+    let app = app();
+    let first_ns = app.read_share.cost_ns();
+    while app.read_share.cost_ns() < 2 * first_ns {
+        // What is taken while nobody appends is not looked at, and on a slow machine that may be so by then.
+        let _append = app.writes.begin();
+        assert!(app.try_read().is_none());
+        app.read_share.settle_beside(Duration::from_millis(1));
+    }
+    let before_ns = app.read_share.cost_ns();
+    assert_waits_for_a_turn(&app, app.take_turn_for_a_piece()).await;
+    assert_eq!(app.read_share.cost_ns(), before_ns);
+}

@@ -315,7 +315,7 @@ impl ReadShare {
 
     /// What a read is taken to cost by now.
     #[cfg(test)]
-    pub(super) fn cost_ns(&self) -> u64 {
+    pub(crate) fn cost_ns(&self) -> u64 {
         self.cost_ns.load(Ordering::Relaxed)
     }
 }
