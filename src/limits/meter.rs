@@ -138,6 +138,15 @@ impl Meter {
         }
     }
 
+    /// Nobody is there any more whom an answer could be given. A read that was waiting for its turn is no more than a
+    /// refusal. May be called only while the work pauses.
+    pub(crate) fn is_given_up(&self, share: &ReadShare) {
+        if self.work() == Work::Waiting {
+            self.set_work(Work::Refusal);
+            share.settle_refusal_at(self.with_asking(0), share.now_ns());
+        }
+    }
+
     /// What comes from now on is no part of the read. May be called only while the work pauses, when all is settled.
     pub(crate) fn is_over(&self) {
         self.set_work(Work::Other);

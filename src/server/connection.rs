@@ -240,6 +240,10 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
             };
             match kept {
                 Some(response) => {
+                    if is_subscribed {
+                        // A subscriber pays by itself for what it catches up with, and for nothing else.
+                        meter.turns_to(false, &app.read_share);
+                    }
                     let response = response.map(|body| busy.with_body(body, request));
                     ready(Ok::<_, Infallible>(response)).left_future()
                 }
@@ -276,6 +280,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
         }
     })
     .await;
+    meter.is_given_up(&app.read_share);
     taken_over.map(|response| (connection.into_parts().io.into_inner().into_inner(), response))
 }
 

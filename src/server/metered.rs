@@ -20,6 +20,7 @@ pub(super) struct MeteredRequest {
     meter: Meter,
     share: Arc<ReadShare>,
     connection: Arc<SharedMeter>,
+    is_answered: bool,
 }
 
 impl MeteredRequest {
@@ -28,6 +29,7 @@ impl MeteredRequest {
             meter: Meter::default(),
             share: Arc::clone(share),
             connection: Arc::clone(connection),
+            is_answered: false,
         }
     }
 
@@ -48,13 +50,25 @@ impl MeteredRequest {
     }
 
     /// The request is answered with that body.
-    pub(super) fn with_body(self, body: ResponseBody) -> MeteredBody {
+    pub(super) fn with_body(mut self, body: ResponseBody) -> MeteredBody {
+        self.is_answered = true;
         if matches!(body, ResponseBody::Subscribed(_)) {
             // A subscriber pays by itself for what it catches up with, and for nothing else.
             self.meter.is_over();
         }
         self.connection.answers(self.meter.work());
         MeteredBody { body, request: self }
+    }
+}
+
+/// A request that is given up before it has an answer, as by a client that goes away while it waits, costs as much as one
+/// that has got its answer's head: else whoever asks and gives up, over and over, would pay nothing for it.
+impl Drop for MeteredRequest {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.meter.is_given_up(&self.share);
+            self.connection.answers(self.meter.work());
+        }
     }
 }
 
@@ -107,5 +121,35 @@ impl Written {
     /// So many bytes of the answer have been written.
     pub(super) fn add(&self, bytes: usize) {
         self.connection.sends(self.work, bytes as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::MeteredRequest;
+    use crate::config::Config;
+    use crate::http::ResponseBody;
+    use crate::limits::{SharedMeter, Work};
+    use crate::server::app_for_tests;
+
+    /// The connection read such a request all the same.
+    #[test]
+    fn a_request_that_is_given_up_counts_for_its_connection_as_much_as_one_without_a_body() {
+        let app = app_for_tests(Config::default());
+        let told = |gives_up: bool| {
+            let connection = Arc::<SharedMeter>::default();
+            let request = MeteredRequest::new(&app.read_share, &connection);
+            request.meter().turns_to(true, &app.read_share);
+            if gives_up {
+                drop(request);
+            } else {
+                drop(request.with_body(ResponseBody::Empty));
+            }
+            connection.answered(Work::FreeRead)
+        };
+        assert_eq!(told(true), told(false));
+        assert!(told(true) > 0);
     }
 }

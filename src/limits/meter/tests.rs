@@ -77,6 +77,25 @@ fn what_a_read_took_before_it_had_to_wait_is_booked_to_what_becomes_of_it() {
     assert_eq!(refused.taken_ns(), 100 * US);
 }
 
+/// Whoever asked and went away before its turn, over and over, paid nothing for what that took.
+#[test]
+fn what_a_read_took_whose_client_goes_away_while_it_waits_is_booked_as_a_refusal() {
+    let (share, meter) = (share(), Meter::default());
+    meter.turns_to_at(true, &share, 0);
+    meter.waits_at(&share, 30 * US);
+    meter.settle_at(&share, 35 * US);
+    meter.is_given_up(&share);
+    assert_eq!((share.credit_ns(), share.taken_ns()), (0, 35 * US));
+    meter.is_given_up(&share);
+    assert_eq!(share.taken_ns(), 35 * US, "it is booked once");
+    // One that was admitted is settled whenever it pauses.
+    let (share, meter) = (self::share(), Meter::default());
+    meter.turns_to_at(true, &share, 0);
+    meter.settle_at(&share, 10 * US);
+    meter.is_given_up(&share);
+    assert_eq!((share.credit_ns(), share.refusals_ns()), (-10_000, 0));
+}
+
 #[test]
 fn what_was_done_for_an_admitted_read_is_not_booked_to_the_refusal_behind_it() {
     // One that has paid and is answered in the same stretch.

@@ -1,4 +1,4 @@
-//! What requests of HTTP/2 take of the share of reads. Looked at is only whether something is taken, or how much at
+//! What requests take of the share of reads: here those of HTTP/2, and in `tests/http1.rs` those of HTTP/1. Looked at is only whether something is taken, or how much at
 //! least, so that no machine is too slow for it.
 
 use std::io;
@@ -20,11 +20,14 @@ use crate::config::Config;
 use crate::http::{App, Peer, Visitor};
 use crate::server::app_for_tests;
 
+mod http1;
+
 /// How long each thing takes that is to be measured.
 const SPIN: Duration = Duration::from_millis(5);
 /// The preface and a frame without settings (RFC 9113, §3.4).
 const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const DATA: u8 = 0;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 fn spin() {
     let began = Instant::now();
@@ -80,7 +83,10 @@ struct Client {
 
 impl Client {
     async fn connect(config: Config, writing_spins: bool) -> Self {
-        let app = app_for_tests(config);
+        Self::of(app_for_tests(config), writing_spins).await
+    }
+
+    async fn of(app: Arc<App>, writing_spins: bool) -> Self {
         let (stream, mut socket) = tokio::io::duplex(1 << 20);
         let theirs = Socket {
             stream,
@@ -108,6 +114,12 @@ impl Client {
         self.next_stream += 2;
         let sent = [&frame[..], &fields].concat();
         self.socket.write_all(&sent).await.expect("the server reads");
+    }
+
+    /// Gives up the request of that stream (RFC 9113, §6.4).
+    async fn give_up(&mut self, stream: u8) {
+        let frame = [0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 8];
+        self.socket.write_all(&frame).await.expect("the server reads");
     }
 
     /// What comes next of the body of an answer, and what reads are known to have taken by then.
@@ -181,21 +193,11 @@ async fn what_takes_time_in_http_2_and_is_no_read_is_not_paid_for_by_reads() {
 #[tokio::test]
 async fn an_event_stream_in_http_2_pays_for_nothing_at_its_tail() {
     let mut client = Client::connect(Config::default(), false).await;
-    let name = StreamName::parse("live", client.app.name_limits).expect("a name");
-    let engine = client.app.engine.clone();
-    engine
-        .create(&name, CreateCommand::default())
-        .await
-        .expect("created");
+    let name = create(&client.app, "live").await;
     client.ask("GET", "/v1/stream/live?offset=now&live=sse").await;
     let (_placed, before) = client.next_data().await;
     for _ in 0..10 {
-        let append = AppendRequest {
-            body: Bytes::from_static(b"event"),
-            content_type: Some(ContentType::default()),
-            ..AppendRequest::default()
-        };
-        engine.append(&name, append).await.expect("appended");
+        append(&client.app, &name).await;
         let (_event, taken) = client.next_data().await;
         assert_eq!(taken, before);
     }
@@ -222,4 +224,52 @@ async fn a_read_that_is_refused_for_its_clients_limit_is_measured_as_a_refusal()
         // On a slow machine a second may have passed, and the next one is not refused.
         taken_before = taken;
     }
+}
+
+/// An app in which a read waits for its turn all day, for something has just been written.
+async fn app_without_turns() -> Arc<App> {
+    let mut config = Config::default();
+    config.limits.max_read_share_percent = 0;
+    config.limits.max_read_wait_ms = DAY_MS;
+    let app = app_for_tests(config);
+    create(&app, "written").await;
+    app
+}
+
+async fn create(app: &App, name: &str) -> StreamName {
+    let name = StreamName::parse(name, app.name_limits).expect("a name");
+    let command = CreateCommand::default();
+    app.engine.create(&name, command).await.expect("created");
+    name
+}
+
+async fn append(app: &App, name: &StreamName) {
+    let append = AppendRequest {
+        body: Bytes::from_static(b"event"),
+        content_type: Some(ContentType::default()),
+        ..AppendRequest::default()
+    };
+    app.engine.append(name, append).await.expect("appended");
+}
+
+async fn until_so_many_wait(app: &App, count: usize) {
+    while app.read_share.waiting() != count {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Whoever asked and gave up while it waited, over and over, paid nothing for what that took.
+#[tokio::test]
+async fn a_read_in_http_2_that_is_given_up_while_it_waits_is_paid_for() {
+    let mut client = Client::of(app_without_turns().await, false).await;
+    client.ask("GET", "/quick").await;
+    until_so_many_wait(&client.app, 1).await;
+    assert_eq!(
+        client.app.read_share.taken_ns(),
+        0,
+        "nobody knows what becomes of it"
+    );
+    client.give_up(1).await;
+    until_so_many_wait(&client.app, 0).await;
+    assert!(client.app.read_share.taken_ns() > 0);
 }
