@@ -131,6 +131,11 @@ impl FrameClient {
         Ok(stream)
     }
 
+    /// Sends what is given as it is.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.connection.write(bytes)
+    }
+
     /// Lets the server send that many more bytes of one answer.
     pub fn widen(&mut self, stream: u32, bytes: u32) -> io::Result<()> {
         let update = frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());

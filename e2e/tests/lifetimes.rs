@@ -1,8 +1,10 @@
 //! Connections and the server itself end when they should and how they should.
 
 use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
-use tailwater_e2e::{Connection, Request, Server, Stream, eventually};
+use tailwater_e2e::frames::{ACK, HEADERS, PING, frame};
+use tailwater_e2e::{Connection, FrameClient, PATIENCE, Request, Server, Stream, eventually};
 
 const TEXT: &str = "text/plain";
 
@@ -229,12 +231,102 @@ fn a_connection_is_idle_and_not_late_after_a_body_that_came_later_than_its_head(
         .expect("an answer")
         .expect("an answer")
         .expect(204);
-    // Another connection shows that the time for a head has passed, and more than once.
+    until_a_head_is_late(&server);
+    connection.send(&stream.request("HEAD")).expect(200);
+    server.stop();
+}
+
+/// Other connections show that the time for a head has passed, and more than once.
+#[track_caller]
+fn until_a_head_is_late(server: &Server) {
     for _ in 0..2 {
         let mut late = server.connect();
         late.write(b"GET / HTTP/1.1\r\n").expect("the server reads");
         assert_refused_or_ended(&mut late, 408);
     }
-    connection.send(&stream.request("HEAD")).expect(200);
+}
+
+/// In HTTP/2 there are frames between requests too, as a ping or a wider window. Each counted as the beginning of a head, so
+/// that an idle connection was closed after the time that a head may take, and a request that was on its way got lost.
+#[test]
+fn a_connection_of_http_2_is_idle_and_not_late_after_frames_that_are_no_request() {
+    let server = Server::start_with(&[
+        ("DS_SERVER__HEADER_TIMEOUT_SECS", "1"),
+        ("DS_SERVER__IDLE_TIMEOUT_SECS", "3600"),
+    ]);
+    let mut client = FrameClient::open(server.address(), WINDOW_BYTES);
+    ask_for_health(&mut client);
+    client.ping().expect("it is answered");
+    until_a_head_is_late(&server);
+    ask_for_health(&mut client);
+    // It would not hear that the server stops.
+    drop(client);
     server.stop();
+}
+
+#[test]
+fn a_connection_of_http_2_that_asks_for_nothing_is_closed_like_a_head_that_is_late() {
+    let server = Server::start_with(&[
+        ("DS_SERVER__HEADER_TIMEOUT_SECS", "1"),
+        ("DS_SERVER__IDLE_TIMEOUT_SECS", "3600"),
+    ]);
+    let mut client = FrameClient::open(server.address(), WINDOW_BYTES);
+    until_closed("one that asks for nothing", || client.next_frame().map(drop));
+    server.stop();
+}
+
+/// What keeps a connection busy is requests, and neither pings, of whichever end, nor a head that never ends.
+#[test]
+fn a_connection_of_http_2_without_requests_is_closed_when_it_was_idle_for_too_long() {
+    let server = Server::start_with(&[
+        ("DS_SERVER__HEADER_TIMEOUT_SECS", "3600"),
+        ("DS_SERVER__IDLE_TIMEOUT_SECS", "1"),
+    ]);
+    let connect = || {
+        let mut client = FrameClient::open(server.address(), WINDOW_BYTES);
+        ask_for_health(&mut client);
+        client
+    };
+    let mut pinging = connect();
+    until_closed("one that pings", || {
+        std::thread::sleep(PAUSE);
+        pinging.ping()
+    });
+    let mut answering = connect();
+    until_closed("one that answers pings", || {
+        let asked = answering.next_frame()?;
+        answering.send(&frame(PING, ACK, 0, &asked.payload))
+    });
+    let mut dripping = connect();
+    let begun = frame(HEADERS, 0, 3, &[0x82]);
+    dripping.send(&begun[..5]).expect("the server reads");
+    until_closed("one with a head that never ends", || {
+        dripping.next_frame().map(drop)
+    });
+    server.stop();
+}
+
+/// Does that over and over, until it fails because the connection is closed.
+#[track_caller]
+fn until_closed(what: &str, mut act: impl FnMut() -> std::io::Result<()>) {
+    let deadline = Instant::now() + PATIENCE;
+    let error = loop {
+        if let Err(error) = act() {
+            break error;
+        }
+        assert!(Instant::now() < deadline, "never closed: {what}");
+    };
+    let is_late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    assert!(!is_late, "never closed: {what}: {error}");
+}
+
+/// Between two pings of a client.
+const PAUSE: Duration = Duration::from_millis(20);
+/// What a client of HTTP/2 takes of an answer without saying more.
+const WINDOW_BYTES: u32 = 65_535;
+
+#[track_caller]
+fn ask_for_health(client: &mut FrameClient) {
+    let stream = client.request("GET", "/healthz").expect("the server reads");
+    client.next_data(stream).expect("an answer");
 }

@@ -25,7 +25,7 @@ use super::event_socket;
 use super::metered::MeteredRequest;
 use super::tls::{self, NoTls, Tls};
 use super::untaken::UntakenBody;
-use super::watched::{Activity, Timeouts, Watched};
+use super::watched::{Activity, Protocol, Timeouts, Watched};
 use crate::http::{App, Peer, Problem, ResponseBody, Visitor, handle};
 use crate::limits::{Meter, SharedMeter};
 
@@ -168,7 +168,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     side: axum::Router,
     timeouts: Timeouts,
 ) {
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(Protocol::Http2));
     let meter = Arc::new(SharedMeter::default());
     let service = service_fn(|request| {
         let (app, side, busy) = (Arc::clone(app), side.clone(), activity.begin_request());
@@ -224,7 +224,7 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
     side: axum::Router,
     timeouts: Timeouts,
 ) -> Option<(S, Response<ResponseBody>)> {
-    let activity = Arc::new(Activity::new());
+    let activity = Arc::new(Activity::new(Protocol::Http1));
     let meter = Meter::default();
     let (side, activity, meter) = (&side, &activity, &meter);
     let service = service_fn(|request: Request<Incoming>| {

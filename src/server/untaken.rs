@@ -239,7 +239,7 @@ mod tests {
     use crate::limits::{SharedMeter, Work};
     use crate::server::app_for_tests;
     use crate::server::metered::MeteredRequest;
-    use crate::server::watched::Activity;
+    use crate::server::watched::{Activity, Protocol};
 
     /// An answer to something that is no read.
     fn answer(activity: &Arc<Activity>, body: ResponseBody) -> UntakenBody {
@@ -260,7 +260,7 @@ mod tests {
     /// Whether a body is asked before its window opens is for hyper to decide, and has changed between its versions.
     #[test]
     fn an_answer_waits_for_its_client_from_its_head_on_until_its_last_byte_is_taken() {
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(Protocol::Http2));
         let mut body = answer(&activity, ResponseBody::Whole(Bytes::from_static(b"all")));
         assert!(
             activity.answers.oldest_ms().is_some(),
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_body_without_anything_to_give_waits_for_nobody_but_what_it_gave_does() {
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(Protocol::Http2));
         let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
         let events = futures_util::stream::unfold(receiver, |mut receiver| async move {
             Some((receiver.recv().await?, receiver))
@@ -305,7 +305,10 @@ mod tests {
 
     #[test]
     fn the_connection_is_told_what_is_written_when_it_is_written() {
-        let (meter, activity) = (Arc::<SharedMeter>::default(), Arc::new(Activity::new()));
+        let (meter, activity) = (
+            Arc::<SharedMeter>::default(),
+            Arc::new(Activity::new(Protocol::Http2)),
+        );
         let mut body = answer_on(&meter, &activity, ResponseBody::Whole(Bytes::from_static(b"all")));
         let before = meter.answered(Work::Other);
         let mut piece = next_piece(&mut body).expect("a piece");

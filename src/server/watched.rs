@@ -14,9 +14,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::untaken::Answers;
 use crate::http::{HeldRequest, ResponseBody};
 
+/// What comes and goes between requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// The head of the next request comes, and the end of the answer goes.
+    Http1,
+    /// Any frame may: pings and their answers, windows that are opened. They tell nothing of requests.
+    Http2,
+}
+
 /// What a connection has done so far. Requests overlap in HTTP/2, so they are counted.
 pub(super) struct Activity {
     since: Instant,
+    protocol: Protocol,
     /// Bytes that came so far.
     came_bytes: AtomicU64,
     /// How many of them had come when the last request began or ended: what has come since is a head.
@@ -36,9 +46,10 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(protocol: Protocol) -> Self {
         Self {
             since: Instant::now(),
+            protocol,
             came_bytes: AtomicU64::new(0),
             head_begins: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -117,18 +128,26 @@ impl Activity {
                 continue;
             }
             let idle_for = now.saturating_sub(self.idle_since_ms.load(Ordering::Relaxed));
-            if self.head_begins.load(Ordering::Relaxed) == self.came_bytes() {
-                head_since = None;
-                if idle_for >= idle_ms {
-                    return;
-                }
-            } else {
+            if self.awaits_head() {
                 let began = *head_since.get_or_insert(now);
                 if now - began >= header_ms {
                     return;
                 }
+            } else {
+                head_since = None;
+                if idle_for >= idle_ms {
+                    return;
+                }
             }
         }
+    }
+
+    /// Whether a head has begun to come and is not complete. In HTTP/2 that is known only of the first one: until then
+    /// nothing but a request is of use.
+    fn awaits_head(&self) -> bool {
+        let head_begins = self.head_begins.load(Ordering::Relaxed);
+        let may_be_head = self.protocol == Protocol::Http1 || head_begins == 0;
+        may_be_head && head_begins != self.came_bytes()
     }
 }
 
@@ -218,8 +237,9 @@ impl<S> Watched<S> {
         let stalled_since = &self.activity.stalled_since_ms;
         if polled.is_ready() {
             stalled_since.store(0, Ordering::Relaxed);
-            // An answer may still be on its way when its request counts as answered.
-            if self.activity.requests.load(Ordering::Relaxed) == 0 {
+            // An answer may still be on its way when its request counts as answered, but not in HTTP/2.
+            let may_be_answer = self.activity.protocol == Protocol::Http1;
+            if may_be_answer && self.activity.requests.load(Ordering::Relaxed) == 0 {
                 self.activity
                     .idle_since_ms
                     .store(self.activity.now_ms(), Ordering::Relaxed);
@@ -306,7 +326,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufStream};
 
-    use super::{Activity, Timeouts, Watched};
+    use super::{Activity, Protocol, Timeouts, Watched};
 
     const PATIENCE: Duration = Duration::from_secs(60);
     const TIMEOUTS: Timeouts = Timeouts {
@@ -320,7 +340,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_does_not_take_what_is_flushed_stalls_and_one_that_takes_it_late_does_not() {
         let (ours, mut theirs) = tokio::io::duplex(4);
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(Protocol::Http1));
         let _busy = activity.begin_request();
         let mut watched = Watched::new(BufStream::new(ours), Arc::clone(&activity));
         watched.write_all(b"the end").await.expect("it is kept");
