@@ -1,5 +1,5 @@
-//! Stands where the server stands, keeps every request as it came and answers each with `204`. It shows what a proxy
-//! in front of it really sends.
+//! Stands where the server stands, keeps every request as it came and answers each with `204`, or hangs up. It shows what
+//! a proxy in front of it really sends.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,6 +36,15 @@ pub struct Recorder {
 impl Recorder {
     /// Listens on a port of its own.
     pub fn start() -> Self {
+        Self::start_with(b"HTTP/1.1 204 No Content\r\n\r\n")
+    }
+
+    /// One that hangs up when a request has come, as a server does that dies of it.
+    pub fn start_hanging_up() -> Self {
+        Self::start_with(b"")
+    }
+
+    fn start_with(answer: &'static [u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -43,7 +52,7 @@ impl Recorder {
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let kept = Arc::clone(&kept);
-                std::thread::spawn(move || record(socket, &kept));
+                std::thread::spawn(move || record(socket, answer, &kept));
             }
         });
         Self { address, requests }
@@ -75,7 +84,7 @@ impl Recorder {
 }
 
 /// Takes the requests of one connection, whose bodies have a Content-Length or none, until it ends.
-fn record(socket: TcpStream, kept: &Mutex<Vec<Recorded>>) -> Option<()> {
+fn record(socket: TcpStream, answer: &[u8], kept: &Mutex<Vec<Recorded>>) -> Option<()> {
     let mut stream = BufReader::new(socket);
     loop {
         let line = read_line(&mut stream)?;
@@ -96,10 +105,10 @@ fn record(socket: TcpStream, kept: &Mutex<Vec<Recorded>>) -> Option<()> {
         kept.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(Recorded { line, head });
-        stream
-            .get_mut()
-            .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
-            .ok()?;
+        if answer.is_empty() {
+            return None;
+        }
+        stream.get_mut().write_all(answer).ok()?;
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `live`: live reads through the edge, by HTTP/1.1 and HTTP/2, and across a restart of the server.
 //! - `expiry`: tokens that end while somebody reads.
 //! - `limits`: rates, the access log, what is closed.
+//! - `connections`: connections that are too many, too slow or too busy, and those to the server that break.
 //! - `corpus`, `smuggling`: requests whose end two readers could see in different places, and what becomes of them.
 //! - `frames`: HTTP/2, frame by frame, for what no client would send.
 //! - `production`: the configuration for production, with TLS to the server and keys of an issuer.
@@ -15,6 +16,7 @@
 //! - `clients`: curl as the documentation has it, the command line, and the official client.
 
 mod clients;
+mod connections;
 mod corpus;
 mod expiry;
 mod frames;
