@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use tailwater_e2e::frames::{ACK, HEADERS, PING, frame};
+use tailwater_e2e::frames::{ACK, DATA, GOAWAY, HEADERS, PING, frame};
 use tailwater_e2e::{Connection, FrameClient, PATIENCE, Request, Server, Stream, eventually};
 
 const TEXT: &str = "text/plain";
@@ -279,7 +279,7 @@ fn a_connection_of_http_2_that_asks_for_nothing_is_closed_like_a_head_that_is_la
 #[test]
 fn a_connection_of_http_2_without_requests_is_closed_when_it_was_idle_for_too_long() {
     let server = Server::start_with(&[
-        ("DS_SERVER__HEADER_TIMEOUT_SECS", "3600"),
+        ("DS_SERVER__HEADER_TIMEOUT_SECS", "1"),
         ("DS_SERVER__IDLE_TIMEOUT_SECS", "1"),
     ]);
     let connect = || {
@@ -303,6 +303,39 @@ fn a_connection_of_http_2_without_requests_is_closed_when_it_was_idle_for_too_lo
     until_closed("one with a head that never ends", || {
         dripping.next_frame().map(drop)
     });
+    server.stop();
+}
+
+/// A request that is on its way when its connection is closed must not get lost: the server says up to which it answers
+/// (RFC 9113, §6.8), and answers these.
+#[test]
+fn a_connection_of_http_2_that_is_idle_is_given_up_before_it_is_closed() {
+    let server = Server::start_with(&[
+        ("DS_SERVER__HEADER_TIMEOUT_SECS", "3600"),
+        ("DS_SERVER__IDLE_TIMEOUT_SECS", "1"),
+    ]);
+    let mut client = FrameClient::open(server.address(), WINDOW_BYTES);
+    ask_for_health(&mut client);
+    while client.next_frame().expect("it is told first").kind != GOAWAY {}
+    // The client asks for more before it has heard of that, and only then answers the ping by which the server knows.
+    let late = client.request("GET", "/healthz").expect("the server reads");
+    let (mut answered, mut pings) = (false, Vec::new());
+    until_closed("one that has heard of it", || {
+        let next = client.next_frame()?;
+        answered |= next.kind == DATA && next.stream == late;
+        if next.kind == PING {
+            pings.push(next.payload);
+        }
+        let heard = if answered {
+            std::mem::take(&mut pings)
+        } else {
+            Vec::new()
+        };
+        heard
+            .iter()
+            .try_for_each(|payload| client.send(&frame(PING, ACK, 0, payload)))
+    });
+    assert!(answered, "what was on its way got lost");
     server.stop();
 }
 

@@ -25,7 +25,7 @@ use super::event_socket;
 use super::metered::MeteredRequest;
 use super::tls::{self, NoTls, Tls};
 use super::untaken::UntakenBody;
-use super::watched::{Activity, Protocol, Timeouts, Watched};
+use super::watched::{Activity, Overdue, Protocol, Timeouts, Watched};
 use crate::http::{App, Peer, Problem, ResponseBody, Visitor, handle};
 use crate::limits::{Meter, SharedMeter};
 
@@ -193,7 +193,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut interruptions = interruptions(app, &activity, timeouts);
-    poll_fn(|context| {
+    let is_idle = poll_fn(|context| {
         let served = meter.measure(
             &app.read_share,
             || connection.as_mut().poll(context),
@@ -201,7 +201,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
         );
         if let Poll::Ready(served) = served {
             note_end(served.err());
-            return Poll::Ready(());
+            return Poll::Ready(false);
         }
         match interruptions.poll_next_unpin(context) {
             Poll::Ready(Some(Interruption::ServerStops)) => {
@@ -209,11 +209,17 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Ready(Some(Interruption::TimedOut(overdue))) => Poll::Ready(overdue == Overdue::Request),
+            Poll::Ready(None) => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
         }
     })
     .await;
+    if is_idle {
+        // The client is told which of its requests will not be answered: one that is on its way can be made again.
+        connection.as_mut().graceful_shutdown();
+        let _in_time = tokio::time::timeout(timeouts.header, connection).await;
+    }
 }
 
 /// Serves HTTP/1 until the connection ends, or until it is to be taken over by the subscriber in an answer.
@@ -295,7 +301,7 @@ enum Interruption {
     /// What is in flight is to be finished, and nothing new begun.
     ServerStops,
     /// The client has kept the server waiting for too long.
-    TimedOut,
+    TimedOut(Overdue),
 }
 
 /// What may interrupt a connection. They are polled only when they were woken themselves, and not whenever something
@@ -308,7 +314,7 @@ fn interruptions<'a>(
     let stops = stops(app).map(|()| Interruption::ServerStops).left_future();
     let times_out = activity
         .watch(timeouts)
-        .map(|()| Interruption::TimedOut)
+        .map(Interruption::TimedOut)
         .right_future();
     [stops, times_out].into_iter().collect()
 }

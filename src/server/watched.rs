@@ -29,7 +29,7 @@ pub(super) struct Activity {
     protocol: Protocol,
     /// Bytes that came so far.
     came_bytes: AtomicU64,
-    /// How many of them had come when the last request began or ended: what has come since is a head.
+    /// How many of them had come when the last request began or ended: what has come since is a head in HTTP/1.
     head_begins: AtomicU64,
     /// Requests whose answer is not sent yet.
     requests: AtomicU64,
@@ -104,7 +104,7 @@ impl Activity {
 
     /// Ends when the connection has been idle for too long, has taken too long to send a request's head, or has
     /// taken nothing of an answer for too long.
-    pub(super) async fn watch(self: &Arc<Self>, timeouts: Timeouts) {
+    pub(super) async fn watch(self: &Arc<Self>, timeouts: Timeouts) -> Overdue {
         let Timeouts { header, idle, write } = timeouts;
         // A look this often is late by at most a quarter of the shortest time-out.
         let look = header.min(idle).min(write) / 4;
@@ -116,12 +116,12 @@ impl Activity {
             tokio::time::sleep(look).await;
             let stalled_since = self.stalled_since_ms.load(Ordering::Relaxed);
             if stalled_since > 0 && self.now_ms() - stalled_since >= write_ms {
-                return;
+                return Overdue::Rest;
             }
             let now = self.now_ms();
             let untaken_since = self.answers.oldest_ms();
             if untaken_since.is_some_and(|since| now.saturating_sub(since) >= write_ms) {
-                return;
+                return Overdue::Rest;
             }
             if self.requests.load(Ordering::Relaxed) > 0 {
                 head_since = None;
@@ -131,12 +131,12 @@ impl Activity {
             if self.awaits_head() {
                 let began = *head_since.get_or_insert(now);
                 if now - began >= header_ms {
-                    return;
+                    return Overdue::Rest;
                 }
             } else {
                 head_since = None;
                 if idle_for >= idle_ms {
-                    return;
+                    return Overdue::Request;
                 }
             }
         }
@@ -149,6 +149,15 @@ impl Activity {
         let may_be_head = self.protocol == Protocol::Http1 || head_begins == 0;
         may_be_head && head_begins != self.came_bytes()
     }
+}
+
+/// What a client has kept the connection waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// Another request. One may be on its way.
+    Request,
+    /// The rest of what it has begun to send or to take.
+    Rest,
 }
 
 /// How long a client may keep the connection waiting.
@@ -326,7 +335,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufStream};
 
-    use super::{Activity, Protocol, Timeouts, Watched};
+    use super::{Activity, Overdue, Protocol, Timeouts, Watched};
 
     const PATIENCE: Duration = Duration::from_secs(60);
     const TIMEOUTS: Timeouts = Timeouts {
@@ -346,7 +355,7 @@ mod tests {
         watched.write_all(b"the end").await.expect("it is kept");
 
         tokio::select! {
-            () = activity.watch(TIMEOUTS) => {}
+            overdue = activity.watch(TIMEOUTS) => assert_eq!(overdue, Overdue::Rest),
             flushed = watched.flush() => panic!("nobody reads: {flushed:?}"),
             () = tokio::time::sleep(PATIENCE) => panic!("nobody notices"),
         }
