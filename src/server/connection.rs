@@ -216,7 +216,8 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     })
     .await;
     if is_idle {
-        // The client is told which of its requests will not be answered: one that is on its way can be made again.
+        // The client is told not to come again on this connection. A request that is on its way is answered, unless that
+        // takes longer than a client may take to heed it.
         connection.as_mut().graceful_shutdown();
         let _in_time = tokio::time::timeout(timeouts.header, connection).await;
     }
