@@ -7,7 +7,7 @@ FOLD_OFTEN := DS_STORAGE__FOLD_BYTES=64MiB
 FOLD_NEVER := DS_STORAGE__FOLD_BYTES=1TiB
 FOLD_MEMORY := DS_LIMITS__MAX_MEMORY_BYTES=4GiB
 
-.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-overload bench-micro bench-peers-install bench-peers-build
+.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-overload bench-mirror bench-micro bench-peers-install bench-peers-build
 
 # A short run over every scenario: shows that everything works, not who is faster.
 bench: bench-peers-install bench-peers-build
@@ -42,6 +42,10 @@ bench-overload: bench-peers-build
 	    cargo run --release -p tailwater-benches --bin loadgen -- --durability durable $(LOADGEN_ARGS) \
 	        overload --stream-bytes $$stream_bytes || exit 1; \
 	done; done
+
+# The mirror beside psql, and how far it is behind; TAILWATER_MIRROR_EVENTS says how many events it catches up with.
+bench-mirror: build $(if $(POSTGRES_BIN),,$(POSTGRES_INSTALLED))
+	$(CARGO) test --release -p tailwater-e2e --test mirror_speed -- --ignored --nocapture --test-threads=1
 
 # Engine and store alone, without HTTP; BENCH_ARGS are criterion's.
 bench-micro:

@@ -107,6 +107,11 @@ impl Mirror {
         });
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has written to stderr so far.
     pub fn stderr(&self) -> String {
         said(&self.stderr)
