@@ -170,8 +170,10 @@ docs:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 
 # Advisories are not asked for here: their database is not in the registry.
+DENY_CHECKS = check -A unmatched-skip -A unnecessary-skip bans licenses sources
 deny: $(CARGO_DENY)
-	$(CARGO_DENY) check bans licenses sources
+	$(CARGO_DENY) $(DENY_CHECKS)
+	$(CARGO_DENY) --manifest-path sync/Cargo.toml $(DENY_CHECKS)
 
 $(CARGO_DENY):
 	@echo 'installing cargo-deny $(CARGO_DENY_VERSION) in $(TOOLS_DIR)'
