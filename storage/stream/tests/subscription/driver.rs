@@ -76,8 +76,8 @@ impl Driver {
             random: 0,
             now_ms: 0,
         };
-        for stream in 0..STREAMS.len() {
-            if NAMED.contains(&STREAMS[stream]) {
+        for (stream, name) in STREAMS.iter().enumerate() {
+            if NAMED.contains(name) {
                 driver.name_stream(stream);
             }
         }
