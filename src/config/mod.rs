@@ -5,7 +5,6 @@
 //! - `choices`: settings that are one of a few things, such as the storage mode.
 //! - `kinds`: what a value may look like, and how its text becomes a type.
 //! - `networks`, `hosts`: lists of addresses, and of names of hosts.
-//! - `public_url`: where others reach the streams.
 //! - `sources`: where values come from, and in which order they win.
 //! - `resolve`: lays the sources over each other and collects every mistake.
 //! - `cross_checks`: rules over more than one setting.
@@ -18,7 +17,6 @@ mod error;
 mod hosts;
 mod kinds;
 mod networks;
-mod public_url;
 mod render;
 mod resolve;
 mod settings;

@@ -15,7 +15,6 @@ use super::kinds::{
     OptionalFile, Origins, PowerOfTwo, Seconds, Size, Switch,
 };
 use super::networks::{NetworkList, Networks};
-use super::public_url::OptionalUrl;
 
 /// One setting, as everything but the typed structs sees it.
 #[derive(Clone, Copy)]
@@ -285,9 +284,6 @@ settings! {
 
     /// Subscriptions: whom webhooks may be sent to, and how long that may take.
     subscriptions: SubscriptionsConfig {
-        /// The URL by which receivers of webhooks and workers reach the streams: callbacks go below it, and the keys of
-        /// signatures are found there. Set it if there is a proxy in front, or if the server listens on all addresses.
-        public_url: Option<String> = "subscriptions.public_url", "", OptionalUrl;
         /// For development: whether webhooks may go to `http://localhost`, `http://127.0.0.x` and `http://[::1]`, and
         /// with `https` too. All others go to public addresses over `https`.
         allow_http_localhost: bool = "subscriptions.allow_http_localhost", "false", Switch;
