@@ -4,7 +4,7 @@
 //! - `settings`: the table of settings. Everything else here is derived from it.
 //! - `choices`: settings that are one of a few things, such as the storage mode.
 //! - `kinds`: what a value may look like, and how its text becomes a type.
-//! - `networks`: lists of addresses.
+//! - `networks`, `hosts`: lists of addresses, and of names of hosts.
 //! - `sources`: where values come from, and in which order they win.
 //! - `resolve`: lays the sources over each other and collects every mistake.
 //! - `cross_checks`: rules over more than one setting.
@@ -14,6 +14,7 @@
 mod choices;
 mod cross_checks;
 mod error;
+mod hosts;
 mod kinds;
 mod networks;
 mod render;
@@ -29,11 +30,13 @@ use kinds::{Kind as _, PowerOfTwo};
 
 pub use choices::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
 pub use error::{ConfigError, ConfigErrors};
+pub use hosts::Hosts;
 pub use networks::Networks;
 pub use render::markdown_table;
 pub use resolve::Effective;
 pub use settings::{
-    Config, HttpConfig, LimitsConfig, LogConfig, ProxyConfig, ServerConfig, StorageConfig, TlsConfig,
+    Config, HttpConfig, LimitsConfig, LogConfig, ProxyConfig, ServerConfig, StorageConfig,
+    SubscriptionsConfig, TlsConfig,
 };
 pub use sources::{File, Flag, Origin, Sources};
 

@@ -9,6 +9,7 @@ use http::HeaderName;
 use tailwater_storage::acid::SHARDS_MAX;
 
 use super::choices::{CachePolicy, CorsOrigins, LogFormat, StorageMode};
+use super::hosts::{HostList, Hosts};
 use super::kinds::{
     Address, AnyKind, BasePath, BufferSize, Choice, Count, Directory, HeaderField, Kind, Milliseconds, Mode,
     OptionalFile, Origins, PowerOfTwo, Seconds, Size, Switch,
@@ -279,6 +280,35 @@ settings! {
         /// How long a long-poll waits for data.
         long_poll_timeout: Duration =
             "limits.long_poll_timeout_secs", "30", Seconds { min: 1, max: DAY_SECS };
+    }
+
+    /// Subscriptions: whom webhooks may be sent to, and how long that may take.
+    subscriptions: SubscriptionsConfig {
+        /// For development: whether webhooks may go to `http://localhost`, `http://127.0.0.x` and `http://[::1]`, and
+        /// with `https` too. All others go to public addresses over `https`.
+        allow_http_localhost: bool = "subscriptions.allow_http_localhost", "false", Switch;
+        /// The only hosts that webhooks may be sent to.
+        allowed_hosts: Hosts = "subscriptions.allowed_hosts", "", HostList;
+        /// Certificates of authorities in PEM, whose signatures count beside those of the authorities that the system
+        /// trusts when webhooks are sent.
+        ca_path: Option<PathBuf> = "subscriptions.ca_path", "", OptionalFile;
+        /// The file with the keys that webhooks and tokens are signed with; made if it is missing. If none is named, it
+        /// is `webhook-keys` in the data directory, and in memory mode keys last until the server stops.
+        signing_keys_path: Option<PathBuf> = "subscriptions.signing_keys_path", "", OptionalFile;
+        /// How long it may take to look a receiver's host up, to connect, and to agree on TLS.
+        connect_timeout_ms: u64 =
+            "subscriptions.connect_timeout_ms", "5000", Milliseconds { min: 1, max: 600_000 };
+        /// How long a webhook may take in all, its answer included; never longer than the lease of its wake.
+        delivery_timeout_ms: u64 =
+            "subscriptions.delivery_timeout_ms", "10000", Milliseconds { min: 1, max: 600_000 };
+        /// The body of a receiver's answer.
+        max_answer_bytes: usize =
+            "subscriptions.max_answer_bytes", "64KiB", BufferSize(Size { min: 16, max: 16 * MIB });
+        /// Webhooks that are being sent at once; others wait.
+        max_deliveries: usize = "subscriptions.max_deliveries", "256", Count { min: 1, max: 100_000 };
+        /// Those of them that go to one host, so that one that hangs does not keep the others waiting.
+        max_deliveries_per_host: usize =
+            "subscriptions.max_deliveries_per_host", "32", Count { min: 1, max: 100_000 };
     }
 
     /// What the server writes to stderr. Levels come from `RUST_LOG`.
