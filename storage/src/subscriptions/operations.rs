@@ -1,6 +1,6 @@
 //! What clients ask of subscriptions that exist.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tailwater_stream::subscription::{
@@ -320,8 +320,12 @@ impl Subscriptions {
             .collect();
         let settled: Vec<_> = settled.into_iter().cloned().collect();
         let observed = self.observe(turn, &settled).await?;
+        let observed: BTreeMap<_, _> = observed
+            .into_iter()
+            .map(|one| (one.stream.clone(), one))
+            .collect();
         let acks = request.acks.into_iter().map(|ack| {
-            let known = observed.iter().find(|observed| observed.stream == ack.stream);
+            let known = observed.get(&ack.stream);
             Ack {
                 link: known.and_then(|observed| observed.link),
                 tail: known.and_then(|observed| observed.tail.clone()),

@@ -11,7 +11,8 @@ use super::deliver::Deliver;
 use super::opened::{Opened, Turn};
 use super::turns::damaged;
 use super::{Shared, SubscriptionError, SubscriptionLimits, Subscriptions, TURNS_MAX, Timers};
-use crate::engine::Engine;
+use crate::backend::BackendError;
+use crate::engine::{Engine, EngineError};
 use crate::sync::Mutex;
 
 /// Streams or subscriptions that are listed in one go.
@@ -56,8 +57,15 @@ impl Subscriptions {
             let is_last = listed.len() < PAGE;
             after = listed.last().map(|state| state.name.clone());
             for state in listed {
-                if let Some(id) = state.name.subscription() {
-                    self.load(id, state.id).await?;
+                let Some(id) = state.name.subscription() else {
+                    continue;
+                };
+                match self.load(id.clone(), state.id).await {
+                    // One that an import has brought in cannot keep the others from being served.
+                    Err(SubscriptionError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
+                        tracing::error!(subscription = %id, %what, "the subscription cannot be used; make it anew");
+                    }
+                    loaded => loaded?,
                 }
             }
             if is_last {

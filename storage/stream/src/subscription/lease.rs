@@ -1,6 +1,8 @@
 //! Wakes, claims, acks and releases, and the ends of leases (PROTOCOL.md §7): at most one worker at a time, and none
 //! that was fenced off moves a cursor.
 
+use std::collections::BTreeSet;
+
 use super::config::Delivery;
 use super::id::WakeId;
 use super::link::{Link, Tail};
@@ -282,15 +284,13 @@ impl Subscription {
         }
         let mut changes = Vec::new();
         let mut settled = 0;
-        for (place, ack) in command.acks.iter().enumerate() {
-            // The last word on a stream counts, and each of them must be one that could be said alone.
-            let is_last = command.acks[place + 1..]
-                .iter()
-                .all(|later| later.stream != ack.stream);
+        for ack in &command.acks {
+            self.check_ack(ack)?;
+        }
+        // The last word on a stream counts.
+        let mut seen = BTreeSet::new();
+        for ack in command.acks.iter().rev().filter(|ack| seen.insert(&ack.stream)) {
             let (link, tail) = self.check_ack(ack)?;
-            if !is_last {
-                continue;
-            }
             if self.pending.contains_key(&ack.stream) && !tail.is_behind(ack.offset) {
                 settled += 1;
             }
