@@ -181,3 +181,21 @@ fn of_very_many_streams_each_gets_its_turn() {
         assert_eq!(rounds, 3);
     });
 }
+
+/// Wake streams know repeated events by the subscription and the generation, and both come again.
+#[test]
+fn a_subscription_that_is_made_anew_has_its_own_events() {
+    over_each(|scene| async move {
+        scene.rig.create("jobs/a").await.expect("made");
+        for round in 1..=3 {
+            scene
+                .subscribe("s", pull(Some("jobs/*"), &[]))
+                .await
+                .expect("made");
+            scene.rig.append("jobs/a", "one").await.expect("appended");
+            scene.woken("s", 1).await;
+            assert_eq!(scene.events().await.len(), round);
+            scene.subscriptions.delete(&id("s")).await.expect("deleted");
+        }
+    });
+}

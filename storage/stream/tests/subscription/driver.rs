@@ -130,7 +130,9 @@ impl Driver {
 
     pub(crate) fn step(&mut self, event: &Event) -> Said {
         let said = self.happen(event);
-        self.settle();
+        if !matches!(event, Event::Nap { .. }) {
+            self.settle();
+        }
         said
     }
 
@@ -167,7 +169,7 @@ impl Driver {
             Event::Ack { back, acks, done } => return self.ack(*back, acks, *done),
             Event::Release { back } => return self.release(*back),
             Event::Sent { back, outcome } => self.sent(*back, *outcome),
-            Event::Wait { ms } => self.now_ms += ms,
+            Event::Wait { ms } | Event::Nap { ms } => self.now_ms += ms,
             Event::Restart => {
                 let state = self.stored.state.clone();
                 self.subscription = Subscription::new(self.config.clone(), Timestamp::default(), state);

@@ -53,6 +53,10 @@ pub(crate) enum Event {
     Wait {
         ms: u64,
     },
+    /// Time passes, and nobody looks at what is over by then.
+    Nap {
+        ms: u64,
+    },
     /// The process ends and begins anew.
     Restart,
 }
@@ -97,6 +101,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => back.clone().prop_map(|back| Event::Release { back }),
         4 => (back, outcome).prop_map(|(back, outcome)| Event::Sent { back, outcome }),
         2 => prop_oneof![1..500_u64, 900..1_200_u64].prop_map(|ms| Event::Wait { ms }),
+        1 => (900..1_200_u64).prop_map(|ms| Event::Nap { ms }),
         2 => Just(Event::Restart),
     ]
 }

@@ -147,7 +147,9 @@ impl Naive {
 
     pub(crate) fn step(&mut self, event: &Event) -> Said {
         let said = self.happen(event);
-        self.settle();
+        if !matches!(event, Event::Nap { .. }) {
+            self.settle();
+        }
         said
     }
 
@@ -203,7 +205,7 @@ impl Naive {
                 };
             }
             Event::Sent { back, outcome } => self.sent(*back, *outcome),
-            Event::Wait { ms } => self.now_ms += ms,
+            Event::Wait { ms } | Event::Nap { ms } => self.now_ms += ms,
             Event::Restart => {}
         }
         Said::Nothing
@@ -219,13 +221,18 @@ impl Naive {
         if !self.is_pull {
             return Said::WrongType;
         }
-        if let Some(lease) = &self.lease {
+        let is_over = self.is_lease_over();
+        if let Some(lease) = self.lease.as_ref().filter(|_| !is_over) {
             return Said::AlreadyClaimed {
                 holder: lease.holder.clone().expect("a worker"),
             };
         }
         if self.pending().is_empty() {
             return Said::NoPendingWork;
+        }
+        if is_over {
+            self.end_lease();
+            self.begin_wake();
         }
         self.lease = Some(Lease {
             holder: Some(format!("worker-{worker}")),
@@ -257,7 +264,7 @@ impl Naive {
         let Some(wake) = self.told(back) else {
             return Said::Nothing;
         };
-        if self.lease.is_none() || wake.generation != self.generation {
+        if self.lease.is_none() || self.is_lease_over() || wake.generation != self.generation {
             return Said::Fenced;
         }
         let mut moves = Vec::new();
@@ -301,7 +308,8 @@ impl Naive {
 
     fn sent(&mut self, back: usize, outcome: Outcome) {
         let Some(wake) = self.told(back) else { return };
-        let is_current = wake.generation == self.generation && (self.lease.is_some() || self.is_woken);
+        let is_out = self.is_woken || (self.lease.is_some() && !self.is_lease_over());
+        let is_current = wake.generation == self.generation && is_out;
         match outcome {
             Outcome::Failed => {
                 self.failures += 1;
@@ -351,6 +359,15 @@ impl Naive {
         self.sent = false;
     }
 
+    fn begin_wake(&mut self) {
+        self.generation += 1;
+        self.sent = false;
+        self.wakes.push(Wake {
+            generation: self.generation,
+            told: BTreeMap::new(),
+        });
+    }
+
     /// What happens by itself: leases end, and whatever is pending wakes somebody.
     fn settle(&mut self) {
         let is_kept = |stream: usize| self.named[stream] || self.streams[stream].is_some();
@@ -366,12 +383,7 @@ impl Naive {
             self.lease = None;
         }
         if is_pending && !self.is_woken && self.lease.is_none() {
-            self.generation += 1;
-            self.sent = false;
-            self.wakes.push(Wake {
-                generation: self.generation,
-                told: BTreeMap::new(),
-            });
+            self.begin_wake();
             if self.is_pull {
                 self.is_woken = true;
             } else {
