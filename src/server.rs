@@ -80,7 +80,13 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         .local_addr()
         .map_err(|source| cannot_listen(&config, source))?;
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
-    let app = Arc::new(App::new(Arc::clone(&config), engine.clone(), metrics, threads));
+    let app = Arc::new(App::new(
+        Arc::clone(&config),
+        engine.clone(),
+        metrics,
+        threads,
+        None,
+    ));
     let control = store.and_then(|store| {
         let data_dir = storage::absolute(&config.storage.data_dir);
         let timeouts = control_socket::Timeouts {
@@ -257,5 +263,5 @@ pub(crate) fn app_for_tests(config: Config) -> Arc<App> {
     let config = Arc::new(config);
     let storage = storage::start(&config).expect("memory can be had");
     let metrics = Arc::new(Metrics::new(None, None));
-    Arc::new(App::new(config, storage.engine, metrics, 1))
+    Arc::new(App::new(config, storage.engine, metrics, 1, None))
 }

@@ -282,8 +282,19 @@ settings! {
             "limits.long_poll_timeout_secs", "30", Seconds { min: 1, max: DAY_SECS };
     }
 
-    /// Subscriptions: whom webhooks may be sent to, and how long that may take.
+    /// Subscriptions: how many there may be, whom webhooks may be sent to, and how long that may take.
     subscriptions: SubscriptionsConfig {
+        /// Subscriptions that there may be.
+        max_subscriptions: usize =
+            "subscriptions.max_subscriptions", "10000", Count { min: 0, max: ENTRIES_MAX };
+        /// Streams that one subscription may name; those that a pattern means are not counted.
+        max_named_streams: usize =
+            "subscriptions.max_named_streams", "10000", Count { min: 1, max: ENTRIES_MAX };
+        /// Streams that a worker is told of in one wake; if more have something new, the others come with the next.
+        max_wake_streams: usize = "subscriptions.max_wake_streams", "1000", Count { min: 1, max: 1_000_000 };
+        /// The body of a request to a subscription.
+        max_body_bytes: usize =
+            "subscriptions.max_body_bytes", "1MiB", BufferSize(Size { min: KIB, max: 64 * MIB });
         /// For development: whether webhooks may go to `http://localhost`, `http://127.0.0.x` and `http://[::1]`, and
         /// with `https` too. All others go to public addresses over `https`.
         allow_http_localhost: bool = "subscriptions.allow_http_localhost", "false", Switch;

@@ -1,18 +1,18 @@
 //! What an orderly end and crashes leave: no cursor goes back past an ack that was answered, and nothing that is pending
 //! is forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
 use tailwater_storage::Backend;
-use tailwater_storage::stream::OffsetToken;
 use tailwater_storage::stream::subscription::{LeaseRefusal, Phase};
+use tailwater_storage::stream::{CreateCommand, OffsetToken};
 use tailwater_storage::subscriptions::SubscriptionError;
 use tailwater_storage::subscriptions::deliver::WebhookAnswer;
 
 use super::scene::{LEASE_MS, Scene, acid_store, ack_of, file_store, id, pull, until, webhook};
-use crate::support::ask::run;
+use crate::support::ask::{json, run};
 use crate::support::faulty_disk::FaultyDisk;
 
 /// A kind of store, by its name in failures.
@@ -181,6 +181,14 @@ async fn judge(scene: &Scene, promised: &Promised, at: &str) {
             "{at}: the cursor of {stream} goes back from {acked} to {kept}"
         );
     }
+    until(|| async {
+        let state = scene.state("s").await;
+        state.sent || !matches!(state.phase, Phase::Woken { .. })
+    })
+    .await;
+    let events = scene.events().await;
+    let generations: BTreeSet<_> = events.iter().map(|event| event["generation"].as_u64()).collect();
+    assert_eq!(generations.len(), events.len(), "{at}: an event is written twice");
     let mut is_pending = false;
     for (stream, tail) in &promised.appended {
         let link = described.links.iter().find(|(name, _)| name.as_str() == *stream);
@@ -236,7 +244,11 @@ fn a_crash_at_each_operation_of_the_disk_takes_no_ack_back_and_forgets_nothing()
             run(async {
                 let scene = Scene::over(open(&disk)).await;
                 disk.cut_at(cut);
-                if scene.rig.create("wakes").await.is_ok() {
+                let wakes = CreateCommand {
+                    content_type: Some(json()),
+                    ..CreateCommand::default()
+                };
+                if scene.rig.create_with("wakes", wakes).await.is_ok() {
                     live(&scene, &mut promised).await;
                 }
                 scene.subscriptions.stop();

@@ -157,6 +157,16 @@ impl Driver {
                 self.streams[*stream] = None;
                 self.noted.insert(*stream);
             }
+            Event::Replace { stream, bytes } => {
+                self.ids += 1;
+                if let Some(tail) = &mut self.streams[*stream] {
+                    *tail = Tail {
+                        lineage: Lineage::root(StreamId::new(self.ids).expect("an id")),
+                        position: Position::new(*bytes).expect("a position"),
+                    };
+                    self.noted.insert(*stream);
+                }
+            }
             Event::Name { stream } => self.name_stream(*stream),
             Event::Unname { stream } => {
                 let changes = self

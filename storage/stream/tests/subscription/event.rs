@@ -27,6 +27,11 @@ pub(crate) enum Event {
     Delete {
         stream: usize,
     },
+    /// A stream is deleted and another one of its name has so many bytes before anybody looks, if there is one.
+    Replace {
+        stream: usize,
+        bytes: u64,
+    },
     Name {
         stream: usize,
     },
@@ -94,6 +99,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => stream.clone().prop_map(|stream| Event::Create { stream }),
         6 => (stream.clone(), 1..50_u64).prop_map(|(stream, bytes)| Event::Append { stream, bytes }),
         1 => stream.clone().prop_map(|stream| Event::Delete { stream }),
+        1 => (stream.clone(), 0..50_u64).prop_map(|(stream, bytes)| Event::Replace { stream, bytes }),
         1 => stream.clone().prop_map(|stream| Event::Name { stream }),
         1 => stream.prop_map(|stream| Event::Unname { stream }),
         4 => (0..3_u8).prop_map(|worker| Event::Claim { worker }),

@@ -178,6 +178,19 @@ impl Naive {
                     self.cursors.remove(stream);
                 }
             }
+            Event::Replace { stream, bytes } => {
+                self.incarnations += 1;
+                if let Some(now) = &mut self.streams[*stream] {
+                    *now = Stream {
+                        incarnation: self.incarnations,
+                        bytes: *bytes,
+                    };
+                    let has_some = is_meant(*stream) && *bytes > 0;
+                    if has_some || self.cursors.contains_key(stream) {
+                        self.cursors.insert(*stream, Cursor::NOWHERE);
+                    }
+                }
+            }
             Event::Name { stream } => {
                 let now = self.streams[*stream].filter(|_| !is_meant(*stream));
                 let at_tail = now.map_or(Cursor::NOWHERE, |now| Cursor {
