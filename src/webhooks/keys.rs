@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use http::HeaderValue;
 use serde_json::Value;
 use tailwater_storage::clock::Clock;
+use tailwater_storage::stream::Timestamp;
 
 use super::key_file::{self, FILE_NAME, KeyFileError};
 use super::key_ring::{KeyRing, Rotation, Secret, TooManyKeys};
@@ -122,6 +123,10 @@ impl Keys {
 
     pub(super) fn now_secs(&self) -> u64 {
         now_secs(self.clock.as_ref())
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     fn current(&self) -> Arc<KeyRing> {
