@@ -7,6 +7,7 @@ mod control_socket;
 mod event_socket;
 mod startup;
 mod storage;
+mod subscriptions;
 mod tls;
 mod untaken;
 mod watched;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use tailwater_storage::OpenError;
 use tailwater_storage::engine::SWEEP_INTERVAL_MS;
+use tailwater_storage::subscriptions::SubscriptionError;
 use tailwater_storage::{BackendError, Engine};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::Signal;
@@ -27,6 +29,7 @@ use crate::config::Config;
 use crate::http::{App, Peer, Problem};
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Signals};
+use crate::webhooks::{AuthoritiesError, KeyFileError};
 
 use certificates::Files;
 pub use certificates::TlsError;
@@ -57,6 +60,15 @@ pub enum ServeError {
     /// A file that TLS needs is wrong.
     #[error("cannot speak TLS: {0}")]
     Tls(#[from] TlsError),
+    /// The file with the keys that webhooks are signed with is wrong.
+    #[error("cannot sign webhooks: {0}")]
+    Keys(#[from] KeyFileError),
+    /// The file with authorities for webhooks is wrong.
+    #[error("cannot send webhooks: {0}")]
+    Authorities(#[from] AuthoritiesError),
+    /// Subscriptions cannot be read.
+    #[error("the subscriptions cannot be read: {0}")]
+    Subscriptions(#[source] SubscriptionError),
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -80,13 +92,16 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         .local_addr()
         .map_err(|source| cannot_listen(&config, source))?;
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
-    let app = Arc::new(App::new(
+    let served = subscriptions::start(&config, &engine).await?;
+    let subscriptions = served.all.clone();
+    let app = App::new(
         Arc::clone(&config),
         engine.clone(),
         metrics,
         threads,
-        None,
-    ));
+        Some(served),
+    );
+    let app = Arc::new(app);
     let control = store.and_then(|store| {
         let data_dir = storage::absolute(&config.storage.data_dir);
         let timeouts = control_socket::Timeouts {
@@ -120,6 +135,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         () = shutdown::drain(closing, config.server.shutdown_timeout, &app) => {}
         () = signals.hurry() => {}
     }
+    subscriptions.stop();
     sweeper.abort();
     usher.abort();
     if let Some(renewer) = renewer {

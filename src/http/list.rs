@@ -9,7 +9,7 @@ use tailwater_storage::stream::Lifetime;
 
 use super::control::{self, to_side};
 use super::error::Problem;
-use super::{App, headers, query, time};
+use super::{App, query, time};
 
 struct ListQuery {
     prefix: String,
