@@ -42,6 +42,7 @@ use deliver::Deliver;
 use opened::Opened;
 use timers::Timers;
 
+pub(crate) use codec::check_stored;
 pub use create::{NewSubscription, Subscribed};
 pub use error::{SubscribeError, SubscriptionError};
 pub(crate) use moves::{Interest, Moves};

@@ -7,6 +7,7 @@
 //! | `webhooks.rs` | deliveries, retries, callbacks |
 //! | `membership.rs` | which streams are linked, and where |
 //! | `hidden.rs` | what nobody sees of it |
+//! | `checks.rs` | what verify says of it |
 //! | `restarts.rs` | what an orderly end and crashes at each operation of the disk leave |
 //! | `transfers.rs` | exports and imports |
 #![cfg(not(feature = "shuttle"))]
@@ -15,6 +16,7 @@
 mod support;
 
 mod subscriptions {
+    mod checks;
     mod hidden;
     mod membership;
     mod restarts;

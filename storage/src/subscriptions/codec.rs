@@ -232,6 +232,15 @@ pub(super) fn link_stream(key: &[u8]) -> Result<StreamName, Malformed> {
     Decoder::new(&counted).name()
 }
 
+/// Whether a control key of a subscription's stream, and its value, are what they should be.
+pub(crate) fn check_stored(key: &[u8], value: &[u8]) -> Result<(), Malformed> {
+    match key {
+        CONFIG_KEY => decode_config(value).map(drop),
+        STATE_KEY => decode_state(value).map(drop),
+        _ => link_stream(key).and_then(|_| decode_link(value)).map(drop),
+    }
+}
+
 fn versioned<'a>(bytes: &'a [u8], what: &'static str) -> Result<Decoder<'a>, Malformed> {
     let mut from = Decoder::new(bytes);
     if from.u8(what)? == VERSION {
