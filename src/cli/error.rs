@@ -14,6 +14,7 @@ use crate::control;
 use crate::logging::LoggingError;
 use crate::server::ServeError;
 use crate::transfer::IntakeError;
+use crate::webhooks::KeyFileError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +100,9 @@ pub(super) enum CommandError {
     /// The copy could not be made.
     #[error("{0}")]
     Backup(#[from] BackupError),
+    /// The keys of webhooks could not be copied.
+    #[error("{0}; the copy has everything but the keys")]
+    Keys(#[from] KeyFileError),
     /// The store could not be closed.
     #[error("{0}")]
     Store(#[from] BackendError),
