@@ -15,6 +15,7 @@ use tailwater_storage::stats::{Counter, Histogram};
 use tailwater_storage::{Store, StoreStats};
 
 use crate::http::App;
+use crate::webhooks::{Deliverer, DeliveryCounts};
 
 /// What the server counts beside the engine.
 #[derive(Default)]
@@ -31,6 +32,8 @@ pub(crate) struct Metrics {
     store: Option<Store>,
     /// None if the port speaks HTTP in clear.
     tls: Option<Arc<TlsMetrics>>,
+    /// None only in tests that send no webhooks.
+    deliverer: Option<Deliverer>,
 }
 
 impl Metrics {
@@ -39,6 +42,14 @@ impl Metrics {
             store,
             tls,
             ..Self::default()
+        }
+    }
+
+    /// Shows how its deliveries go, too.
+    pub(crate) fn with_deliverer(self, deliverer: Deliverer) -> Self {
+        Self {
+            deliverer: Some(deliverer),
+            ..self
         }
     }
 
@@ -229,6 +240,9 @@ impl Metrics {
         if let Some(tls) = &self.tls {
             page.tls(tls);
         }
+        if let Some(deliverer) = &self.deliverer {
+            page.webhooks(&deliverer.counts());
+        }
         page.gauge("tailwater_streams", "Streams stored.", usage.streams);
         page.gauge(
             "tailwater_streams_open",
@@ -337,6 +351,33 @@ impl Page {
             "tailwater_tls_certificate_expires_seconds",
             "The end of the server's certificate, in seconds since 1970.",
             tls.certificate_expires.load(Ordering::Relaxed),
+        );
+    }
+
+    fn webhooks(&mut self, counts: &DeliveryCounts) {
+        let DeliveryCounts {
+            done,
+            taken,
+            failed,
+            running,
+            waiting,
+        } = *counts;
+        self.labelled(
+            "tailwater_webhook_deliveries_total",
+            "counter",
+            "Webhooks that were sent, or could not be, by what came of it.",
+            "result",
+            [("done", done), ("taken", taken), ("failed", failed)],
+        );
+        self.gauge(
+            "tailwater_webhooks_running",
+            "Webhooks that are being sent.",
+            running,
+        );
+        self.gauge(
+            "tailwater_webhooks_waiting",
+            "Webhooks that wait for their turn.",
+            waiting,
         );
     }
 

@@ -86,14 +86,14 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     let storage::Storage { engine, store } = open_storage(&config).await?;
     let mut signals = Signals::receive().map_err(ServeError::Signals)?;
     let tls_metrics = tls.as_ref().map(|(tls, _, _)| Arc::clone(&tls.metrics));
-    let metrics = Arc::new(Metrics::new(store.clone(), tls_metrics));
     let listener = listen(config.server.bind_address).await?;
     let address = listener
         .local_addr()
         .map_err(|source| cannot_listen(&config, source))?;
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
-    let served = subscriptions::start(&config, &engine).await?;
-    let subscriptions = served.all.clone();
+    let (served, deliverer) = subscriptions::start(&config, &engine).await?;
+    let (subscriptions, keys) = (served.all.clone(), Arc::clone(&served.keys));
+    let metrics = Arc::new(Metrics::new(store.clone(), tls_metrics).with_deliverer(deliverer));
     let app = App::new(
         Arc::clone(&config),
         engine.clone(),
@@ -108,7 +108,12 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
             request: config.server.header_timeout,
             answer: config.server.write_timeout,
         };
-        control_socket::ControlSocket::listen(&store, &data_dir, timeouts)
+        let asked = control_socket::Asked {
+            store,
+            keys,
+            data_dir: data_dir.clone(),
+        };
+        control_socket::ControlSocket::listen(asked, &data_dir, timeouts)
     });
     startup::announce(&config, address, files_max);
 

@@ -11,8 +11,8 @@ use crate::config::Config;
 use crate::http::Served;
 use crate::webhooks::{Deliverer, Keys, UrlRules};
 
-/// Loads all subscriptions of an engine that nobody uses yet.
-pub(super) async fn start(config: &Arc<Config>, engine: &Engine) -> Result<Served, ServeError> {
+/// Loads all subscriptions of an engine that nobody uses yet. Answers besides who sends their webhooks.
+pub(super) async fn start(config: &Arc<Config>, engine: &Engine) -> Result<(Served, Deliverer), ServeError> {
     let (keys, deliverer) = open(config).await?;
     let settings = &config.subscriptions;
     let limits = SubscriptionLimits {
@@ -20,14 +20,15 @@ pub(super) async fn start(config: &Arc<Config>, engine: &Engine) -> Result<Serve
         named_streams_max: settings.max_named_streams as u64,
         wake_streams_max: settings.max_wake_streams,
     };
-    let all = Subscriptions::start(engine.clone(), Arc::new(deliverer), limits)
+    let all = Subscriptions::start(engine.clone(), Arc::new(deliverer.clone()), limits)
         .await
         .map_err(ServeError::Subscriptions)?;
-    Ok(Served {
+    let served = Served {
         all,
         keys,
         url_rules: UrlRules::new(settings),
-    })
+    };
+    Ok((served, deliverer))
 }
 
 /// Reads the files of keys and of authorities, off the runtime.
