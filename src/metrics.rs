@@ -12,7 +12,8 @@ use std::time::Duration;
 use tailwater_storage::acid::AcidStats;
 use tailwater_storage::file::{FileStats, StoreActivity};
 use tailwater_storage::stats::{Counter, Histogram};
-use tailwater_storage::{Store, StoreStats};
+use tailwater_storage::subscriptions::SubscriptionStats;
+use tailwater_storage::{Store, StoreStats, Subscriptions};
 
 use crate::http::App;
 use crate::webhooks::{Deliverer, DeliveryCounts};
@@ -240,6 +241,9 @@ impl Metrics {
         if let Some(tls) = &self.tls {
             page.tls(tls);
         }
+        if let Some(served) = &app.subscriptions {
+            page.subscriptions(&served.all);
+        }
         if let Some(deliverer) = &self.deliverer {
             page.webhooks(&deliverer.counts());
         }
@@ -352,6 +356,40 @@ impl Page {
             "The end of the server's certificate, in seconds since 1970.",
             tls.certificate_expires.load(Ordering::Relaxed),
         );
+    }
+
+    fn subscriptions(&mut self, all: &Subscriptions) {
+        let SubscriptionStats {
+            wakes,
+            send_failures,
+            acks,
+            fenced,
+            expired_leases,
+        } = all.stats();
+        self.gauge("tailwater_subscriptions", "Subscriptions.", all.count());
+        let counters = [
+            ("wakes", "Wakes that were made.", wakes),
+            (
+                "send_failures",
+                "Attempts to send a wake that failed.",
+                send_failures,
+            ),
+            ("acks", "Callbacks and acks that were accepted.", acks),
+            (
+                "fenced",
+                "Callbacks, acks and releases of workers that were fenced off.",
+                fenced,
+            ),
+            (
+                "expired_leases",
+                "Leases that ended because their holder was silent.",
+                expired_leases,
+            ),
+        ];
+        for (name, meaning, counter) in counters {
+            let name = format!("tailwater_subscription_{name}_total");
+            self.counter(&name, meaning, counter.get());
+        }
     }
 
     fn webhooks(&mut self, counts: &DeliveryCounts) {

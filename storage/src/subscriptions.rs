@@ -37,6 +37,7 @@ use tailwater_stream::{SubscriptionId, Timestamp};
 use tokio::sync::{Semaphore, watch};
 
 use crate::engine::Engine;
+use crate::stats::Counter;
 use crate::sync::Mutex;
 use deliver::Deliver;
 use opened::Opened;
@@ -70,10 +71,26 @@ pub struct Subscriptions {
     shared: Arc<Shared>,
 }
 
+/// What the runtime has done so far.
+#[derive(Debug, Default)]
+pub struct SubscriptionStats {
+    /// Wakes that were made.
+    pub wakes: Counter,
+    /// Wakes that could not be sent, each attempt.
+    pub send_failures: Counter,
+    /// Callbacks and acks that were accepted.
+    pub acks: Counter,
+    /// Callbacks, acks and releases of workers that were fenced off.
+    pub fenced: Counter,
+    /// Leases that ended because their holder was silent.
+    pub expired_leases: Counter,
+}
+
 struct Shared {
     engine: Engine,
     deliver: Arc<dyn Deliver>,
     limits: SubscriptionLimits,
+    stats: SubscriptionStats,
     all: Mutex<BTreeMap<SubscriptionId, Arc<Opened>>>,
     timers: Timers,
     turns: Arc<Semaphore>,
@@ -96,6 +113,11 @@ impl Subscriptions {
     /// Sends nothing more and does nothing more by itself. What clients ask for goes on until the engine stops.
     pub fn stop(&self) {
         self.shared.is_stopping.send_replace(true);
+    }
+
+    /// What has been done so far.
+    pub fn stats(&self) -> &SubscriptionStats {
+        &self.shared.stats
     }
 
     /// How many subscriptions there are.

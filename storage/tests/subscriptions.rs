@@ -12,7 +12,6 @@
 //! | `transfers.rs` | exports and imports |
 #![cfg(not(feature = "shuttle"))]
 
-#[allow(dead_code, reason = "other tests use more of it")]
 mod support;
 
 mod subscriptions {

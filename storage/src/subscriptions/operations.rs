@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tailwater_stream::subscription::{
-    Ack, AckCommand, Acked, Claimed, Link, SubscriptionState, WakeId, WokenStream,
+    Ack, AckCommand, Acked, Claimed, LeaseRefusal, Link, SubscriptionState, WakeId, WokenStream,
 };
 use tailwater_stream::{OffsetToken, StreamName, SubscriptionConfig, SubscriptionId, Timestamp};
 
@@ -301,8 +301,15 @@ impl Subscriptions {
                 Said::Callback => turn.subscription.callback(&command, now, fresh()),
                 Said::Ack => turn.subscription.ack(&command, now, fresh()),
                 Said::Release => turn.subscription.release(&command, now, fresh()),
-            }?;
+            };
+            if matches!(decided, Err(LeaseRefusal::Fenced { .. })) {
+                all.shared.stats.fenced.add(1);
+            }
+            let decided = decided?;
             all.store(&opened, turn, &decided.changes).await?;
+            if said != Said::Release {
+                all.shared.stats.acks.add(1);
+            }
             all.settle(&opened, turn).await;
             Ok(decided.answer)
         })

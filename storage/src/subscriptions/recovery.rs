@@ -10,7 +10,9 @@ use super::codec;
 use super::deliver::Deliver;
 use super::opened::{Opened, Turn};
 use super::turns::damaged;
-use super::{Shared, SubscriptionError, SubscriptionLimits, Subscriptions, TURNS_MAX, Timers};
+use super::{
+    Shared, SubscriptionError, SubscriptionLimits, SubscriptionStats, Subscriptions, TURNS_MAX, Timers,
+};
 use crate::backend::BackendError;
 use crate::engine::{Engine, EngineError};
 use crate::sync::Mutex;
@@ -34,6 +36,7 @@ impl Subscriptions {
                 engine,
                 deliver,
                 limits,
+                stats: SubscriptionStats::default(),
                 all: Mutex::default(),
                 timers: Timers::default(),
                 turns: Arc::new(Semaphore::new(TURNS_MAX)),

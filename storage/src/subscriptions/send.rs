@@ -169,6 +169,7 @@ impl Subscriptions {
         let Some(turn) = turn.as_mut() else { return };
         turn.is_sending = false;
         if let SendOutcome::Failed { error } = outcome {
+            self.shared.stats.send_failures.add(1);
             tracing::info!(subscription = %opened.id, %error, "a wake was not sent");
         }
         let changes = turn

@@ -52,6 +52,7 @@ impl Subscriptions {
         turn.paused_until = None;
         if let Some(ended) = turn.subscription.expire(now, fresh()) {
             self.store(opened, turn, &[ended]).await?;
+            self.shared.stats.expired_leases.add(1);
         }
         // Before all is found, nothing pending means nothing.
         if *self.shared.is_recovered.borrow() {
@@ -151,7 +152,12 @@ impl Subscriptions {
                 .change_hidden(&opened.name(), turn.stream, controls)
                 .await?;
         }
+        let before = turn.subscription.state.generation;
         turn.subscription.apply_all(changes);
+        self.shared
+            .stats
+            .wakes
+            .add(turn.subscription.state.generation - before);
         Ok(())
     }
 

@@ -260,9 +260,12 @@ pub(crate) fn acid_store(disk: &Arc<FaultyDisk>) -> Arc<dyn Backend> {
     Arc::new(AcidStore::open_unlocked(&disk, &options).expect("the store opens"))
 }
 
+/// Makes an empty backend.
+type NewBackend = fn() -> Arc<dyn Backend>;
+
 /// Runs a test over each kind of backend.
 pub(crate) fn over_each<F: Future<Output = ()>>(test: impl Fn(Scene) -> F) {
-    let backends: [(&str, fn() -> Arc<dyn Backend>); 3] = [
+    let backends: [(&str, NewBackend); 3] = [
         ("memory", || Arc::new(Memory::new(1 << 30))),
         ("file", || file_store(&FaultyDisk::new(0))),
         ("acid", || acid_store(&FaultyDisk::new(0))),
