@@ -48,7 +48,13 @@ impl Moves {
     /// A stream has begun, with all that it holds.
     pub(crate) fn begun(&self, incarnation: &Arc<Incarnation>, transition: &Transition) {
         // A new stream is empty until its first append, which may stand in the same record.
-        if matches!(transition, Transition::Import(_)) {
+        if !matches!(transition, Transition::Import(_)) {
+            return;
+        }
+        // An imported subscription is told of as well.
+        if incarnation.name.is_reserved() {
+            self.note_name(incarnation.name.clone());
+        } else {
             self.note(incarnation);
         }
     }
@@ -67,10 +73,7 @@ impl Moves {
     }
 
     fn note(&self, incarnation: &Incarnation) {
-        // Imported subscriptions are told of too.
-        let is_wanted =
-            incarnation.name.is_reserved() || incarnation.interest.is_wanted(&self.index, &incarnation.name);
-        if is_wanted {
+        if incarnation.interest.is_wanted(&self.index, &incarnation.name) {
             self.note_name(incarnation.name.clone());
         }
     }
