@@ -19,26 +19,42 @@ pub(crate) fn socket_of(data_dir: &Path) -> PathBuf {
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Request {
     /// Copies the store into a directory, given by its absolute path.
     Backup { to: PathBuf },
     /// What the store holds.
     Stats,
+    /// Makes a new key for webhooks. `at_once` ends all keys before, and the tokens that are out.
+    RotateKey {
+        #[serde(default)]
+        at_once: bool,
+    },
 }
 
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Answer {
     Backup(Backup),
     Stats(Stats),
+    RotateKey(Rotation),
     /// Why it cannot be done.
     Refused {
         reason: String,
         /// What was asked for cannot be done at all: another directory has to be chosen.
         is_wrong: bool,
     },
+}
+
+/// A new key for webhooks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rotation {
+    pub(crate) kid: String,
+    /// From now.
+    pub(crate) signs_in_secs: u64,
+    /// Keys that are published, this one among them.
+    pub(crate) published: usize,
 }
 
 /// Whether another directory has to be chosen for a copy.
@@ -208,6 +224,12 @@ mod tests {
         let backup = Request::Backup { to: "/a/b".into() };
         assert_eq!(request(r#"{"command":"backup","to":"/a/b"}"#), Some(backup));
         assert_eq!(request(r#"{"command":"stats"}"#), Some(Request::Stats));
+        for (text, at_once) in [
+            (r#"{"command":"rotate-key"}"#, false),
+            (r#"{"command":"rotate-key","at_once":true}"#, true),
+        ] {
+            assert_eq!(request(text), Some(Request::RotateKey { at_once }), "{text}");
+        }
         for strange in [r#"{"command":"stop"}"#, r#"{"command":"backup"}"#, "{}", "[]", ""] {
             assert_eq!(request(strange), None, "{strange}");
         }

@@ -12,6 +12,7 @@
 //! | `metrics` | every metric's name and meaning |
 //! | `shutdown` | stops the server without losing what is in flight |
 //! | `transfer` | exports and imports: streams as lines, and lines as streams |
+//! | [`webhooks`] | what subscriptions send out: deliveries, signatures, tokens |
 
 pub mod cli;
 pub mod client;
@@ -23,3 +24,4 @@ mod metrics;
 pub mod server;
 mod shutdown;
 mod transfer;
+pub mod webhooks;

@@ -12,9 +12,11 @@ use tailwater_process::page::Page;
 use tailwater_storage::acid::AcidStats;
 use tailwater_storage::file::{FileStats, StoreActivity};
 use tailwater_storage::stats::{Counter, Histogram};
-use tailwater_storage::{Store, StoreStats};
+use tailwater_storage::subscriptions::SubscriptionStats;
+use tailwater_storage::{Store, StoreStats, Subscriptions};
 
 use crate::http::App;
+use crate::webhooks::{Deliverer, DeliveryCounts};
 
 /// What the server counts beside the engine.
 #[derive(Default)]
@@ -31,6 +33,8 @@ pub(crate) struct Metrics {
     store: Option<Store>,
     /// None if the port speaks HTTP in clear.
     tls: Option<Arc<TlsMetrics>>,
+    /// None only in tests that send no webhooks.
+    deliverer: Option<Deliverer>,
 }
 
 impl Metrics {
@@ -39,6 +43,14 @@ impl Metrics {
             store,
             tls,
             ..Self::default()
+        }
+    }
+
+    /// Shows how its deliveries go, too.
+    pub(crate) fn with_deliverer(self, deliverer: Deliverer) -> Self {
+        Self {
+            deliverer: Some(deliverer),
+            ..self
         }
     }
 
@@ -236,6 +248,12 @@ impl Metrics {
         if let Some(tls) = &self.tls {
             tls_samples(&mut page, tls);
         }
+        if let Some(served) = &app.subscriptions {
+            subscription_samples(&mut page, &served.all);
+        }
+        if let Some(deliverer) = &self.deliverer {
+            webhook_samples(&mut page, &deliverer.counts());
+        }
         page.gauge("tailwater_streams", "Streams stored.", usage.streams);
         page.gauge(
             "tailwater_streams_open",
@@ -389,6 +407,67 @@ fn store_full(page: &mut Page, refuses_appends: bool) {
         "tailwater_store_full",
         "1 while appends are refused because the disk is full.",
         u8::from(refuses_appends),
+    );
+}
+
+fn subscription_samples(page: &mut Page, all: &Subscriptions) {
+    let SubscriptionStats {
+        wakes,
+        send_failures,
+        acks,
+        fenced,
+        expired_leases,
+    } = all.stats();
+    page.gauge("tailwater_subscriptions", "Subscriptions.", all.count());
+    let counters = [
+        ("wakes", "Wakes that were made.", wakes),
+        (
+            "send_failures",
+            "Attempts to send a wake that failed.",
+            send_failures,
+        ),
+        ("acks", "Callbacks and acks that were accepted.", acks),
+        (
+            "fenced",
+            "Callbacks, acks and releases of workers that were fenced off.",
+            fenced,
+        ),
+        (
+            "expired_leases",
+            "Leases that ended because their holder was silent.",
+            expired_leases,
+        ),
+    ];
+    for (name, meaning, counter) in counters {
+        let name = format!("tailwater_subscription_{name}_total");
+        page.counter(&name, meaning, counter.get());
+    }
+}
+
+fn webhook_samples(page: &mut Page, counts: &DeliveryCounts) {
+    let DeliveryCounts {
+        done,
+        taken,
+        failed,
+        running,
+        waiting,
+    } = *counts;
+    page.labelled(
+        "tailwater_webhook_deliveries_total",
+        "counter",
+        "Webhooks that were sent, or could not be, by what came of it.",
+        "result",
+        [("done", done), ("taken", taken), ("failed", failed)],
+    );
+    page.gauge(
+        "tailwater_webhooks_running",
+        "Webhooks that are being sent.",
+        running,
+    );
+    page.gauge(
+        "tailwater_webhooks_waiting",
+        "Webhooks that wait for their turn.",
+        waiting,
     );
 }
 

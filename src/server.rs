@@ -8,6 +8,7 @@ mod event_socket;
 mod metered;
 mod startup;
 mod storage;
+mod subscriptions;
 mod tls;
 mod untaken;
 mod watched;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use tailwater_storage::OpenError;
 use tailwater_storage::engine::SWEEP_INTERVAL_MS;
+use tailwater_storage::subscriptions::SubscriptionError;
 use tailwater_storage::{BackendError, Engine};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::Signal;
@@ -28,6 +30,7 @@ use crate::config::Config;
 use crate::http::{App, Peer, Problem};
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Signals};
+use crate::webhooks::{AuthoritiesError, KeyFileError};
 
 use certificates::Files;
 pub use certificates::TlsError;
@@ -58,6 +61,15 @@ pub enum ServeError {
     /// A file that TLS needs is wrong.
     #[error("cannot speak TLS: {0}")]
     Tls(#[from] TlsError),
+    /// The file with the keys that webhooks are signed with is wrong.
+    #[error("cannot sign webhooks: {0}")]
+    Keys(#[from] KeyFileError),
+    /// The file with authorities for webhooks is wrong.
+    #[error("cannot send webhooks: {0}")]
+    Authorities(#[from] AuthoritiesError),
+    /// Subscriptions cannot be read.
+    #[error("the subscriptions cannot be read: {0}")]
+    Subscriptions(#[source] SubscriptionError),
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -75,20 +87,34 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     let storage::Storage { engine, store } = open_storage(&config).await?;
     let mut signals = Signals::receive().map_err(ServeError::Signals)?;
     let tls_metrics = tls.as_ref().map(|(tls, _, _)| Arc::clone(&tls.metrics));
-    let metrics = Arc::new(Metrics::new(store.clone(), tls_metrics));
     let listener = listen(config.server.bind_address).await?;
     let address = listener
         .local_addr()
         .map_err(|source| cannot_listen(&config, source))?;
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
-    let app = Arc::new(App::new(Arc::clone(&config), engine.clone(), metrics, threads));
+    let (served, deliverer) = subscriptions::start(&config, &engine).await?;
+    let (subscriptions, keys) = (served.all.clone(), Arc::clone(&served.keys));
+    let metrics = Arc::new(Metrics::new(store.clone(), tls_metrics).with_deliverer(deliverer));
+    let app = App::new(
+        Arc::clone(&config),
+        engine.clone(),
+        metrics,
+        threads,
+        Some(served),
+    );
+    let app = Arc::new(app);
     let control = store.and_then(|store| {
         let data_dir = storage::absolute(&config.storage.data_dir);
         let timeouts = control_socket::Timeouts {
             request: config.server.header_timeout,
             answer: config.server.write_timeout,
         };
-        control_socket::ControlSocket::listen(&store, &data_dir, timeouts)
+        let asked = control_socket::Asked {
+            store,
+            keys,
+            data_dir: data_dir.clone(),
+        };
+        control_socket::ControlSocket::listen(asked, &data_dir, timeouts)
     });
     startup::announce(&config, address, files_max);
 
@@ -115,6 +141,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         () = shutdown::drain(closing, config.server.shutdown_timeout, &app) => {}
         () = signals.hurry() => {}
     }
+    subscriptions.stop();
     sweeper.abort();
     usher.abort();
     if let Some(renewer) = renewer {
@@ -258,5 +285,5 @@ pub(crate) fn app_for_tests(config: Config) -> Arc<App> {
     let config = Arc::new(config);
     let storage = storage::start(&config).expect("memory can be had");
     let metrics = Arc::new(Metrics::new(None, None));
-    Arc::new(App::new(config, storage.engine, metrics, 1))
+    Arc::new(App::new(config, storage.engine, metrics, 1, None))
 }

@@ -218,6 +218,11 @@ impl Server {
         self.signal(Signal::HUP);
     }
 
+    /// Kills the server as `kill -9` does, and returns at once, while others still talk to it. [`Server::kill`] comes next.
+    pub fn cut_off(&self) {
+        self.signal(Signal::KILL);
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id())
             .ok()

@@ -1,5 +1,6 @@
 //! Everything that can be typed, with its help. Does nothing.
 
+pub(super) mod subscriptions;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,8 @@ use clap_complete::Shell;
 
 use crate::client::{Client, ClientError, View};
 use crate::config;
+
+use subscriptions::SubCommand;
 
 /// A durable-stream server, and a client for it.
 ///
@@ -96,6 +99,14 @@ pub(super) enum Command {
     /// Delete streams with all their data
     #[command(after_help = "Example:\n  tailwater ls test/ | xargs tailwater rm")]
     Rm(RemoveOptions),
+
+    /// Subscriptions: whom to wake when streams move, and the work of those who are woken
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tailwater sub create mails --pattern 'jobs/*' --webhook https://worker.example/hooks\n  \
+                      tailwater sub list --long"
+    )]
+    Sub(SubCommand),
 
     /// Check every byte of a data directory that no server uses
     ///

@@ -14,6 +14,7 @@ use crate::config::ConfigErrors;
 use crate::control;
 use crate::server::ServeError;
 use crate::transfer::IntakeError;
+use crate::webhooks::KeyFileError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +100,9 @@ pub(super) enum CommandError {
     /// The copy could not be made.
     #[error("{0}")]
     Backup(#[from] BackupError),
+    /// The keys of webhooks could not be copied.
+    #[error("{0}; the copy has everything but the keys")]
+    Keys(#[from] KeyFileError),
     /// The store could not be closed.
     #[error("{0}")]
     Store(#[from] BackendError),
@@ -135,6 +139,15 @@ pub(super) enum CommandError {
     /// The server's report of an import cannot be read.
     #[error("the server's report cannot be read: {source}")]
     BadReport { source: serde_json::Error },
+    /// What should be a claim is none.
+    #[error("this is no claim ({source}); give what `tailwater sub claim` printed")]
+    BadClaim { source: serde_json::Error },
+    /// Only a server could do it, and none listens there.
+    #[error(
+        "no server listens in {}; only the one that uses the keys can replace them: start it with this data directory first",
+        dir.display()
+    )]
+    NoServer { dir: PathBuf },
     /// The storage failed.
     #[error("{0}")]
     Engine(EngineError),
@@ -157,6 +170,8 @@ impl CommandError {
             | Self::NoShards { .. }
             | Self::TransferInUse { .. }
             | Self::NoMode { .. }
+            | Self::BadClaim { .. }
+            | Self::NoServer { .. }
             | Self::Open(_)
             | Self::UnknownMode { .. } => 2,
             Self::Backup(error) if control::is_wrong(error) => 2,

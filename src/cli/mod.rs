@@ -6,7 +6,7 @@
 //! - `store`: `verify`, `stats` and `backup`, on a data directory or through the server that uses it.
 //! - `shards`: `compact` and `reshard`, on a data directory of the mode `acid`.
 //! - `transfer`: `export` and `import`, through a server or on a data directory.
-//! - `append`, `read`, `manage`: the client's commands.
+//! - `append`, `read`, `manage`, `subscriptions`: the client's commands.
 //! - `patience`: waits out refusals for load.
 //! - `output`: stdout as the end of a pipe.
 //! - `error`: why a command failed, and its exit code.
@@ -21,6 +21,7 @@ mod read;
 mod serve;
 mod shards;
 mod store;
+mod subscriptions;
 mod transfer;
 
 use std::future::Future;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
+use arguments::subscriptions::SubCommand;
 use arguments::{Arguments, Command};
 use error::CommandError;
 use output::Output;
@@ -59,6 +61,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Head(options) => wait(manage::head(&options, &mut output))?,
         Command::Close(options) => wait(manage::close(&options, &mut output))?,
         Command::Rm(options) => wait(manage::remove(&options))?,
+        Command::Sub(command) => subscription(&command, &mut output)?,
         Command::Verify(options) => return store::verify(&options, &mut output),
         Command::Stats(options) => store::stats(&options, &mut output)?,
         Command::Backup(options) => store::backup(&options, &mut output)?,
@@ -74,6 +77,21 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn subscription(command: &SubCommand, output: &mut Output) -> Result<(), CommandError> {
+    match command {
+        SubCommand::Create(options) => wait(subscriptions::create(options, output)),
+        SubCommand::List(options) => wait(subscriptions::list(options, output)),
+        SubCommand::Show(options) => wait(subscriptions::show(options, output)),
+        SubCommand::Delete(options) => wait(subscriptions::delete(options)),
+        SubCommand::Add(options) => wait(subscriptions::add(options)),
+        SubCommand::Remove(options) => wait(subscriptions::remove(options)),
+        SubCommand::Claim(options) => wait(subscriptions::claim(options, output)),
+        SubCommand::Ack(options) => wait(subscriptions::ack(options, output)),
+        SubCommand::Release(options) => wait(subscriptions::release(options)),
+        SubCommand::RotateKey(options) => subscriptions::rotate_key(options, output),
+    }
 }
 
 /// One thread is enough for one request at a time.

@@ -14,6 +14,7 @@ use super::arguments::{BackupOptions, DirectoryOptions};
 use super::error::CommandError;
 use super::output::Output;
 use crate::control::{Answer, Backup, BackupFiles, Request, Stats, socket_of};
+use crate::webhooks::key_file;
 
 /// No answer has a longer line.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
@@ -207,6 +208,7 @@ pub(super) fn backup(options: &BackupOptions, output: &mut Output) -> Result<(),
             let options = options.ok_or_else(|| CommandError::UnknownMode { dir: dir.clone() })?;
             let store = Store::open(for_a_moment(options))?;
             let backup = Backup::new(to.clone(), store.backup(&to)?);
+            key_file::copy(dir, &to)?;
             store.backend().stop()?;
             backup
         }
@@ -252,7 +254,7 @@ fn text_of_backup(backup: &Backup) -> String {
 }
 
 /// Asks the server that uses a data directory. None if none listens there.
-fn ask(dir: &Path, request: &Request) -> Result<Option<Answer>, CommandError> {
+pub(super) fn ask(dir: &Path, request: &Request) -> Result<Option<Answer>, CommandError> {
     use io::ErrorKind::{ConnectionRefused, InvalidInput, NotFound};
     let failed = |source| CommandError::Control {
         dir: dir.to_owned(),
@@ -282,10 +284,10 @@ fn ask(dir: &Path, request: &Request) -> Result<Option<Answer>, CommandError> {
 }
 
 /// What an answer means that is none to what was asked.
-fn unasked(dir: &Path, answer: Answer) -> CommandError {
+pub(super) fn unasked(dir: &Path, answer: Answer) -> CommandError {
     match answer {
         Answer::Refused { reason, is_wrong } => CommandError::ControlRefused { reason, is_wrong },
-        Answer::Backup(_) | Answer::Stats(_) => CommandError::Control {
+        Answer::Backup(_) | Answer::Stats(_) | Answer::RotateKey(_) => CommandError::Control {
             dir: dir.to_owned(),
             source: io::ErrorKind::InvalidData.into(),
         },

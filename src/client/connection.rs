@@ -26,7 +26,7 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// An answer's text that is not a problem document is shown up to here.
 const DETAIL_CHARS_MAX: usize = 300;
 /// What a path segment or a query value may have as it is.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+pub(super) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -97,13 +97,7 @@ impl Client {
 
     /// Sends `Authorization: Bearer <token>` with every request.
     pub fn with_token(mut self, token: &str) -> Result<Self, ClientError> {
-        let bad = |source| ClientError::BadHeader {
-            what: "token",
-            source,
-        };
-        let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(bad)?;
-        value.set_sensitive(true);
-        self.authorization = Some(value);
+        self.authorization = Some(bearer(token)?);
         Ok(self)
     }
 
@@ -261,6 +255,12 @@ impl ClientRequest<'_> {
         Ok(self)
     }
 
+    /// Shows this token instead of the client's own.
+    pub(super) fn bearer(mut self, token: &str) -> Result<Self, ClientError> {
+        self.headers.insert(AUTHORIZATION, bearer(token)?);
+        Ok(self)
+    }
+
     pub(super) fn body(mut self, bytes: Bytes) -> Self {
         self.body = whole(bytes);
         self
@@ -287,7 +287,8 @@ impl ClientRequest<'_> {
         *request.uri_mut() = self.url.parse().map_err(bad)?;
         *request.headers_mut() = self.headers;
         if let Some(authorization) = &client.authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+            let own = request.headers_mut().entry(AUTHORIZATION);
+            own.or_insert_with(|| authorization.clone());
         }
         let answer = client.http.request(request);
         let answer = match self.answer_timeout {
@@ -310,6 +311,16 @@ impl ClientRequest<'_> {
     }
 }
 
+fn bearer(token: &str) -> Result<HeaderValue, ClientError> {
+    let bad = |source| ClientError::BadHeader {
+        what: "token",
+        source,
+    };
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(bad)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 fn whole(bytes: Bytes) -> RequestBody {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
@@ -324,7 +335,7 @@ pub(super) fn is_true(headers: &HeaderMap, name: &str) -> bool {
     header_text(headers, name).is_some_and(|text| text.eq_ignore_ascii_case("true"))
 }
 
-fn escape_name(name: &str) -> String {
+pub(super) fn escape_name(name: &str) -> String {
     let segments: Vec<_> = name
         .split('/')
         .map(|segment| utf8_percent_encode(segment, ESCAPED).to_string())
@@ -350,19 +361,30 @@ fn tls(is_tls: bool) -> Result<rustls::ClientConfig, ClientError> {
     Ok(builder.with_no_client_auth())
 }
 
-/// Takes `code` and `detail` out of a problem document (RFC 9457), or shows the beginning of a text.
+/// Takes `code` and `detail` out of a problem document (RFC 9457), or what stands for them in refusals of subscriptions
+/// (PROTOCOL.md §7), or shows the beginning of a text.
 fn describe(problem: &mut Problem, content_type: Option<&str>, body: &[u8]) {
     #[derive(serde::Deserialize)]
     struct Document {
         code: Option<String>,
         detail: Option<String>,
         title: Option<String>,
+        error: Option<Refusal>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        code: Option<String>,
+        message: Option<String>,
     }
     if let Ok(document) = serde_json::from_slice::<Document>(body) {
-        problem.code = document.code.map(|code| printable(&code));
+        let (code, message) = document
+            .error
+            .map_or((None, None), |error| (error.code, error.message));
+        problem.code = document.code.or(code).map(|code| printable(&code));
         problem.detail = document
             .detail
             .or(document.title)
+            .or(message)
             .map(|detail| printable(&detail));
     } else if content_type.is_some_and(|content_type| content_type.starts_with("text/plain")) {
         problem.detail = Some(printable(&String::from_utf8_lossy(body))).filter(|detail| !detail.is_empty());
@@ -453,6 +475,13 @@ mod tests {
                 br#"{"title":"T","code":"stream_closed","detail":"is \u001bclosed"}"#
             ),
             code_and_detail(Some("stream_closed"), Some("is  closed"))
+        );
+        assert_eq!(
+            describe(
+                "application/json",
+                br#"{"error":{"code":"FENCED","message":"is\u0009over","generation":7}}"#
+            ),
+            code_and_detail(Some("FENCED"), Some("is over"))
         );
         assert_eq!(
             describe("application/problem+json", br#"{"title":"T"}"#),

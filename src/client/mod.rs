@@ -4,6 +4,7 @@
 //! - `operations`: create, append, close, delete, head, list.
 //! - `catch_up`: reads what a stream has, page by page.
 //! - `transfer`: exports and imports streams as a whole.
+//! - `subscriptions`: makes subscriptions, and works for them.
 //! - `tail`: follows a stream over SSE, across reconnects.
 //! - `sse`: splits an SSE body into events.
 //! - `error`: what can go wrong, and what to do about it.
@@ -13,6 +14,7 @@ mod connection;
 mod error;
 mod operations;
 mod sse;
+mod subscriptions;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ pub use connection::Client;
 pub use error::{ClientError, Problem};
 pub use operations::{Append, Appended, Create, Created, Fork, ListPage, ListedStream, Producer, StreamHead};
 pub use sse::{SseError, SseEvent, SseParser};
+pub use subscriptions::{Ack, Claim, ClaimedStream, Subscribe, Subscribed, SubscriptionPage};
 pub use tail::{Tail, TailEvent};
 pub use transfer::Export;
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::{Append, Client, ClientError, Create, Fork, Producer, TailEvent, View};
+use super::{Ack, Append, Client, ClientError, Create, Fork, Producer, Subscribe, TailEvent, View};
 
 /// A server that gives these answers, closing the connection behind each, and the requests that it got.
 async fn serve(answers: Vec<String>) -> (Client, JoinHandle<Vec<String>>) {
@@ -419,4 +419,74 @@ async fn a_page_of_another_kind_of_server_is_told_as_such() {
             .contains("did not answer as a durable-stream server: no Stream-Next-Offset"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_worker_shows_the_token_of_its_claim_and_everybody_else_their_own() {
+    let claim = r#"{"wake_id":"w_1","generation":7,"token":"t.o.k","streams":[{"path":"a/b","link_type":"glob",
+        "acked_offset":"0_0","tail_offset":"0_9","has_pending":true}],"lease_ttl_ms":1000}"#;
+    let fenced = r#"{"error":{"code":"FENCED","message":"The wake is over."}}"#;
+    let (client, requests) = serve(vec![
+        answer("200 OK", "", claim),
+        answer("200 OK", "", r#"{"ok":true,"next_wake":true}"#),
+        answer("409 Conflict", "content-type: application/json\r\n", fenced),
+        answer("204 No Content", "content-length: 0\r\n", ""),
+    ])
+    .await;
+    let client = client.with_token("mine").expect("plain");
+    let claim = client.claim("s 1/x", "w1").await.expect("claimed");
+    let acks = [Ack {
+        stream: "a/b".to_owned(),
+        offset: "0_9".to_owned(),
+    }];
+    assert!(client.ack("s 1/x", &claim, &acks, true).await.expect("acked"));
+    let refused = client
+        .release("s 1/x", &claim)
+        .await
+        .expect_err("fenced")
+        .to_string();
+    assert_eq!(
+        refused,
+        "cannot release the subscription `s 1/x`: The wake is over. (FENCED, 409)"
+    );
+    client
+        .remove_from_subscription("s", "a/ü")
+        .await
+        .expect("removed");
+    let requests = requests.await.expect("served");
+    let has = |at: usize, part: &str| requests[at].contains(part);
+    assert_eq!(
+        target(&requests[0]),
+        "/v1/stream/__ds/subscriptions/s%201%2Fx/claim"
+    );
+    assert!(has(0, "authorization: Bearer mine\r\n") && has(0, r#"{"worker":"w1"}"#));
+    assert!(has(1, "authorization: Bearer t.o.k\r\n") && !has(1, "mine"));
+    let body = r#"{"acks":[{"offset":"0_9","stream":"a/b"}],"done":true,"generation":7,"wake_id":"w_1"}"#;
+    assert!(has(1, body), "{}", requests[1]);
+    assert!(has(2, r#"{"generation":7,"wake_id":"w_1"}"#) && has(2, "Bearer t.o.k"));
+    assert!(has(3, "DELETE /v1/stream/__ds/subscriptions/s/streams/a/%C3%BC HTTP") && has(3, "Bearer mine"));
+}
+
+#[tokio::test]
+async fn a_subscription_is_asked_for_as_the_protocol_has_it() {
+    let (client, requests) = serve(vec![answer("201 Created", "", r#"{"id":"s"}"#)]).await;
+    let subscribe = Subscribe {
+        webhook: Some("https://a.example/".to_owned()),
+        pattern: Some("a/*".to_owned()),
+        lease_ttl_ms: Some(5000),
+        ..Subscribe::default()
+    };
+    let subscribed = client.subscribe("s", &subscribe).await.expect("made");
+    assert!(subscribed.is_new);
+    let requests = requests.await.expect("served");
+    let body = requests[0].split_once("\r\n\r\n").expect("a body").1;
+    let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    let asked = serde_json::json!({
+        "type": "webhook",
+        "webhook": { "url": "https://a.example/" },
+        "pattern": "a/*",
+        "streams": [],
+        "lease_ttl_ms": 5000,
+    });
+    assert_eq!(body, asked);
 }

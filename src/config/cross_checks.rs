@@ -15,7 +15,7 @@ struct Bound {
     holds: fn(&Config) -> bool,
 }
 
-static BOUNDS: [Bound; 4] = [
+static BOUNDS: [Bound; 6] = [
     Bound {
         key: "limits.max_stream_bytes",
         relation: "",
@@ -50,6 +50,22 @@ static BOUNDS: [Bound; 4] = [
         reason: "a percent-encoded name takes three bytes for each of its own, and is part of the header block",
         in_every_mode: true,
         holds: |config| config.limits.max_name_bytes * 3 <= config.limits.max_header_bytes,
+    },
+    Bound {
+        key: "subscriptions.connect_timeout_ms",
+        relation: "",
+        other_key: "subscriptions.delivery_timeout_ms",
+        reason: "the time to connect is part of the time that a webhook may take",
+        in_every_mode: true,
+        holds: |config| config.subscriptions.connect_timeout_ms <= config.subscriptions.delivery_timeout_ms,
+    },
+    Bound {
+        key: "subscriptions.max_deliveries_per_host",
+        relation: "",
+        other_key: "subscriptions.max_deliveries",
+        reason: "those to one host are some of all",
+        in_every_mode: true,
+        holds: |config| config.subscriptions.max_deliveries_per_host <= config.subscriptions.max_deliveries,
     },
 ];
 

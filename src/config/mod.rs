@@ -4,7 +4,7 @@
 //! - `settings`: the table of settings. Everything else here is derived from it.
 //! - `choices`: settings that are one of a few things, such as the storage mode.
 //! - `kinds`: kinds of values that only the server has; the others are `tailwater_process`'s.
-//! - `networks`: lists of addresses.
+//! - `networks`, `hosts`: lists of addresses, and of names of hosts.
 //! - `resolve`: the configuration that sources give.
 //! - `cross_checks`: rules over more than one setting.
 //!
@@ -12,6 +12,7 @@
 
 mod choices;
 mod cross_checks;
+mod hosts;
 mod kinds;
 mod networks;
 mod resolve;
@@ -25,10 +26,12 @@ use tailwater_storage::acid::SHARDS_MAX;
 use kinds::PowerOfTwo;
 
 pub use choices::{CachePolicy, CorsOrigins, StorageMode};
+pub use hosts::Hosts;
 pub use networks::Networks;
 pub use resolve::Effective;
 pub use settings::{
-    Config, HttpConfig, LimitsConfig, LogConfig, ProxyConfig, ServerConfig, StorageConfig, TlsConfig,
+    Config, HttpConfig, LimitsConfig, LogConfig, ProxyConfig, ServerConfig, StorageConfig,
+    SubscriptionsConfig, TlsConfig,
 };
 pub use tailwater_process::{ConfigError, ConfigErrors, File, Flag, LogFormat, Origin, Sources};
 

@@ -13,6 +13,7 @@ use tailwater_process::{LogFormat, Table};
 use tailwater_storage::acid::SHARDS_MAX;
 
 use super::choices::{CachePolicy, CorsOrigins, StorageMode};
+use super::hosts::{HostList, Hosts};
 use super::kinds::{BasePath, HeaderField, Mode, Origins, PowerOfTwo};
 use super::networks::{NetworkList, Networks};
 
@@ -190,6 +191,46 @@ tailwater_process::settings! {
         /// How long a long-poll waits for data.
         long_poll_timeout: Duration =
             "limits.long_poll_timeout_secs", "30", Seconds { min: 1, max: DAY_SECS };
+    }
+
+    /// Subscriptions: how many there may be, whom webhooks may be sent to, and how long that may take.
+    subscriptions: SubscriptionsConfig {
+        /// Subscriptions that there may be.
+        max_subscriptions: usize =
+            "subscriptions.max_subscriptions", "10000", Count { min: 0, max: ENTRIES_MAX };
+        /// Streams that one subscription may name; those that a pattern means are not counted.
+        max_named_streams: usize =
+            "subscriptions.max_named_streams", "10000", Count { min: 1, max: ENTRIES_MAX };
+        /// Streams that a worker is told of in one wake; if more have something new, the others come with the next.
+        max_wake_streams: usize = "subscriptions.max_wake_streams", "1000", Count { min: 1, max: 1_000_000 };
+        /// The body of a request to a subscription.
+        max_body_bytes: usize =
+            "subscriptions.max_body_bytes", "1MiB", BufferSize(Size { min: KIB, max: 64 * MIB });
+        /// For development: whether webhooks may go to `http://localhost`, `http://127.0.0.x` and `http://[::1]`, and
+        /// with `https` too. All others go to public addresses over `https`.
+        allow_http_localhost: bool = "subscriptions.allow_http_localhost", "false", Switch;
+        /// The only hosts that webhooks may be sent to.
+        allowed_hosts: Hosts = "subscriptions.allowed_hosts", "", HostList;
+        /// Certificates of authorities in PEM, whose signatures count beside those of the authorities that the system
+        /// trusts when webhooks are sent.
+        ca_path: Option<PathBuf> = "subscriptions.ca_path", "", OptionalFile;
+        /// The file with the keys that webhooks and tokens are signed with; made if it is missing. If none is named, it
+        /// is `webhook-keys` in the data directory, and in memory mode keys last until the server stops.
+        signing_keys_path: Option<PathBuf> = "subscriptions.signing_keys_path", "", OptionalFile;
+        /// How long it may take to look a receiver's host up, to connect, and to agree on TLS.
+        connect_timeout_ms: u64 =
+            "subscriptions.connect_timeout_ms", "5000", Milliseconds { min: 1, max: 600_000 };
+        /// How long a webhook may take in all, its answer included; never longer than the lease of its wake.
+        delivery_timeout_ms: u64 =
+            "subscriptions.delivery_timeout_ms", "10000", Milliseconds { min: 1, max: 600_000 };
+        /// The body of a receiver's answer.
+        max_answer_bytes: usize =
+            "subscriptions.max_answer_bytes", "64KiB", BufferSize(Size { min: 16, max: 16 * MIB });
+        /// Webhooks that are being sent at once; others wait.
+        max_deliveries: usize = "subscriptions.max_deliveries", "256", Count { min: 1, max: 100_000 };
+        /// Those of them that go to one host, so that one that hangs does not keep the others waiting.
+        max_deliveries_per_host: usize =
+            "subscriptions.max_deliveries_per_host", "32", Count { min: 1, max: 100_000 };
     }
 
     /// What the server writes to stderr. Levels come from `RUST_LOG`.

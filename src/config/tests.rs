@@ -153,7 +153,7 @@ fn every_mistake_of_every_source_is_reported_at_once() {
         lines,
         [
             "tailwater.toml:1: unknown setting `port` (value `1`); allowed sections: server, tls, proxy, http, \
-             storage, limits, log",
+             storage, limits, subscriptions, log",
             "tailwater.toml:4: unknown setting `http.cahce` (value `public`); did you mean `http.cache`?",
             "tailwater.toml:5: `http.cors_origins` cannot be `https://a.example,b`: `b` is not scheme://host or \
              scheme://host:port; allowed: * or a comma-separated list of origins such as https://app.example.com",
@@ -264,6 +264,16 @@ fn settings_that_do_not_go_together_are_refused() {
         ("storage.journal_bytes", "257MiB", "storage.fold_bytes"),
         ("limits.max_body_bytes", "65MiB", "limits.max_in_flight_bytes"),
         ("limits.max_name_bytes", "11KiB", "limits.max_header_bytes"),
+        (
+            "subscriptions.connect_timeout_ms",
+            "10001",
+            "subscriptions.delivery_timeout_ms",
+        ),
+        (
+            "subscriptions.max_deliveries_per_host",
+            "257",
+            "subscriptions.max_deliveries",
+        ),
     ] {
         let errors = refusal(&flags(&[(key, value)]));
         let [

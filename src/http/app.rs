@@ -14,6 +14,7 @@ use super::caller::ClientKey;
 use super::cors::Cors;
 use super::error::Problem;
 use super::request_body::InFlight;
+use super::subscriptions::Served;
 use super::writes::Writes;
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{
@@ -26,6 +27,8 @@ pub(crate) struct App {
     pub(crate) config: Arc<Config>,
     pub(crate) engine: Engine,
     pub(crate) metrics: Arc<Metrics>,
+    /// None only in tests that need none.
+    pub(crate) subscriptions: Option<Served>,
     pub(crate) in_flight: InFlight,
     pub(crate) writes: Writes,
     pub(crate) cors: Cors,
@@ -44,7 +47,13 @@ pub(crate) struct App {
 
 impl App {
     /// `threads` are those that serve requests.
-    pub(crate) fn new(config: Arc<Config>, engine: Engine, metrics: Arc<Metrics>, threads: usize) -> Self {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        engine: Engine,
+        metrics: Arc<Metrics>,
+        threads: usize,
+        subscriptions: Option<Served>,
+    ) -> Self {
         Self {
             cors: Cors::new(&config.http.cors_origins),
             cache: CacheHeaders::new(config.http.cache),
@@ -68,6 +77,7 @@ impl App {
             config,
             engine,
             metrics,
+            subscriptions,
         }
     }
 

@@ -6,9 +6,13 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::error::Problem;
-use super::{App, Response, changes, export, health, import, list, trim};
+use super::request_body::Share;
+use super::{App, Response, changes, export, health, import, list, subscriptions, trim};
+use crate::limits::Client;
 
 /// The routes beside the streams.
 pub(crate) fn router(app: &Arc<App>) -> Router {
@@ -24,6 +28,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route(&format!("{base}/__ds/trim"), post(trim::trim))
         .route(&format!("{base}/__ds/export"), get(export::export))
         .route(&format!("{base}/__ds/import"), post(import::import))
+        .merge(subscriptions::routes(&base))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .with_state(Arc::clone(app))
@@ -35,7 +40,10 @@ async fn not_found(State(app): State<Arc<App>>, request: Request) -> Problem {
 
 async fn method_not_allowed(request: Request) -> Problem {
     let posted = ["/__ds/trim", "/__ds/import"];
-    let allowed = if posted.iter().any(|path| request.uri().path().ends_with(path)) {
+    let path = request.uri().path();
+    let allowed = if let Some(allowed) = subscriptions::allowed(path) {
+        allowed
+    } else if posted.iter().any(|posted| path.ends_with(posted)) {
         "POST"
     } else {
         "GET, HEAD"
@@ -49,6 +57,41 @@ impl IntoResponse for Problem {
         let mut response = to_side(Self::into_response(self));
         response.extensions_mut().insert(Refused(code));
         response
+    }
+}
+
+/// Receives the whole body of a request that has a small one. Its share of the bytes in flight is to be held until the
+/// request is answered.
+pub(super) async fn receive<'a>(
+    app: &'a App,
+    client: Option<&'a Client>,
+    request: Request,
+    bytes_max: usize,
+) -> Result<(Bytes, Share<'a>), Problem> {
+    let pause_max = app.config.server.body_timeout;
+    let mut share = Share::of(app, client);
+    let mut body = Limited::new(request.into_body(), bytes_max);
+    let mut whole = BytesMut::new();
+    let take_all = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    Problem::control_body_too_large(bytes_max)
+                } else {
+                    Problem::body_broken(&error)
+                }
+            })?;
+            if let Ok(data) = frame.into_data() {
+                share.set(whole.len() + data.len())?;
+                whole.extend_from_slice(&data);
+            }
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(pause_max, take_all).await {
+        Err(_elapsed) => Err(Problem::body_timeout(pause_max)),
+        Ok(Err(problem)) => Err(problem),
+        Ok(Ok(())) => Ok((whole.freeze(), share)),
     }
 }
 

@@ -1,9 +1,11 @@
-//! Refusals as problem documents (RFC 9457): the only place that knows status codes of refusals.
+//! Refusals as problem documents (RFC 9457), or as the protocol has them: the only place that knows status codes of
+//! refusals.
 //!
 //! Each has a stable `code` for programs and a `detail` for people that says what to do.
 
 mod engine;
 mod overload;
+mod subscriptions;
 
 use std::time::Duration;
 
@@ -25,6 +27,16 @@ struct Parts {
     detail: String,
     headers: Vec<(HeaderName, HeaderValue)>,
     facts: Map<String, Value>,
+    form: Form,
+}
+
+/// How a refusal is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As a problem document (RFC 9457).
+    Document,
+    /// As the protocol has it for subscriptions: `{"error": {"code": …}}`.
+    Protocol,
 }
 
 impl Problem {
@@ -36,6 +48,7 @@ impl Problem {
             detail,
             headers: Vec::new(),
             facts: Map::new(),
+            form: Form::Document,
         }))
     }
 
@@ -69,26 +82,33 @@ impl Problem {
     pub(crate) fn into_response(self) -> Response {
         let parts = *self.0;
         let mut document = Map::new();
-        document.insert(
-            "type".into(),
-            json!(format!("urn:tailwater:problem:{}", parts.code)),
-        );
-        document.insert(
-            "title".into(),
-            json!(parts.status.canonical_reason().unwrap_or("Refused")),
-        );
-        document.insert("status".into(), json!(parts.status.as_u16()));
-        document.insert("code".into(), json!(parts.code));
-        document.insert("detail".into(), json!(parts.detail));
-        document.extend(parts.facts);
+        let content_type = match parts.form {
+            Form::Document => {
+                let title = parts.status.canonical_reason().unwrap_or("Refused");
+                document.insert(
+                    "type".into(),
+                    json!(format!("urn:tailwater:problem:{}", parts.code)),
+                );
+                document.insert("title".into(), json!(title));
+                document.insert("status".into(), json!(parts.status.as_u16()));
+                document.insert("code".into(), json!(parts.code));
+                document.insert("detail".into(), json!(parts.detail));
+                document.extend(parts.facts);
+                "application/problem+json"
+            }
+            Form::Protocol => {
+                let mut error = parts.facts;
+                error.insert("code".into(), json!(parts.code));
+                error.insert("message".into(), json!(parts.detail));
+                document.insert("error".into(), Value::Object(error));
+                "application/json"
+            }
+        };
         let body = Value::Object(document).to_string().into_bytes();
         let mut response = Response::new(ResponseBody::from(body));
         *response.status_mut() = parts.status;
         let to = response.headers_mut();
-        to.insert(
-            http::header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        to.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         to.insert(http::header::CACHE_CONTROL, headers::NO_STORE.clone());
         to.extend(parts.headers.into_iter().map(|(name, value)| (Some(name), value)));
         response

@@ -9,7 +9,7 @@ use tailwater_storage::stream::Lifetime;
 
 use super::control::{self, to_side};
 use super::error::Problem;
-use super::{App, headers, query, time};
+use super::{App, query, time};
 
 struct ListQuery {
     prefix: String,
@@ -28,17 +28,7 @@ impl ListQuery {
             match name {
                 "prefix" => parsed.prefix = value.into_owned(),
                 "after" => parsed.after = Some(value.into_owned()),
-                "limit" => {
-                    let limit = headers::decimal(&value, u64::MAX)
-                        .filter(|limit| *limit > 0)
-                        .ok_or_else(|| {
-                            Problem::query(
-                                "limit",
-                                &format!("is {value:?}; send a number from 1 to {limit_max}"),
-                            )
-                        })?;
-                    parsed.limit = limit_max.min(usize::try_from(limit).unwrap_or(limit_max));
-                }
+                "limit" => parsed.limit = query::limit(&value, limit_max)?,
                 _ => {}
             }
         }

@@ -9,6 +9,7 @@
 //! | `create.rs append.rs delete.rs head.rs` | one operation on a stream each |
 //! | `read.rs long_poll.rs sse.rs` | the three ways to read; `place.rs` where they begin, `answer.rs` what they share, `pace.rs` when event streams end |
 //! | `control.rs list.rs changes.rs trim.rs export.rs import.rs` | the operations below `__ds` |
+//! | `subscriptions.rs` | those on subscriptions |
 //! | `health.rs` | `/healthz`, `/readyz`, `/metrics` |
 //! | `headers.rs query.rs cursor.rs records.rs sse_encoding.rs time.rs` | how things are written in HTTP |
 //! | `caching.rs compression.rs cors.rs` | what answers carry beside the data |
@@ -52,6 +53,7 @@ mod request_body;
 mod response_body;
 mod sse;
 pub mod sse_encoding;
+mod subscriptions;
 mod time;
 mod trim;
 #[cfg(test)]
@@ -66,6 +68,7 @@ pub(crate) use dispatch::handle;
 pub(crate) use error::Problem;
 pub(crate) use response_body::ResponseBody;
 pub(crate) use sse::Subscriber;
+pub(crate) use subscriptions::Served;
 pub(crate) use visitor::Visitor;
 
 /// An answer of the server.

@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 use tailwater_storage::stream::Offset;
 
 use super::error::Problem;
+use super::headers;
 
 /// How a read goes on at the tail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +28,18 @@ pub(crate) enum View {
     Content,
     /// Each message with its offset, time and number.
     Records,
+}
+
+/// How many entries of a list to give at the most: as many as are asked for, and never more than `limit_max`.
+pub(crate) fn limit(text: &str, limit_max: usize) -> Result<usize, Problem> {
+    let limit = headers::decimal(text, u64::MAX).filter(|limit| *limit > 0);
+    let limit = limit.ok_or_else(|| {
+        Problem::query(
+            "limit",
+            &format!("is {text:?}; send a number from 1 to {limit_max}"),
+        )
+    })?;
+    Ok(limit_max.min(usize::try_from(limit).unwrap_or(limit_max)))
 }
 
 /// The query of a read.

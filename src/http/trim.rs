@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
-use bytes::Bytes;
 use http::StatusCode;
-use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tailwater_storage::stream::{OffsetToken, StreamName};
 
-use super::control::to_side;
+use super::control::{self, to_side};
 use super::error::Problem;
+use super::visitor::Limited;
 use super::{App, Response, ResponseBody, headers};
 
 /// More than the longest name and an offset need.
@@ -25,9 +25,10 @@ struct TrimBody {
 
 pub(super) async fn trim(
     State(app): State<Arc<App>>,
+    Extension(Limited(client)): Extension<Limited>,
     request: Request,
 ) -> Result<axum::response::Response, Problem> {
-    let body = receive(&app, request).await?;
+    let (body, _share) = control::receive(&app, client.as_deref(), request, BODY_BYTES_MAX).await?;
     let body: TrimBody = serde_json::from_slice(&body).map_err(|error| {
         Problem::json_body(&format!(
             "is not `{{\"stream\": name, \"before\": offset}}`: {error}"
@@ -43,17 +44,4 @@ pub(super) async fn trim(
     to.insert(&headers::STREAM_OLDEST_OFFSET, headers::token(trimmed.oldest));
     to.insert(&headers::STREAM_NEXT_OFFSET, headers::token(trimmed.tail));
     Ok(to_side(response))
-}
-
-async fn receive(app: &App, request: Request) -> Result<Bytes, Problem> {
-    let pause_max = app.config.server.body_timeout;
-    let whole = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(pause_max, whole).await {
-        Err(_elapsed) => Err(Problem::body_timeout(pause_max)),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Problem::control_body_too_large(BODY_BYTES_MAX))
-        }
-        Ok(Err(error)) => Err(Problem::json_body(&format!("could not be received: {error}"))),
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-    }
 }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_storage::Store;
+use tailwater_storage::store::BackupReport;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::control::{Answer, Backup, REQUEST_BYTES_MAX, Request, is_wrong, socket_of};
+use crate::control::{Answer, Backup, REQUEST_BYTES_MAX, Request, Rotation, is_wrong, socket_of};
+use crate::webhooks::{Keys, RotateError, key_file};
 
 /// Requests at a time, and those who are about to make one. Others wait to be accepted.
 const CONNECTIONS_MAX: usize = 8;
@@ -26,6 +28,15 @@ pub(super) struct Timeouts {
     pub(super) answer: Duration,
 }
 
+/// What can be asked about.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) store: Store,
+    pub(super) keys: Arc<Keys>,
+    /// Where the store stands, and its keys.
+    pub(super) data_dir: PathBuf,
+}
+
 /// A socket that is listened on until it is dropped, which removes it.
 pub(super) struct ControlSocket {
     path: PathBuf,
@@ -35,18 +46,18 @@ pub(super) struct ControlSocket {
 impl ControlSocket {
     /// Listens in the data directory, which must be locked: a socket that is there is one that nobody listens on.
     /// None, after a warning, if that is impossible, which is no reason not to serve.
-    pub(super) fn listen(store: &Store, data_dir: &Path, timeouts: Timeouts) -> Option<Self> {
+    pub(super) fn listen(asked: Asked, data_dir: &Path, timeouts: Timeouts) -> Option<Self> {
         let path = socket_of(data_dir);
         match bind(&path) {
             Ok(listener) => {
-                let accepting = tokio::spawn(accept(listener, store.clone(), timeouts));
+                let accepting = tokio::spawn(accept(listener, asked, timeouts));
                 Some(Self { path, accepting })
             }
             Err(error) => {
                 tracing::warn!(
                     path = %path.display(), %error,
                     "the control socket cannot be listened on: `tailwater backup` and `tailwater stats` work only \
-                     while the server is stopped"
+                     while the server is stopped, and `tailwater sub rotate-key` does not work"
                 );
                 None
             }
@@ -76,7 +87,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     socket.listen(CONNECTIONS_MAX as u32)
 }
 
-async fn accept(listener: UnixListener, store: Store, timeouts: Timeouts) {
+async fn accept(listener: UnixListener, asked: Asked, timeouts: Timeouts) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -84,9 +95,9 @@ async fn accept(listener: UnixListener, store: Store, timeouts: Timeouts) {
         };
         match listener.accept().await {
             Ok((stream, _peer)) => {
-                let store = store.clone();
+                let asked = asked.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = serve(stream, store, timeouts).await {
+                    if let Err(error) = serve(stream, asked, timeouts).await {
                         tracing::debug!(%error, "a peer of the control socket went away");
                     }
                     drop(place);
@@ -101,10 +112,10 @@ async fn accept(listener: UnixListener, store: Store, timeouts: Timeouts) {
     }
 }
 
-async fn serve(mut stream: UnixStream, store: Store, timeouts: Timeouts) -> io::Result<()> {
+async fn serve(mut stream: UnixStream, asked: Asked, timeouts: Timeouts) -> io::Result<()> {
     let line = tokio::time::timeout(timeouts.request, read_line(&mut stream)).await??;
     let answer = match serde_json::from_slice(&line) {
-        Ok(request) => answer(store, request).await,
+        Ok(request) => answer(asked, request).await,
         Err(error) => refused(&format_args!("the request cannot be understood: {error}"), true),
     };
     let mut line = serde_json::to_vec(&answer)?;
@@ -129,30 +140,60 @@ async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     }
 }
 
-async fn answer(store: Store, request: Request) -> Answer {
+async fn answer(asked: Asked, request: Request) -> Answer {
     let answered = tokio::task::spawn_blocking(move || match request {
-        Request::Stats => match store.stats() {
+        Request::Stats => match asked.store.stats() {
             Ok(stats) => Answer::Stats(stats.into()),
             Err(error) => refused(&error, false),
         },
         Request::Backup { to } if to.is_relative() => {
             refused(&"the copy's directory has to be given by its absolute path", true)
         }
-        Request::Backup { to } => match store.backup(&to) {
-            Ok(report) => {
-                let backup = Backup::new(to, report);
-                tracing::info!(to = %backup.to.display(), streams = backup.streams, "the store was copied");
-                Answer::Backup(backup)
-            }
-            Err(error) => {
-                tracing::warn!(to = %to.display(), %error, "the store could not be copied");
-                refused(&error, is_wrong(&error))
-            }
-        },
+        Request::Backup { to } => back_up(&asked, to),
+        Request::RotateKey { at_once } => rotate(&asked.keys, at_once),
     });
     answered
         .await
         .unwrap_or_else(|_panicked| refused(&"it panicked, which is a bug", false))
+}
+
+fn back_up(asked: &Asked, to: PathBuf) -> Answer {
+    let copied = asked.store.backup(&to);
+    let copied = copied.map_err(|error| (error.to_string(), is_wrong(&error)));
+    let with_keys = copied.and_then(|report: BackupReport| {
+        let keys = key_file::copy(&asked.data_dir, &to);
+        keys.map(|()| report)
+            .map_err(|error| (format!("{error}; the copy has everything but the keys"), false))
+    });
+    match with_keys {
+        Ok(report) => {
+            let backup = Backup::new(to, report);
+            tracing::info!(to = %backup.to.display(), streams = backup.streams, "the store was copied");
+            Answer::Backup(backup)
+        }
+        Err((error, is_wrong)) => {
+            tracing::warn!(to = %to.display(), %error, "the store could not be copied");
+            refused(&error, is_wrong)
+        }
+    }
+}
+
+fn rotate(keys: &Keys, at_once: bool) -> Answer {
+    use crate::webhooks::Rotation::{AtOnce, Gradual};
+    match keys.rotate(if at_once { AtOnce } else { Gradual }) {
+        Ok(rotated) => {
+            tracing::info!(kid = rotated.kid, at_once, "there is a new key for webhooks");
+            Answer::RotateKey(Rotation {
+                kid: rotated.kid,
+                signs_in_secs: rotated.signs_in_secs,
+                published: rotated.published,
+            })
+        }
+        Err(error) => {
+            tracing::warn!(%error, "there is no new key for webhooks");
+            refused(&error, matches!(error, RotateError::TooMany(_)))
+        }
+    }
 }
 
 fn refused(reason: &dyn ToString, is_wrong: bool) -> Answer {

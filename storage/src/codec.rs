@@ -319,7 +319,7 @@ impl<'a> Decoder<'a> {
             bytes_max: usize::MAX,
             segments_max: usize::MAX,
         };
-        StreamName::parse(self.str(what)?, any)
+        StreamName::parse_stored(self.str(what)?, any)
             .ok()
             .ok_or(Malformed { what })
     }

@@ -25,8 +25,9 @@ const TITLE: &str = "tailwater store";
 /// STORE is a few lines; anything longer is not one.
 const IDENTITY_BYTES_MAX: u64 = 4096;
 /// What a directory may hold before there is a store in it: what an interrupted creation left behind, what belongs
-/// to other storage modes, and what file systems put into the root of a volume.
-const KNOWN_NAMES: [&str; 7] = [
+/// to other storage modes, what file systems put into the root of a volume, and keys of webhooks that whoever moves
+/// streams has brought along.
+const KNOWN_NAMES: [&str; 8] = [
     "LOCK",
     "STORE.tmp",
     "journal",
@@ -34,6 +35,7 @@ const KNOWN_NAMES: [&str; 7] = [
     "control.sock",
     "acid",
     "lost+found",
+    "webhook-keys",
 ];
 
 /// The directories of all modes that hold data.

@@ -12,6 +12,7 @@
 //! | `watch.rs` | what readers see, and how they are woken |
 //! | `changes.rs` | the change feed over all streams |
 //! | `create.rs append.rs delete.rs trim.rs reader.rs list.rs` | one operation each |
+//! | `hidden.rs` | streams of the server's own, whose content is control keys |
 //! | `pins.rs`, `leftovers.rs` | whose bytes must stay for forks, and whose can go |
 //! | `sweep.rs` | lifetimes that end, streams that nobody uses |
 
@@ -21,6 +22,7 @@ mod committer;
 mod create;
 mod delete;
 mod export;
+mod hidden;
 mod import;
 mod leftovers;
 mod list;
@@ -44,6 +46,7 @@ pub use changes::{Change, ChangeKind, ChangePage, ChangeToken, Changes, ChangesG
 pub use create::{CreateError, Created};
 pub use delete::DeleteError;
 pub use export::{Export, ExportedAppend, ExportedStream, Exporter};
+pub(crate) use hidden::HiddenError;
 pub use import::{Begun, Existing, ImportError, Importer};
 pub use list::{Listed, Listing};
 pub use reader::{MessageRecord, OpenError, RECORD_BYTES, ReadFailure, Reader};
@@ -54,6 +57,7 @@ pub use watch::{Incarnation, View};
 use crate::backend::{Backend, BackendError, Nature, Outcome, Usage};
 use crate::clock::Clock;
 use crate::stats::EngineStats;
+use crate::subscriptions::Moves;
 use crate::sync::{AtomicU64, Mutex, thread};
 use committer::{Partition, Publisher, Waiter};
 use leftovers::{Leftover, Leftovers};
@@ -125,6 +129,7 @@ struct Shared {
     changes: Changes,
     pins: Pins,
     leftovers: Leftovers,
+    moves: Arc<Moves>,
     stats: EngineStats,
     last_id: AtomicU64,
     /// The number of the sweep that is next.
@@ -135,6 +140,11 @@ struct Shared {
 }
 
 impl Shared {
+    /// Shows a record that has become durable to all who look.
+    fn show(&self, sequencer: &mut Sequencer, record: &Record) {
+        sequencer.show(record, &self.changes, &self.stats, &self.leftovers, &self.moves);
+    }
+
     fn fail(&self, error: BackendError) {
         self.has_failed.store(true, Ordering::Relaxed);
         self.failure.send_modify(|failure| {
@@ -170,6 +180,7 @@ impl Engine {
             changes: Changes::new(clock.now_micros(), limits.changes_max),
             pins: Pins::default(),
             leftovers,
+            moves: Arc::default(),
             stats: EngineStats::default(),
             last_id: AtomicU64::new(backend.last_id().map_or(0, StreamId::get)),
             sweep: AtomicU64::new(1),
@@ -364,7 +375,7 @@ impl Engine {
         match outcomes.inspect_err(|error| shared.fail(error.clone()))?[..] {
             [Outcome::Durable] => {
                 sequencer.accept(record);
-                sequencer.show(record, &shared.changes, &shared.stats, &shared.leftovers);
+                shared.show(sequencer, record);
                 Ok(())
             }
             _ => Err(EngineError::Full),

@@ -9,6 +9,7 @@
 //! | [`file`](mod@file) | the backend that keeps them in journals and segments |
 //! | [`Store`] | a store on disk, of either of these two |
 //! | [`engine`] | [`Engine`]: create, append, read, watch, delete, trim, list |
+//! | [`subscriptions`] | [`Subscriptions`]: durable cursors that wake workers when streams move |
 //! | `directory` | whose directory it is: lock, identity, mode, format |
 //! | [`disk`] | the seam to the operating system: files and directories |
 //! | `database`, `stream_tables` | a redb database in one of those files; what is known of streams, as its tables |
@@ -35,6 +36,7 @@ mod reachable;
 pub mod stats;
 pub mod store;
 mod stream_tables;
+pub mod subscriptions;
 mod sync;
 
 pub use backend::{Backend, BackendError};
@@ -43,4 +45,5 @@ pub use engine::{Engine, EngineLimits};
 pub use file::{FileOptions, FileStore};
 pub use memory::Memory;
 pub use store::{Store, StoreOptions, StoreStats};
+pub use subscriptions::Subscriptions;
 pub use tailwater_stream as stream;

@@ -228,6 +228,20 @@ fn the_calls_of_the_server_are_for_those_who_may_use_all_that_they_name() {
         let answer = edge.send(&all.request("GET", path));
         assert!(matches!(answer.status(), 400 | 403), "{path}: {answer:?}");
     }
+    // Subscriptions name their streams in bodies and patterns, and their workers have tokens of the server's own.
+    for (method, path) in [
+        ("GET", "__ds/subscriptions"),
+        ("GET", "__ds/subscriptions/s"),
+        ("PUT", "__ds/subscriptions/s"),
+        ("DELETE", "__ds/subscriptions/s"),
+        ("POST", "__ds/subscriptions/s/streams"),
+        ("DELETE", "__ds/subscriptions/s/streams/runs/1"),
+        ("POST", "__ds/subscriptions/s/claim"),
+        ("POST", "__ds/subscriptions/s/callback"),
+        ("GET", "__ds/jwks.json"),
+    ] {
+        assert_decided(&edge, &all.request(method, path), path, 403);
+    }
     server.stop();
 }
 

@@ -1,6 +1,6 @@
 use clap::{CommandFactory as _, Parser as _};
 
-use super::{Arguments, Command, View};
+use super::{Arguments, Command, SubCommand, View};
 
 fn parse(line: &str) -> Result<Arguments, clap::Error> {
     Arguments::try_parse_from(std::iter::once("tailwater").chain(line.split_whitespace()))
@@ -56,6 +56,17 @@ fn combinations_without_a_meaning_are_refused() {
         "ls -l --json",
         "rm",
         "read",
+        "sub",
+        "sub create s --pattern x",
+        "sub create s --webhook https://a.example/",
+        "sub create s --pattern x --webhook https://a.example/ --wake-stream w",
+        "sub list -l --json",
+        "sub delete",
+        "sub add s",
+        "sub claim s",
+        "sub ack s --ack x=1 --all",
+        "sub ack s --ack x",
+        "sub ack s --ack =1",
     ] {
         assert!(parse(line).is_err(), "{line}");
     }
@@ -67,13 +78,15 @@ fn combinations_without_a_meaning_are_refused() {
 
 #[test]
 fn every_command_has_an_example() {
-    for command in Arguments::command().get_subcommands() {
+    let arguments = Arguments::command();
+    let commands = arguments.get_subcommands();
+    for command in commands.flat_map(|command| std::iter::once(command).chain(command.get_subcommands())) {
         let help = command
             .get_after_help()
             .map(ToString::to_string)
             .unwrap_or_default();
         assert!(
-            help.contains(&format!("tailwater {}", command.get_name())),
+            help.contains("tailwater ") && help.contains(command.get_name()),
             "{}",
             command.get_name()
         );
@@ -100,4 +113,17 @@ fn a_number_of_shards_is_one_of_those_that_the_server_takes() {
         );
     }
     assert!(parse("reshard --data-dir d").is_err(), "it says how many");
+}
+
+#[test]
+fn an_ack_names_a_stream_whose_name_may_have_an_equals_sign() {
+    let command = parse("sub ack s --ack a=b=0_1 --ack c=0_2 --done")
+        .expect("a command")
+        .command;
+    let Some(Command::Sub(SubCommand::Ack(options))) = command else {
+        panic!("not ack");
+    };
+    let ack = |stream: &str, offset: &str| (stream.to_owned(), offset.to_owned());
+    assert_eq!(options.acks, [ack("a=b", "0_1"), ack("c", "0_2")]);
+    assert!(options.done && !options.all);
 }

@@ -36,7 +36,7 @@ pub(super) fn position_within(field: impl Display, number: u64, tail: Position) 
 }
 
 pub(super) fn name(field: impl Display, text: &str, limits: NameLimits) -> Result<StreamName, Mistake> {
-    StreamName::parse(text, limits).map_err(|refusal| Mistake::value(field, quoted(text), refusal))
+    StreamName::parse_stored(text, limits).map_err(|refusal| Mistake::value(field, quoted(text), refusal))
 }
 
 pub(super) fn content_type(field: impl Display, text: &str) -> Result<ContentType, Mistake> {

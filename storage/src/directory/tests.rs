@@ -179,12 +179,13 @@ fn a_directory_of_somebody_else_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn what_belongs_to_a_volume_or_to_another_mode_does_not_hinder_a_new_store() {
+fn what_belongs_to_a_volume_or_to_another_mode_or_is_brought_along_does_not_hinder_a_new_store() {
     let (_above, root) = new_root();
     for known in ["acid", "lost+found"] {
         std::fs::create_dir_all(root.join(known)).expect("writable");
     }
     std::fs::write(root.join("STORE.tmp"), "cut of").expect("writable");
+    std::fs::write(root.join("webhook-keys"), "brought along").expect("writable");
     let _lock = DirectoryLock::acquire(&root).expect("nobody else has it");
     assert!(durable(&root).expect("a new store").is_new);
 }

@@ -221,7 +221,11 @@ impl Changes {
         }
     }
 
+    /// Nobody is told of hidden streams.
     fn push(&self, kind: ChangeKind, incarnation: &Incarnation) -> u64 {
+        if incarnation.name.is_reserved() {
+            return 0;
+        }
         let mut feed = self.feed.lock();
         if feed.events.len() >= self.events_max {
             feed.events.pop_front();

@@ -356,7 +356,7 @@ pub(super) fn publish(shared: &Shared, finished: Finished) {
         {
             let mut sequencer = waiter.entry.sequencer.lock();
             if settled == Settled::Durable {
-                sequencer.show(record, &shared.changes, &shared.stats, &shared.leftovers);
+                shared.show(&mut sequencer, record);
             }
             if settled == Settled::Failed {
                 sequencer.fail();

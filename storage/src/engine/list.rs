@@ -5,6 +5,9 @@ use tailwater_stream::{ContentType, Lifetime, OffsetToken, StreamId, StreamName,
 use super::{ChangeToken, Engine, EngineError, Incarnation, View};
 use crate::backend::ListRequest;
 
+/// Behind the names of all hidden streams, and before any other name that follows.
+const BEHIND_RESERVED: &str = "__ds/\u{10FFFF}";
+
 /// A stream as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -57,17 +60,31 @@ impl Engine {
         count_max: usize,
     ) -> Result<Listing, EngineError> {
         let changes = self.changes().now();
-        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        let mut states = self
-            .ask(move |backend| {
-                let count_max = count_max + 1;
-                backend.list(&ListRequest {
-                    prefix: &prefix,
-                    after: after.as_deref(),
-                    count_max,
+        let prefix = prefix.to_owned();
+        let mut after = after.map(str::to_owned);
+        let mut states = Vec::new();
+        loop {
+            let (prefix, from) = (prefix.clone(), after.take());
+            let missing = count_max + 1 - states.len();
+            let listed = self
+                .ask(move |backend| {
+                    backend.list(&ListRequest {
+                        prefix: &prefix,
+                        after: from.as_deref(),
+                        count_max: missing,
+                    })
                 })
-            })
-            .await?;
+                .await?;
+            let is_last = listed.len() < missing;
+            let is_hidden = |state: &StreamState| state.name.is_reserved();
+            let has_hidden = listed.iter().any(is_hidden);
+            states.extend(listed.into_iter().filter(|state| !is_hidden(state)));
+            if is_last || !has_hidden {
+                break;
+            }
+            // Hidden streams stand in one row, which is passed over as a whole.
+            after = Some(BEHIND_RESERVED.to_owned());
+        }
         let more = states.len() > count_max;
         states.truncate(count_max);
         let after = states.last().filter(|_| more).map(|last| last.name.clone());

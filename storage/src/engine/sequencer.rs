@@ -13,6 +13,7 @@ use super::pins::ForkPin;
 use super::watch::Incarnation;
 use crate::backend::BackendError;
 use crate::stats::EngineStats;
+use crate::subscriptions::Moves;
 use crate::sync::{AtomicU64, Mutex};
 
 /// An open stream name. Whoever holds it pins it in the registry.
@@ -247,6 +248,7 @@ impl Sequencer {
         changes: &Changes,
         stats: &EngineStats,
         leftovers: &Leftovers,
+        moves: &Moves,
     ) {
         for part in &record.parts {
             let Part::Stream { id, transition } = part else {
@@ -261,10 +263,12 @@ impl Sequencer {
                 let incarnation = Arc::new(incarnation);
                 self.durable = Some(Arc::clone(&incarnation));
                 changes.created(&incarnation);
+                moves.begun(&incarnation, transition);
                 stats.creates.add(1);
             } else if let Some(incarnation) = self.durable.as_ref().filter(|durable| durable.id == *id) {
                 incarnation.show(transition);
                 changes.changed(incarnation, transition);
+                moves.changed(incarnation, transition);
                 note_leftover(incarnation, transition, leftovers);
             }
             if let Transition::Append(append) = transition {

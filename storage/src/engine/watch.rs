@@ -10,6 +10,8 @@ use tailwater_stream::{
 };
 use tokio::sync::watch;
 
+use crate::subscriptions::Interest;
+
 /// The durable state of a stream, as far as readers see it. One snapshot serves a whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
@@ -45,6 +47,8 @@ pub struct Incarnation {
     pub source: Option<ForkSource>,
     /// The number of the last `appended` event of this stream in the change feed.
     pub(super) appended_event: AtomicU64,
+    /// Whether somebody subscribes to it, as it was last looked up.
+    pub(crate) interest: Interest,
     view: watch::Sender<View>,
     attachment: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -68,6 +72,7 @@ impl Incarnation {
             lineage: state.lineage.clone(),
             source: state.source.clone(),
             appended_event: AtomicU64::new(0),
+            interest: Interest::default(),
             view: watch::Sender::new(view),
             attachment: OnceLock::new(),
         }

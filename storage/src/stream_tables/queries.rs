@@ -104,7 +104,7 @@ pub(crate) fn parse_name(key: &[u8]) -> Result<StreamName, Failure> {
     };
     let name = str::from_utf8(key)
         .ok()
-        .and_then(|text| StreamName::parse(text, any).ok());
+        .and_then(|text| StreamName::parse_stored(text, any).ok());
     name.ok_or_else(|| {
         Failure::of_row(
             "names",

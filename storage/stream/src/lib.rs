@@ -17,6 +17,7 @@
 //! | [`transition`] | what a record changes: the unit that backends commit and replay |
 //! | [`command`] | what clients ask for, and why it may be refused |
 //! | [`stream`] | [`StreamState`]: decides commands and applies transitions |
+//! | [`subscription`] | [`Subscription`]: durable cursors that wake workers, by the same way of deciding |
 
 pub mod command;
 pub mod content_type;
@@ -28,6 +29,7 @@ pub mod name;
 pub mod offset;
 pub mod producer;
 pub mod stream;
+pub mod subscription;
 pub mod transition;
 
 pub use command::{
@@ -42,4 +44,5 @@ pub use name::{NameLimits, NameRefusal, StreamName};
 pub use offset::{Offset, OffsetToken, Position, StreamId};
 pub use producer::{Epoch, ProducerId, ProducerMark, ProducerState, Producers, Seq};
 pub use stream::{CreateRequest, StreamState};
+pub use subscription::{Subscription, SubscriptionConfig, SubscriptionId};
 pub use transition::{Append, ControlChange, Created, MessageEnds, Part, Record, Transition};

@@ -5,8 +5,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::subscription::SubscriptionId;
+
 /// The first segment that belongs to the server's own control paths (PROTOCOL.md §6).
 pub const RESERVED_SEGMENT: &str = "__ds";
+/// What the names of hidden streams begin with.
+pub const RESERVED_PREFIX: &str = "__ds/";
+/// What the names of the hidden streams of subscriptions begin with; their ids follow.
+pub const SUBSCRIPTIONS_PREFIX: &str = "__ds/subscriptions/";
 
 /// How long a name may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +75,36 @@ impl StreamName {
             });
         }
         Ok(Self(path.into()))
+    }
+
+    /// A name that was stored: as [`StreamName::parse`], and also that of a hidden stream.
+    ///
+    /// # Errors
+    /// As [`StreamName::parse`].
+    pub fn parse_stored(path: &str, limits: NameLimits) -> Result<Self, NameRefusal> {
+        let subscription = path
+            .strip_prefix(SUBSCRIPTIONS_PREFIX)
+            .and_then(|id| SubscriptionId::parse(id).ok());
+        match subscription {
+            Some(id) => Ok(Self::of_subscription(&id)),
+            None => Self::parse(path, limits),
+        }
+    }
+
+    /// The hidden stream of a subscription.
+    pub fn of_subscription(id: &SubscriptionId) -> Self {
+        Self(format!("{SUBSCRIPTIONS_PREFIX}{id}").into())
+    }
+
+    /// The subscription whose hidden stream this is.
+    pub fn subscription(&self) -> Option<SubscriptionId> {
+        let id = self.0.strip_prefix(SUBSCRIPTIONS_PREFIX)?;
+        SubscriptionId::parse(id).ok()
+    }
+
+    /// Whether it is a hidden stream's: no client can ask for it, and none is told of it.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with(RESERVED_PREFIX)
     }
 
     /// The name as text.
@@ -162,6 +198,23 @@ mod tests {
     }
 
     #[test]
+    fn a_hidden_stream_has_a_name_that_only_the_store_may_read() {
+        let id = SubscriptionId::parse("emails").expect("an id");
+        let name = id.stream();
+        assert_eq!(name.as_str(), "__ds/subscriptions/emails");
+        assert!(name.is_reserved());
+        assert_eq!(name.subscription(), Some(id));
+        assert_eq!(
+            StreamName::parse_stored(name.as_str(), NameLimits::default()),
+            Ok(name)
+        );
+        for path in ["__ds/x", "__ds/subscriptions/", "__ds/subscriptions/a/b"] {
+            let refused = StreamName::parse_stored(path, NameLimits::default());
+            assert_eq!(refused, Err(NameRefusal::Reserved), "{path}");
+        }
+    }
+
+    #[test]
     fn each_rule_refuses_with_its_own_reason() {
         assert_eq!(refusal(""), NameRefusal::Empty);
         assert_eq!(
@@ -187,5 +240,6 @@ mod tests {
         assert_eq!(refusal("a\nb"), NameRefusal::ControlCharacter { code: 10 });
         assert_eq!(refusal("a\u{85}b"), NameRefusal::ControlCharacter { code: 0x85 });
         assert_eq!(refusal("__ds/x"), NameRefusal::Reserved);
+        assert_eq!(refusal("__ds/subscriptions/x"), NameRefusal::Reserved);
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn at(number: u64) -> Position {
 }
 
 pub(super) fn name(text: &str) -> StreamName {
-    StreamName::parse(text, NameLimits::default()).expect("a name")
+    StreamName::parse_stored(text, NameLimits::default()).expect("a name")
 }
 
 pub(super) fn millis(millis: u64) -> Timestamp {

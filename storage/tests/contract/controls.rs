@@ -1,9 +1,10 @@
 //! Control keys: small keyed values that belong to a stream and end with it.
 
 use tailwater_storage::Backend;
+use tailwater_storage::backend::ListRequest;
 use tailwater_storage::stream::StreamId;
 
-use super::author::{Author, commit, control, release_all, together};
+use super::author::{Author, commit, control, load, release_all, together};
 use crate::every_backend;
 
 fn value(backend: &dyn Backend, id: StreamId, key: &str) -> Option<String> {
@@ -85,4 +86,43 @@ fn keys_end_with_their_stream() {
         assert_eq!(value(backend, old, "k"), None);
         assert_eq!(keys(backend, old, ""), [""; 0]);
     });
+}
+
+/// Subscriptions are streams of reserved names, with keys and without bytes.
+#[test]
+fn a_stream_of_a_reserved_name_is_kept_listed_and_released_like_any_other() {
+    const HIDDEN: &str = "__ds/subscriptions/emails";
+    every_backend(|backend| {
+        let mut author = Author::default();
+        author.stream_of(backend, "A", &["1"]);
+        author.stream_of(backend, "a", &["1"]);
+        let (id, create) = author.create(HIDDEN);
+        commit(backend, &[together([create, control(id, "config", Some("c"))])]);
+        commit(
+            backend,
+            &[together([
+                control(id, "state", Some("s")),
+                control(id, "link/a", Some("l")),
+            ])],
+        );
+        assert_eq!(load(backend, HIDDEN).as_ref(), Some(author.state(id)));
+        assert_eq!(keys(backend, id, ""), ["config=c", "link/a=l", "state=s"]);
+        assert_eq!(names(backend, ""), ["A", HIDDEN, "a"]);
+        assert_eq!(names(backend, "__ds/"), [HIDDEN]);
+        commit(backend, &[author.delete(id)]);
+        assert_eq!(names(backend, ""), ["A", "a"]);
+        backend.release(id).expect("the backend works");
+        assert_eq!(load(backend, HIDDEN), None);
+        assert_eq!(keys(backend, id, ""), [""; 0]);
+    });
+}
+
+fn names(backend: &dyn Backend, prefix: &str) -> Vec<String> {
+    let request = ListRequest {
+        prefix,
+        after: None,
+        count_max: 10,
+    };
+    let listed = backend.list(&request).expect("the backend works");
+    listed.iter().map(|state| state.name.to_string()).collect()
 }

@@ -1,0 +1,11 @@
+//! Subscriptions from outside: what the official tests do not ask, and what a killed server still knows.
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `client.rs` | requests to subscriptions |
+//! | `answers.rs` | documents, listings and refusals |
+//! | `kills.rs` | workers at work while the server is killed again and again |
+
+mod answers;
+mod client;
+mod kills;

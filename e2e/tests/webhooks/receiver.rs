@@ -1,0 +1,90 @@
+//! A receiver that is a socket: each connection is served by a thread of its own, as a test says.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver as Channel, channel};
+
+use tailwater_e2e::PATIENCE;
+
+/// Listens until the process ends.
+pub(crate) struct Receiver {
+    address: SocketAddr,
+    requests: Channel<String>,
+}
+
+impl Receiver {
+    /// One that does this with each connection once it has read the request.
+    pub(crate) fn new(serve: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (sender, requests) = channel();
+        let serve = Arc::new(serve);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let (sender, serve) = (sender.clone(), Arc::clone(&serve));
+                std::thread::spawn(move || {
+                    if let Some(request) = read_request(&mut stream) {
+                        // A test that has seen enough is gone.
+                        let _gone = sender.send(request);
+                    }
+                    serve(&mut stream);
+                });
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// One that answers these bytes and leaves.
+    pub(crate) fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        let answer = answer.into();
+        Self::new(move |stream| {
+            // The server may have heard enough.
+            let _gone = stream.write_all(&answer);
+        })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hooks", self.address)
+    }
+
+    /// The next request, waited for.
+    pub(crate) fn request(&self) -> String {
+        self.requests.recv_timeout(PATIENCE).expect("a webhook")
+    }
+
+    /// Whether a request has come that nobody has asked for.
+    pub(crate) fn has_been_asked(&self) -> bool {
+        self.requests.try_recv().is_ok()
+    }
+}
+
+fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let (mut request, mut piece) = (String::new(), [0; 4096]);
+    loop {
+        let count = stream.read(&mut piece).ok().filter(|count| *count > 0)?;
+        request.push_str(std::str::from_utf8(&piece[..count]).ok()?);
+        let Some((head, body)) = request.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        if body.len() >= length.and_then(|length| length.parse().ok()).unwrap_or(0) {
+            return Some(request);
+        }
+    }
+}
+
+/// A header of a request.
+pub(crate) fn header<'r>(request: &'r str, name: &str) -> &'r str {
+    let line = request
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    line.unwrap_or_else(|| panic!("no {name}: {request}"))
+}
+
+pub(crate) fn body(request: &str) -> &str {
+    request.split_once("\r\n\r\n").expect("a head and a body").1
+}

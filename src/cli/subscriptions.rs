@@ -1,0 +1,212 @@
+//! `tailwater sub`: subscriptions and the work for them, through a server; and the keys of the server of a data directory.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::arguments::subscriptions::{
+    ClaimFile, RotateKeyOptions, SubAckOptions, SubClaimOptions, SubCreateOptions, SubDeleteOptions,
+    SubListOptions, SubOptions, SubReleaseOptions, SubStreamsOptions,
+};
+use super::error::CommandError;
+use super::output::Output;
+use super::patience::patiently;
+use super::store::{ask, unasked};
+use crate::client::{Ack, Claim, Subscribe};
+use crate::control::{Answer, Request, Rotation};
+
+/// No claim is longer.
+const CLAIM_BYTES_MAX: u64 = 64 << 20;
+
+pub(super) async fn create(options: &SubCreateOptions, output: &mut Output) -> Result<(), CommandError> {
+    let id = &options.sub.id;
+    let subscribe = Subscribe {
+        webhook: options.webhook.clone(),
+        wake_stream: options.wake_stream.clone(),
+        pattern: options.pattern.clone(),
+        streams: options.streams.clone(),
+        lease_ttl_ms: options.lease_ttl_ms,
+        description: options.description.clone(),
+    };
+    let client = options.sub.connection.client()?;
+    let subscribed = patiently(async || client.subscribe(id, &subscribe).await).await?;
+    eprintln!(
+        "{}",
+        if subscribed.is_new {
+            format!("created the subscription `{id}`")
+        } else {
+            format!("the subscription `{id}` exists already")
+        }
+    );
+    if options.json {
+        output.line(&subscribed.subscription.to_string())?;
+    }
+    output.flush()
+}
+
+pub(super) async fn list(options: &SubListOptions, output: &mut Output) -> Result<(), CommandError> {
+    let client = options.connection.client()?;
+    let mut after = None;
+    loop {
+        let page = patiently(async || client.subscriptions(after.as_deref()).await).await?;
+        for subscription in &page.subscriptions {
+            if options.json {
+                output.line(&subscription.to_string())?;
+            } else if options.long {
+                output.line(&long_line(subscription))?;
+            } else {
+                output.line(&shown(&subscription["id"]))?;
+            }
+        }
+        output.flush()?;
+        // A page that does not get further would be asked for without end.
+        if page.after.is_none() || page.after == after {
+            return Ok(());
+        }
+        after = page.after;
+    }
+}
+
+/// What a subscription does and how it goes, with tabs between.
+fn long_line(subscription: &Value) -> String {
+    let (lag, error) = (&subscription["lag"], &subscription["last_error"]);
+    let cells = [
+        &subscription["id"],
+        &subscription["type"],
+        &subscription["status"],
+        &subscription["state"],
+        &lag["streams"],
+        &lag["bytes"],
+        &error["message"],
+    ];
+    cells.map(shown).join("\t")
+}
+
+/// A text without quotes, and without what would steer a terminal or end a cell.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.replace(|c: char| c.is_control(), " "),
+        other => other.to_string(),
+    }
+}
+
+pub(super) async fn show(options: &SubOptions, output: &mut Output) -> Result<(), CommandError> {
+    let client = options.connection.client()?;
+    let subscription = patiently(async || client.subscription(&options.id).await).await?;
+    output.line(&subscription.to_string())?;
+    output.flush()
+}
+
+pub(super) async fn delete(options: &SubDeleteOptions) -> Result<(), CommandError> {
+    let client = options.connection.client()?;
+    for id in &options.ids {
+        patiently(async || client.unsubscribe(id).await).await?;
+        eprintln!("deleted the subscription `{id}`");
+    }
+    Ok(())
+}
+
+pub(super) async fn add(options: &SubStreamsOptions) -> Result<(), CommandError> {
+    let client = options.sub.connection.client()?;
+    let (id, streams) = (&options.sub.id, &options.streams);
+    patiently(async || client.add_to_subscription(id, streams).await).await?;
+    Ok(())
+}
+
+pub(super) async fn remove(options: &SubStreamsOptions) -> Result<(), CommandError> {
+    let client = options.sub.connection.client()?;
+    for stream in &options.streams {
+        patiently(async || client.remove_from_subscription(&options.sub.id, stream).await).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn claim(options: &SubClaimOptions, output: &mut Output) -> Result<(), CommandError> {
+    let client = options.sub.connection.client()?;
+    let claim = patiently(async || client.claim(&options.sub.id, &options.worker).await).await?;
+    output.line(&json!(claim).to_string())?;
+    output.flush()
+}
+
+pub(super) async fn ack(options: &SubAckOptions, output: &mut Output) -> Result<(), CommandError> {
+    let claim = read_claim(&options.claim)?;
+    let acks: Vec<_> = if options.all {
+        let all = claim.streams.iter().map(|stream| Ack {
+            stream: stream.path.clone(),
+            offset: stream.tail_offset.clone(),
+        });
+        all.collect()
+    } else {
+        let given = options.acks.iter().map(|(stream, offset)| Ack {
+            stream: stream.clone(),
+            offset: offset.clone(),
+        });
+        given.collect()
+    };
+    let client = options.sub.connection.client()?;
+    let next_wake =
+        patiently(async || client.ack(&options.sub.id, &claim, &acks, options.done).await).await?;
+    output.line(if next_wake {
+        "there is more to do"
+    } else {
+        "there is nothing more to do"
+    })?;
+    output.flush()
+}
+
+pub(super) async fn release(options: &SubReleaseOptions) -> Result<(), CommandError> {
+    let claim = read_claim(&options.claim)?;
+    let client = options.sub.connection.client()?;
+    patiently(async || client.release(&options.sub.id, &claim).await).await?;
+    Ok(())
+}
+
+fn read_claim(file: &ClaimFile) -> Result<Claim, CommandError> {
+    let mut text = Vec::new();
+    match &file.path {
+        None => io::stdin()
+            .take(CLAIM_BYTES_MAX)
+            .read_to_end(&mut text)
+            .map_err(|source| CommandError::Input { source })?,
+        Some(path) => File::open(path)
+            .and_then(|file| file.take(CLAIM_BYTES_MAX).read_to_end(&mut text))
+            .map_err(|source| CommandError::File {
+                path: path.clone(),
+                source,
+            })?,
+    };
+    serde_json::from_slice(&text).map_err(|source| CommandError::BadClaim { source })
+}
+
+pub(super) fn rotate_key(options: &RotateKeyOptions, output: &mut Output) -> Result<(), CommandError> {
+    let dir: &Path = &options.store.directory.path;
+    let request = Request::RotateKey {
+        at_once: options.at_once,
+    };
+    let rotation = match ask(dir, &request)? {
+        Some(Answer::RotateKey(rotation)) => rotation,
+        Some(other) => return Err(unasked(dir, other)),
+        None => return Err(CommandError::NoServer { dir: dir.to_owned() }),
+    };
+    if options.store.json {
+        output.line(&json!(rotation).to_string())?;
+    } else {
+        output.line(&told(&rotation))?;
+    }
+    output.flush()
+}
+
+fn told(rotation: &Rotation) -> String {
+    let Rotation {
+        kid,
+        signs_in_secs,
+        published,
+    } = rotation;
+    match signs_in_secs {
+        0 => format!("{kid} signs from now on; keys that are published: {published}"),
+        secs => format!("{kid} is published and signs in {secs} s; keys that are published: {published}"),
+    }
+}

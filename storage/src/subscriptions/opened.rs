@@ -1,0 +1,104 @@
+//! A subscription as the runtime holds it: its turn, and the streams that have moved since the last one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
+use tailwater_stream::{StreamId, StreamName, Subscription, SubscriptionId, Timestamp};
+
+use super::timers::TimerKey;
+use crate::sync::Mutex;
+
+/// Streams that are looked at, and whose links are changed, in one go.
+pub(super) const CHUNK: usize = 500;
+
+/// A subscription, or the place of one that is being made.
+pub(crate) struct Opened {
+    pub(crate) id: SubscriptionId,
+    /// Whoever holds it decides, and nobody else meanwhile. None before the subscription is made, and once it is deleted.
+    pub(super) turn: tokio::sync::Mutex<Option<Turn>>,
+    moved: Mutex<HashSet<StreamName, RandomState>>,
+    /// Whether a task is about to take a turn.
+    scheduled: AtomicBool,
+    /// Whether it was deleted, or never came to be.
+    gone: AtomicBool,
+}
+
+/// What is known of a subscription, in its turn.
+pub(super) struct Turn {
+    pub(super) subscription: Subscription,
+    /// The hidden stream in which it is stored.
+    pub(super) stream: StreamId,
+    /// The URL of the stream root, as the client that made it used it.
+    pub(super) root: Box<str>,
+    /// Whether an attempt to send a wake is under way. There is one at most.
+    pub(super) is_sending: bool,
+    /// Nothing is done by itself before, because there was no space for it.
+    pub(super) paused_until: Option<Timestamp>,
+    pub(super) timer: Option<TimerKey>,
+}
+
+impl Turn {
+    pub(super) fn new(subscription: Subscription, stream: StreamId, root: Box<str>) -> Self {
+        Self {
+            subscription,
+            stream,
+            root,
+            is_sending: false,
+            paused_until: None,
+            timer: None,
+        }
+    }
+}
+
+impl Opened {
+    pub(super) fn new(id: SubscriptionId) -> Self {
+        Self {
+            id,
+            turn: tokio::sync::Mutex::new(None),
+            moved: Mutex::new(HashSet::default()),
+            scheduled: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// The hidden stream's name.
+    pub(super) fn name(&self) -> StreamName {
+        self.id.stream()
+    }
+
+    pub(super) fn note(&self, stream: StreamName) {
+        self.moved.lock().insert(stream);
+    }
+
+    /// Takes some of the streams that have moved.
+    pub(super) fn take_moved(&self) -> Vec<StreamName> {
+        let mut moved = self.moved.lock();
+        if moved.len() <= CHUNK {
+            return std::mem::take(&mut *moved).into_iter().collect();
+        }
+        let some: Vec<_> = moved.iter().take(CHUNK).cloned().collect();
+        for stream in &some {
+            moved.remove(stream);
+        }
+        some
+    }
+
+    /// Whether the caller is the one that is to take a turn soon.
+    pub(super) fn schedule(&self) -> bool {
+        !self.scheduled.swap(true, Ordering::SeqCst)
+    }
+
+    /// A turn begins: whoever notes a stream from now on schedules another one.
+    pub(super) fn unschedule(&self) {
+        self.scheduled.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_gone(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+}

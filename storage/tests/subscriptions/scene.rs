@@ -1,0 +1,281 @@
+//! An engine with subscriptions over each kind of backend, a receiver that does as it is told, and how to wait for what
+//! must come.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tailwater_storage::acid::{AcidOptions, AcidStore};
+use tailwater_storage::clock::ManualClock;
+use tailwater_storage::disk::Disk;
+use tailwater_storage::engine::Incarnation;
+use tailwater_storage::file::Durability;
+use tailwater_storage::stream::subscription::{Delivery, Link, Pattern, Phase, SubscriptionState};
+use tailwater_storage::stream::{OffsetToken, StreamName, SubscriptionConfig, SubscriptionId};
+use tailwater_storage::subscriptions::deliver::{Deliver, WebhookAnswer, WebhookDelivery};
+use tailwater_storage::subscriptions::{
+    AckRequest, Claim, NewSubscription, StreamAck, SubscribeError, Subscribed, SubscriptionLimits,
+};
+use tailwater_storage::{Backend, Engine, EngineLimits, FileOptions, FileStore, Memory, Subscriptions};
+
+use crate::support::ask::{Rig, name};
+use crate::support::faulty_disk::FaultyDisk;
+
+pub(crate) const LIMITS: SubscriptionLimits = SubscriptionLimits {
+    subscriptions_max: 10,
+    named_streams_max: 5,
+    wake_streams_max: 3,
+};
+pub(crate) const LEASE_MS: u64 = 1_000;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A receiver of webhooks: keeps what it is sent, and answers as it is told, or when it is.
+#[derive(Default, Clone)]
+pub(crate) struct Receiver {
+    letters: Arc<Mutex<Vec<WebhookDelivery>>>,
+    answers: Arc<Mutex<VecDeque<WebhookAnswer>>>,
+}
+
+impl Receiver {
+    pub(crate) fn letters(&self) -> Vec<WebhookDelivery> {
+        self.letters.lock().expect("no panic").clone()
+    }
+
+    /// What it answers next; it does not answer without being told.
+    pub(crate) fn answer(&self, answer: WebhookAnswer) {
+        self.answers.lock().expect("no panic").push_back(answer);
+    }
+
+    pub(crate) fn fail(&self) {
+        self.answer(WebhookAnswer::Failed {
+            error: "no answer".into(),
+        });
+    }
+}
+
+impl Deliver for Receiver {
+    fn deliver(&self, delivery: WebhookDelivery) -> Pin<Box<dyn Future<Output = WebhookAnswer> + Send>> {
+        let receiver = self.clone();
+        Box::pin(async move {
+            receiver.letters.lock().expect("no panic").push(delivery);
+            loop {
+                if let Some(answer) = receiver.answers.lock().expect("no panic").pop_front() {
+                    return answer;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+    }
+}
+
+/// An engine and its subscriptions.
+pub(crate) struct Scene {
+    pub(crate) rig: Rig,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) receiver: Receiver,
+}
+
+pub(crate) fn id(text: &str) -> SubscriptionId {
+    SubscriptionId::parse(text).expect("an id")
+}
+
+pub(crate) fn streams(names: &[&str]) -> BTreeSet<StreamName> {
+    names.iter().map(|text| name(text)).collect()
+}
+
+/// A pull-wake subscription whose events go to `wakes`.
+pub(crate) fn pull(pattern: Option<&str>, named: &[&str]) -> SubscriptionConfig {
+    SubscriptionConfig {
+        delivery: Delivery::PullWake {
+            wake_stream: name("wakes"),
+        },
+        pattern: pattern.map(|text| Pattern::parse(text).expect("a pattern")),
+        streams: streams(named),
+        lease_ttl_ms: LEASE_MS,
+        description: None,
+    }
+}
+
+pub(crate) fn webhook(pattern: Option<&str>, named: &[&str]) -> SubscriptionConfig {
+    SubscriptionConfig {
+        delivery: Delivery::Webhook {
+            url: "https://worker.example/".into(),
+        },
+        ..pull(pattern, named)
+    }
+}
+
+impl Scene {
+    pub(crate) async fn over(backend: Arc<dyn Backend>) -> Self {
+        Self::with(Rig::over(backend), Receiver::default()).await
+    }
+
+    async fn with(rig: Rig, receiver: Receiver) -> Self {
+        let deliver = Arc::new(receiver.clone());
+        let subscriptions = Subscriptions::start(rig.engine.clone(), deliver, LIMITS)
+            .await
+            .expect("subscriptions can be read");
+        Self {
+            rig,
+            subscriptions,
+            receiver,
+        }
+    }
+
+    /// The same over another backend, as if the process had ended: its clock goes on, and so does its receiver.
+    pub(crate) async fn again_over(&self, backend: Arc<dyn Backend>) -> Self {
+        let clock = Arc::clone(&self.rig.clock);
+        let engine = Engine::start(
+            backend,
+            Arc::<ManualClock>::clone(&clock),
+            EngineLimits::default(),
+        )
+        .expect("the backend works");
+        Self::with(Rig { engine, clock }, self.receiver.clone()).await
+    }
+
+    pub(crate) async fn subscribe(
+        &self,
+        text: &str,
+        config: SubscriptionConfig,
+    ) -> Result<Subscribed, SubscribeError> {
+        let asked = NewSubscription {
+            id: id(text),
+            config,
+            root: "http://127.0.0.1/v1/stream".into(),
+        };
+        self.subscriptions.create(asked).await
+    }
+
+    pub(crate) async fn state(&self, text: &str) -> SubscriptionState {
+        let described = self.subscriptions.get(&id(text)).await.expect("there");
+        described.summary.state
+    }
+
+    pub(crate) async fn links(&self, text: &str) -> Vec<(String, Link)> {
+        let described = self.subscriptions.get(&id(text)).await.expect("there");
+        let links = described.links.into_iter();
+        links.map(|(stream, link)| (stream.to_string(), link)).collect()
+    }
+
+    pub(crate) async fn acked(&self, text: &str, stream: &str) -> Option<OffsetToken> {
+        let links = self.links(text).await;
+        links
+            .into_iter()
+            .find(|(name, _)| name == stream)
+            .map(|(_, link)| link.acked)
+    }
+
+    /// Moves the clock, and does what has become due.
+    pub(crate) fn pass_ms(&self, ms: u64) {
+        self.rig.clock.advance_millis(ms);
+        self.subscriptions.tick();
+    }
+
+    pub(crate) async fn claim(&self, text: &str, worker: &str) -> Claim {
+        self.subscriptions.claim(&id(text), worker).await.expect("work")
+    }
+
+    /// An ack of all that was claimed.
+    pub(crate) async fn ack_all(&self, text: &str, claim: &Claim) -> bool {
+        let answer = self.subscriptions.ack(&id(text), ack_of(claim, true)).await;
+        answer.expect("the lease is held").next_wake
+    }
+
+    /// The events in the wake stream.
+    pub(crate) async fn events(&self) -> Vec<serde_json::Value> {
+        let text = self.rig.text("wakes").await;
+        serde_json::from_str(&format!("[{}]", text.trim_end_matches(','))).expect("JSON")
+    }
+
+    pub(crate) async fn tail(&self, stream: &str) -> OffsetToken {
+        let reader = self.rig.look(stream).await;
+        let incarnation: &Incarnation = reader.incarnation();
+        incarnation.token(incarnation.view().tail)
+    }
+
+    /// Waits until somebody is woken and the wake has reached the wake stream.
+    pub(crate) async fn woken(&self, text: &str, generation: u64) {
+        until(|| async {
+            let state = self.state(text).await;
+            state.generation == generation && state.sent && matches!(state.phase, Phase::Woken { .. })
+        })
+        .await;
+    }
+
+    /// Waits until the receiver has had so many letters.
+    pub(crate) async fn letters(&self, count: usize) -> Vec<WebhookDelivery> {
+        until(|| async { self.receiver.letters().len() >= count }).await;
+        self.receiver.letters()
+    }
+}
+
+pub(crate) fn ack_of(claim: &Claim, done: bool) -> AckRequest {
+    let acks = claim.work.iter().map(|told| StreamAck {
+        stream: told.stream.clone(),
+        offset: told.tail.token(),
+    });
+    AckRequest {
+        token_generation: claim.claimed.generation,
+        generation: claim.claimed.generation,
+        wake: Some(claim.claimed.wake),
+        acks: acks.collect(),
+        done,
+    }
+}
+
+/// Waits for something that must come.
+pub(crate) async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
+    let wait = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("it comes in time");
+}
+
+pub(crate) fn file_store(disk: &Arc<FaultyDisk>) -> Arc<dyn Backend> {
+    let options = FileOptions {
+        journal_bytes: 64 << 10,
+        fold_bytes: 128 << 10,
+        segment_bytes_max: 64 << 10,
+        compacts_by_itself: false,
+        ..FileOptions::new("/data".into(), Durability::Durable, 1 << 20)
+    };
+    let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);
+    Arc::new(FileStore::open_unlocked(disk, options).expect("the store opens"))
+}
+
+pub(crate) fn acid_store(disk: &Arc<FaultyDisk>) -> Arc<dyn Backend> {
+    let options = AcidOptions {
+        shard_count: 2,
+        cache_bytes: 1 << 20,
+        ..AcidOptions::new("/data".into())
+    };
+    let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);
+    Arc::new(AcidStore::open_unlocked(&disk, &options).expect("the store opens"))
+}
+
+/// Makes an empty backend.
+type NewBackend = fn() -> Arc<dyn Backend>;
+
+/// Runs a test over each kind of backend.
+pub(crate) fn over_each<F: Future<Output = ()>>(test: impl Fn(Scene) -> F) {
+    let backends: [(&str, NewBackend); 3] = [
+        ("memory", || Arc::new(Memory::new(1 << 30))),
+        ("file", || file_store(&FaultyDisk::new(0))),
+        ("acid", || acid_store(&FaultyDisk::new(0))),
+    ];
+    for (kind, backend) in backends {
+        println!("over {kind}");
+        crate::support::ask::run(async {
+            let scene = Scene::over(backend()).await;
+            scene.rig.create_json("wakes").await;
+            test(scene).await;
+        });
+    }
+}
