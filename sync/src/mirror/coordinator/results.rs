@@ -141,6 +141,7 @@ impl Coordinator {
                     tracing::info!(stream = %chunk.stream, from = %chunk.after, "the mirror stands elsewhere");
                     self.backlog.set_back(ticket, place.as_ref().map(standing), now);
                 }
+                Ok(Outcome::Fenced) => self.write_failed(chunk, ticket, "the lease is lost", now),
                 Ok(Outcome::NameTooLong) => {
                     let reason =
                         format!("its name is longer than the {NAME_BYTES_MAX} bytes that a table can hold");
