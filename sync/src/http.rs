@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -43,7 +44,11 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
     }
     let word = |side: &Side| if side.is_well() { "well" } else { "not answering" };
     let (source, postgres) = (word(&stats.source), word(&stats.postgres));
-    let text = format!("not ready: source {source}, postgres {postgres}; the log says why\n");
+    let leases = match stats.is_idle.load(Ordering::Relaxed) {
+        true => ", no partition is held yet",
+        false => "",
+    };
+    let text = format!("not ready: source {source}, postgres {postgres}{leases}; the log says why\n");
     plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
 }
 

@@ -9,6 +9,7 @@
 //! | [`event`] | events of streams, and where in their streams they stand |
 //! | [`http`] | `/healthz`, `/readyz` and `/metrics` |
 //! | [`mirror`] | the mirror at work: streams are found, read in turns, gathered and written |
+//! | [`partition`] | parts of all streams, shared among instances |
 //! | [`postgres`] | chunks of streams into tables, exactly once |
 //! | [`settings`] | settings from defaults, TOML, `DS_SYNC__*` variables and flags |
 //! | [`source`] | streams of the server as chunks of events |
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod event;
 pub mod http;
 pub mod mirror;
+pub mod partition;
 pub mod postgres;
 pub mod settings;
 pub mod source;

@@ -30,6 +30,23 @@ impl Count {
     }
 }
 
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
+
+impl Level {
+    /// What it is from now on.
+    pub fn show(&self, number: u64) {
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What goes on with one of the two servers that the mirror talks to.
 #[derive(Debug, Default)]
 pub struct Side {
@@ -85,6 +102,20 @@ pub struct Stats {
     pub postgres: Side,
     /// Whether all streams of the source are known.
     pub is_listed: AtomicBool,
+    /// Instances that share the streams.
+    pub instances: Level,
+    /// Partitions that this one holds.
+    pub partitions: Level,
+    /// Whether it holds none, and should hold some.
+    pub is_idle: AtomicBool,
+    /// Leases taken.
+    pub leases_taken: Count,
+    /// Leases that were lost because they had not been renewed in time.
+    pub leases_lost: Count,
+    /// Tries to renew, take or give up leases that failed.
+    pub lease_retries: Count,
+    /// Chunks that were not written because their lease was lost.
+    pub fenced: Count,
     /// Reads of single streams that failed.
     pub read_retries: Count,
     /// Deletions and trims at the source that failed.
@@ -118,10 +149,14 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Whether both servers do what they are asked, and it is known which streams there are.
+    /// Whether both servers do what they are asked, it is known which streams there are, and some of them are this
+    /// instance's, unless there are more instances than partitions.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.is_listed.load(Ordering::Relaxed) && self.source.is_well() && self.postgres.is_well()
+        self.is_listed.load(Ordering::Relaxed)
+            && self.source.is_well()
+            && self.postgres.is_well()
+            && !self.is_idle.load(Ordering::Relaxed)
     }
 
     /// So many events were committed this long after their append, by the clocks of both machines.
@@ -170,6 +205,17 @@ impl Stats {
                 &self.moved,
             ),
             (
+                "fenced_total",
+                "Chunks that were not written because the lease on their streams was lost.",
+                &self.fenced,
+            ),
+            ("leases_taken_total", "Partitions taken.", &self.leases_taken),
+            (
+                "leases_lost_total",
+                "Partitions lost because their leases were not renewed in time.",
+                &self.leases_lost,
+            ),
+            (
                 "gaps_total",
                 "Times that a stream had been trimmed before it was read.",
                 &self.gaps,
@@ -203,7 +249,18 @@ impl Stats {
                 ("read", self.read_retries.get()),
                 ("upkeep", self.upkeep_retries.get()),
                 ("postgres", self.postgres.retries.get()),
+                ("leases", self.lease_retries.get()),
             ],
+        );
+        page.gauge(
+            "tailwater_sync_partitions",
+            "Parts of all streams that this instance mirrors.",
+            self.partitions.get(),
+        );
+        page.gauge(
+            "tailwater_sync_instances",
+            "Instances that share the streams.",
+            self.instances.get(),
         );
         page.labelled(
             "tailwater_sync_reconnections_total",

@@ -22,7 +22,8 @@ fn every_event_becomes_one_row_whoever_of_the_three_is_killed() {
     let seed = seed();
     println!("TAILWATER_CRASH_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
-    let rig = Rig::new("file-durable");
+    // The next mirror waits until the lease of a killed one has ended.
+    let rig = Rig::with("file-durable", &[], &[("DS_SYNC__LEASE_MS", "500")]);
     for stream in 0..STREAMS {
         rig.server.stream(&name(stream)).create();
     }

@@ -107,7 +107,7 @@ fn a_stream_that_is_made_anew_is_another_incarnation_and_the_old_rows_stay() {
 
 #[test]
 fn a_deleted_stream_is_marked_and_its_rows_stay() {
-    let rig = Rig::new("file-durable");
+    let rig = Rig::with("file-durable", &[], &[("DS_SYNC__LEASE_MS", "500")]);
     let mirror = rig.mirror();
     for name in ["seen", "unseen", "kept"] {
         rig.server.stream(name).create().append("1");

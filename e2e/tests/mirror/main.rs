@@ -7,5 +7,6 @@
 mod buffer;
 mod faults;
 mod following;
+mod instances;
 mod operation;
 mod rig;

@@ -175,6 +175,9 @@ fn it_is_ready_once_both_servers_answer_and_not_while_one_of_them_does_not() {
         "{}",
         answer.text()
     );
+    tailwater_e2e::eventually("it has tried", || {
+        (mirror.metric("tailwater_sync_retries_total{what=\"postgres\"}") >= Some(1.0)).then_some(())
+    });
     rig.postgres.restart();
     mirror.expect_ready();
     // Nothing is there to be mirrored, and so nothing would tell that PostgreSQL has gone: an event does.

@@ -38,8 +38,9 @@ pub(super) enum Command {
 
     /// Print how far the mirror has come in each stream
     ///
-    /// One stream a line: its name, `open`, `closed` or `deleted`, events mirrored, bytes that are missing, and the
-    /// last error.
+    /// First who mirrors, in lines that begin with `#`: each instance with the partitions that it holds. Then one
+    /// stream a line: its name, `open`, `closed` or `deleted`, events mirrored, bytes that are missing, and the last
+    /// error.
     Status(Options),
 
     /// Read streams again and compare each event with its row

@@ -33,6 +33,7 @@ pub(super) async fn run(sync: &SyncConfig) -> Result<(), CommandError> {
         source,
         sync.streams.clone(),
         postgres,
+        sync.membership(),
         Limits::of(sync),
         stats,
         stop,

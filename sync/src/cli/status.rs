@@ -1,4 +1,4 @@
-//! `status`: how far the mirror has come in each stream, by the tables and by what the source has now.
+//! `status`: who mirrors, and how far the mirror has come in each stream, by the tables and by what the source has now.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use super::error::CommandError;
 use super::print;
-use crate::postgres::Store;
+use crate::partition::{PARTITIONS, Partition};
 use crate::postgres::survey::Known;
+use crate::postgres::{Sharing, Store};
 use crate::settings::SyncConfig;
 use crate::source::{Discovery, Source, Stream};
 
@@ -15,6 +16,7 @@ pub(super) async fn status(sync: &SyncConfig) -> Result<ExitCode, CommandError> 
     let postgres = sync.postgres()?;
     let mut present = streams_at(Source::new(sync.source())?, sync).await?;
     let mut store = Store::connect(&postgres).await?;
+    print(&instances(&store.sharing(&sync.streams.to_string()).await?))?;
     let mut after: Option<String> = None;
     loop {
         let known = store.known(after.as_deref()).await?;
@@ -35,6 +37,41 @@ pub(super) async fn status(sync: &SyncConfig) -> Result<ExitCode, CommandError> 
     });
     print(&unknown)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each instance, and one for what nobody holds while there are some; none while there are no instances.
+fn instances(sharing: &Sharing) -> String {
+    let mut text = String::new();
+    for instance in &sharing.instances {
+        let held: Vec<_> = sharing.leases_of(instance.id).into_keys().collect();
+        let state = if instance.is_alive() {
+            format!("renews within {} ms", instance.time_left.as_millis())
+        } else {
+            "was not heard of any more".to_owned()
+        };
+        let (name, count, ranges) = (&instance.name, held.len(), ranges(&held));
+        let _ = writeln!(
+            text,
+            "# instance {name}: {count} of {PARTITIONS} partitions ({ranges}), {state}"
+        );
+    }
+    let free: Vec<_> = sharing.free().into_iter().collect();
+    if !free.is_empty() && !sharing.instances.is_empty() {
+        let (count, ranges) = (free.len(), ranges(&free));
+        let _ = writeln!(text, "# nobody: {count} of {PARTITIONS} partitions ({ranges})");
+    }
+    text
+}
+
+/// Partitions in their order, as `0-31 40`.
+fn ranges(partitions: &[Partition]) -> String {
+    let runs = partitions.chunk_by(|one, next| one.number() + 1 == next.number());
+    let run = |run: &[Partition]| match run {
+        [one] => one.to_string(),
+        [first, .., last] => format!("{first}-{last}"),
+        [] => String::new(),
+    };
+    runs.map(run).collect::<Vec<_>>().join(" ")
 }
 
 /// The streams of the source that are meant, by name.
@@ -74,4 +111,19 @@ fn line(known: &Known, at_source: Option<&Stream>) -> String {
         .unwrap_or_default()
         .replace(['\n', '\r', '\t'], " ");
     format!("{}\t{state}\t{}\t{missing}\t{error}", known.name, known.events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_that_follow_one_another_are_told_as_ranges() {
+        let numbered = |numbers: &[i32]| {
+            let partitions = numbers.iter().filter_map(|number| Partition::numbered(*number));
+            ranges(&partitions.collect::<Vec<_>>())
+        };
+        assert_eq!(numbered(&[0, 1, 2, 5, 7, 8, 63]), "0-2 5 7-8 63");
+        assert_eq!(numbered(&[]), "");
+    }
 }

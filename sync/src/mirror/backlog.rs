@@ -136,6 +136,22 @@ impl Backlog {
         }
     }
 
+    /// Forgets streams that are others' to mirror. Whatever is on its way of them is of no use here any more.
+    pub fn forget(&mut self, is_others: impl Fn(&str) -> bool) {
+        let forgotten: Vec<_> = self
+            .streams
+            .keys()
+            .filter(|stream| is_others(stream))
+            .cloned()
+            .collect();
+        for stream in forgotten {
+            if let Some(tracked) = self.streams.remove(&stream) {
+                self.leave(&stream, tracked.phase);
+            }
+        }
+        self.followups.retain(|followup| !is_others(followup.stream()));
+    }
+
     /// Streams whose standing in the mirror is to be asked for, at most so many; each is given out once.
     pub fn take_unplaced(&mut self, max: usize, now: Instant) -> Vec<Arc<str>> {
         self.wake(now);

@@ -3,7 +3,7 @@
 
 mod results;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,9 +18,11 @@ use super::batch::Buffer;
 use super::discovery::News;
 use super::ledger::{Answer, Job, Ledger};
 use super::removal::{self, Absent};
+use super::territory::Territory;
 use super::upkeep::{Chore, ChoreKind, Upkeep};
 use super::{Limits, UPKEEP_MAX};
 use crate::event::Chunk;
+use crate::partition::Partition;
 use crate::source::{self, Change, Patterns, Source, Stream};
 use crate::stats::{Snapshot, Stats};
 
@@ -38,6 +40,7 @@ pub(super) struct Coordinator {
     patterns: Patterns,
     limits: Limits,
     stats: Arc<Stats>,
+    territory: Territory,
     backlog: Backlog,
     buffer: Buffer,
     upkeep: Upkeep,
@@ -46,6 +49,8 @@ pub(super) struct Coordinator {
     was_note: bool,
     /// None while it has a job.
     ledger: Option<Ledger>,
+    /// What the job under way writes.
+    writing: BTreeSet<Partition>,
     /// One at most.
     job: JoinSet<(Ledger, Job, Answer, Duration)>,
     /// Of the batch that is being written.
@@ -53,9 +58,14 @@ pub(super) struct Coordinator {
     /// What a read is expected to bring, by what the last ones did.
     read_bytes: usize,
     reads: JoinSet<(Read, Result<Chunk, source::Error>)>,
-    chores: JoinSet<(Chore, Result<(), source::Error>)>,
+    chores: JoinSet<(Chore, Option<Result<(), source::Error>>)>,
+    /// Where each of the chores under way is.
+    removing: Vec<Partition>,
     /// One at most.
     looks: JoinSet<(Vec<Absent>, Option<String>)>,
+    /// Whether those are looked for that were deleted while nobody looked, and whether that begins anew behind its end.
+    is_surveying: bool,
+    surveys_again: bool,
     /// Nothing is read before: the source does not answer, or wants to be left alone.
     no_reads_before: Option<Instant>,
     source_backoff: Backoff,
@@ -68,6 +78,7 @@ impl Coordinator {
         source: Source,
         patterns: Patterns,
         ledger: Ledger,
+        territory: Territory,
         limits: Limits,
         stats: Arc<Stats>,
     ) -> Self {
@@ -77,18 +88,23 @@ impl Coordinator {
             patterns,
             limits,
             stats,
+            territory,
             backlog: Backlog::default(),
             buffer: Buffer::new(limits.enough),
             upkeep: Upkeep::default(),
             notes: VecDeque::new(),
             was_note: false,
             ledger: Some(ledger),
+            writing: BTreeSet::new(),
             job: JoinSet::new(),
             committing_bytes: 0,
             read_bytes: 0,
             reads: JoinSet::new(),
             chores: JoinSet::new(),
+            removing: Vec::new(),
             looks: JoinSet::new(),
+            is_surveying: false,
+            surveys_again: false,
             no_reads_before: None,
             source_backoff: Backoff::default(),
             show_at: now,
@@ -108,6 +124,7 @@ impl Coordinator {
                     Some(heard) => self.hear(heard, Instant::now()),
                     None => break,
                 },
+                () = self.territory.changed() => self.share_anew(),
                 Some(done) = self.job.join_next() => self.worked(finished(done)),
                 Some(done) = self.reads.join_next() => self.has_read(finished(done)),
                 Some(done) = self.chores.join_next() => self.kept_up(finished(done)),
@@ -115,14 +132,32 @@ impl Coordinator {
                 () = tokio::time::sleep_until(wakes_at) => {}
             }
         }
-        let last = tokio::time::timeout(self.limits.shutdown_timeout, self.job.join_next()).await;
-        match last {
-            Ok(Some(done)) => self.worked(finished(done)),
-            Ok(None) => {}
-            Err(_elapsed) => tracing::warn!(
-                "the transaction under way did not end within {:?} and is cut off; the next run finds out about it",
-                self.limits.shutdown_timeout
-            ),
+        let patience = self.limits.shutdown_timeout;
+        let last = async {
+            if let Some(done) = self.job.join_next().await {
+                self.worked(finished(done));
+            }
+            // Whoever has the leases next should find nothing under way.
+            while self.chores.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(patience, last).await.is_err() {
+            tracing::warn!(
+                "what is under way did not end within {patience:?} and is cut off; the next run finds out about it"
+            );
+        }
+    }
+
+    /// Drops what is others' to do. What is this instance's now will be told of.
+    fn share_anew(&mut self) {
+        let lost = self.territory.update();
+        if !lost.is_empty() {
+            let is_lost = |stream: &str| lost.contains(&Partition::of(stream));
+            self.backlog.forget(is_lost);
+            self.upkeep.forget(is_lost);
+            tracing::info!(
+                partitions = lost.len(),
+                "streams of partitions are left to others"
+            );
         }
     }
 
@@ -144,22 +179,29 @@ impl Coordinator {
                 (read, brought)
             });
         }
+        let until = self.territory.until();
         while self.chores.len() < UPKEEP_MAX
+            && now < until
             && let Some(chore) = self.upkeep.take(now)
         {
             let source = self.source.clone();
-            self.chores.spawn(removal::perform(source, chore));
+            self.removing.push(Partition::of(&chore.stream));
+            self.chores.spawn(removal::perform(source, chore, until));
         }
         if self.ledger.is_some()
             && let Some(job) = self.next_job(now)
             && let Some(mut ledger) = self.ledger.take()
         {
+            self.writing = job.written().into_iter().map(Partition::of).collect();
+            let fence = self.territory.fence().clone();
             self.job.spawn(async move {
                 let begun = Instant::now();
-                let answer = ledger.perform(&job).await;
+                let answer = ledger.perform(&job, fence).await;
                 (ledger, job, answer, begun.elapsed())
             });
         }
+        let busy = &self.writing | &self.removing.iter().copied().collect();
+        self.territory.finish(&busy);
         if self.show_at <= now {
             self.show_at = now + SHOW_INTERVAL;
             self.stats.show(Snapshot {
@@ -174,7 +216,7 @@ impl Coordinator {
     /// When there may be something to begin that nobody will tell of.
     fn wakes_at(&self) -> Instant {
         let is_idle = self.ledger.is_some();
-        let has_hands = self.chores.len() < UPKEEP_MAX;
+        let has_hands = self.chores.len() < UPKEEP_MAX && Instant::now() < self.territory.until();
         let times = [
             self.buffer.due_at().filter(|_| is_idle),
             Some(self.tails_at).filter(|_| is_idle),
@@ -199,7 +241,7 @@ impl Coordinator {
     fn next_job(&mut self, now: Instant) -> Option<Job> {
         // Notes and transactions take turns, so that neither waits for the end of the other.
         if !std::mem::replace(&mut self.was_note, false)
-            && let Some(note) = self.notes.pop_front()
+            && let Some(note) = self.next_note()
         {
             self.was_note = true;
             return Some(note);
@@ -216,7 +258,7 @@ impl Coordinator {
                 return Some(Job::Commit(batch));
             }
         }
-        if let Some(note) = self.notes.pop_front() {
+        if let Some(note) = self.next_note() {
             return Some(note);
         }
         if self.tails_at <= now {
@@ -227,6 +269,13 @@ impl Coordinator {
         None
     }
 
+    /// The next note about a stream that is still this instance's, or about all of them.
+    fn next_note(&mut self) -> Option<Job> {
+        let territory = &self.territory;
+        let is_own = |note: &Job| note.written().into_iter().all(|stream| territory.has(stream));
+        std::iter::from_fn(|| self.notes.pop_front()).find(is_own)
+    }
+
     fn hear(&mut self, news: News, now: Instant) {
         match news {
             News::Changes(changes) => changes
@@ -235,15 +284,31 @@ impl Coordinator {
             News::Listed => {
                 tracing::info!(
                     streams = self.backlog.len(),
-                    "all streams of the source are known"
+                    "all streams of the source are known that are this instance's"
                 );
                 self.stats.is_listed.store(true, Ordering::Relaxed);
-                self.notes.push_back(Job::Survey { after: None });
+                self.survey();
             }
         }
     }
 
+    /// Looks once more, and once only, for streams that were deleted while nobody looked.
+    fn survey(&mut self) {
+        self.surveys_again = self.is_surveying;
+        if !self.is_surveying {
+            self.is_surveying = true;
+            self.notes.push_back(Job::Survey { after: None });
+        }
+    }
+
     fn hear_change(&mut self, change: Change, now: Instant) {
+        let name = match &change {
+            Change::Appeared(stream) | Change::Moved(stream) | Change::Closed(stream) => &stream.name,
+            Change::Deleted { name, .. } => name,
+        };
+        if !self.territory.has(name) {
+            return;
+        }
         match change {
             Change::Appeared(stream) | Change::Moved(stream) | Change::Closed(stream) => {
                 self.backlog.seen(sighting(stream), now);

@@ -11,7 +11,7 @@ use super::backlog::Sighting;
 use super::batch::Batch;
 use crate::event::{Chunk, Incarnation};
 use crate::postgres::survey::Known;
-use crate::postgres::{Error, Outcome, Place, Settings, Store, Tail};
+use crate::postgres::{Error, Fence, Outcome, Place, Settings, Store, Tail};
 use crate::stats::Stats;
 
 /// Something to do in PostgreSQL.
@@ -38,6 +38,18 @@ pub(super) enum Job {
     Survey { after: Option<String> },
 }
 
+impl Job {
+    /// The streams that it writes something of.
+    pub(super) fn written(&self) -> Vec<&str> {
+        match self {
+            Self::Commit(batch) => batch.chunks.iter().map(|chunk| &*chunk.stream).collect(),
+            Self::MarkDeleted { stream, .. } | Self::NoteError { stream, .. } => vec![stream],
+            Self::NoteTails(sightings) => sightings.iter().map(|sighting| &*sighting.stream).collect(),
+            Self::Place(_) | Self::Survey { .. } => Vec::new(),
+        }
+    }
+}
+
 /// What a job has brought.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -55,6 +67,8 @@ pub(super) enum Answer {
 pub(super) struct Ledger {
     settings: Settings,
     store: Option<Store>,
+    /// By what it writes. None while it only makes the tables.
+    fence: Option<Fence>,
     stats: Arc<Stats>,
     /// Whether to stop. What is being done is finished then, but nothing that failed is tried again.
     stop: watch::Receiver<bool>,
@@ -71,6 +85,7 @@ impl Ledger {
         let mut ledger = Self {
             settings,
             store: None,
+            fence: None,
             stats,
             stop,
         };
@@ -95,8 +110,9 @@ impl Ledger {
         }
     }
 
-    /// Does a job, however long it takes.
-    pub(super) async fn perform(&mut self, job: &Job) -> Answer {
+    /// Does a job, however long it takes, by the leases that were held when it was given.
+    pub(super) async fn perform(&mut self, job: &Job, fence: Fence) -> Answer {
+        self.fence = Some(fence);
         let mut backoff = Backoff::default();
         loop {
             let tried = match self.connected().await {
@@ -173,7 +189,11 @@ impl Ledger {
             Some(store) => store,
             None => Store::connect(&self.settings).await?,
         };
-        Ok(self.store.insert(store))
+        let store = self.store.insert(store);
+        if let Some(fence) = &self.fence {
+            store.fence(fence.clone());
+        }
+        Ok(store)
     }
 
     /// Waits until it is time to try again. Breaks if the mirror is to stop.

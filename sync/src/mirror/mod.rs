@@ -2,19 +2,25 @@
 //! their modules offer, and no HTTP and no SQL.
 //!
 //! - [`backlog`]: which streams have more than is read, and whose turn it is.
+//! - [`balance`]: how instances share the partitions.
 //! - [`batch`]: what is read and not written, and when that is enough for a transaction.
 //! - [`upkeep`]: what is deleted and trimmed at the source.
 //! - `coordinator`: the loop that brings these together.
 //! - `discovery`: what the source tells of its streams.
+//! - [`keeper`]: the instance's leases, taken, renewed and given up.
 //! - `ledger`: the one who talks to PostgreSQL.
 //! - `removal`: deletions and trims themselves.
+//! - `territory`: which streams are this instance's.
 
 pub mod backlog;
+pub mod balance;
 pub mod batch;
 mod coordinator;
 mod discovery;
+pub mod keeper;
 mod ledger;
 mod removal;
+mod territory;
 pub mod upkeep;
 
 use std::sync::Arc;
@@ -23,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::event::Chunk;
+use crate::postgres::Membership;
 use crate::settings::SyncConfig;
 use crate::source::{Patterns, Source};
 use crate::stats::Stats;
@@ -31,12 +38,16 @@ use crate::{postgres, source};
 use backlog::Reach;
 use batch::Enough;
 use coordinator::Coordinator;
+use keeper::Keeper;
 use ledger::Ledger;
+use territory::Territory;
 
 pub use backlog::Lag;
 
 /// Deletions and trims that are made at once.
 pub const UPKEEP_MAX: usize = 4;
+/// Connections to PostgreSQL: one that writes, and one that keeps the leases.
+pub const CONNECTIONS: usize = 2;
 /// Pages of news that wait for the loop.
 const NEWS_MAX: usize = 16;
 
@@ -95,22 +106,37 @@ pub async fn run(
     source: Source,
     patterns: Patterns,
     postgres: postgres::Settings,
+    membership: Membership,
     limits: Limits,
     stats: Arc<Stats>,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<(), MirrorError> {
-    let Some(ledger) = Ledger::open(postgres, Arc::clone(&stats), stop.clone()).await? else {
+    let Some(ledger) = Ledger::open(postgres.clone(), Arc::clone(&stats), stop.clone()).await? else {
         return Ok(());
     };
+    let keeper = tokio::select! {
+        keeper = Keeper::join(postgres, membership, Arc::clone(&stats)) => keeper?,
+        _ = stop.wait_for(|stops| *stops) => return Ok(()),
+    };
+    let territory = Territory::new(keeper.holdings());
+    let (leave, leaves) = watch::channel(false);
+    // Whatever else this process is busy with, its leases are renewed in time.
+    let mut keeping = tokio::spawn(keeper.keep(territory.finished(), leaves));
     let (news, heard) = mpsc::channel(NEWS_MAX);
-    let discovery = discovery::discover(source.clone(), patterns.clone(), news, Arc::clone(&stats));
-    let coordinator = Coordinator::new(source, patterns, ledger, limits, stats);
-    tokio::select! {
+    let wanted = territory.wanted();
+    let discovery = discovery::discover(source.clone(), patterns.clone(), news, wanted, Arc::clone(&stats));
+    let coordinator = Coordinator::new(source, patterns, ledger, territory, limits, stats);
+    let ended = tokio::select! {
         () = coordinator.run(heard, stop) => Ok(()),
         ended = discovery => match ended {
             Err(error) => Err(error.into()),
         },
-    }
+        ended = &mut keeping => unreachable!("it keeps the leases until it is told to leave: {ended:?}"),
+    };
+    // Nothing is on its way any more, so others may go on where this instance stands.
+    leave.send_replace(true);
+    keeping.await.expect("whoever gives the leases up does not panic");
+    ended
 }
 
 /// How far a chunk goes.

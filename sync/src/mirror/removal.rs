@@ -1,8 +1,10 @@
 //! What is taken away at the source, and what was taken away there while nobody looked. Decides nothing.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use tailwater_process::Backoff;
+use tokio::time::Instant;
 
 use super::upkeep::{Chore, ChoreKind};
 use crate::event::Incarnation;
@@ -15,16 +17,35 @@ pub(super) struct Absent {
     pub(super) incarnation: Incarnation,
 }
 
-/// Does a chore, and gives it back with what came of it.
-pub(super) async fn perform(source: Source, chore: Chore) -> (Chore, Result<(), Error>) {
-    let done = match chore.kind {
-        ChoreKind::Delete => source.delete(&chore.stream, chore.incarnation).await,
-        ChoreKind::Trim(before) => source
-            .trim(&chore.stream, chore.incarnation, before)
-            .await
-            .map(drop),
+/// Does a chore, and gives it back with what came of it; nothing, if it was not done before the lease may have ended.
+/// Then no further step of it is made, also by a process that stood still in the middle of one.
+pub(super) async fn perform(
+    source: Source,
+    chore: Chore,
+    until: Instant,
+) -> (Chore, Option<Result<(), Error>>) {
+    let work = async {
+        match chore.kind {
+            ChoreKind::Delete => source.delete(&chore.stream, chore.incarnation).await,
+            ChoreKind::Trim(before) => {
+                let trimmed = source.trim(&chore.stream, chore.incarnation, before);
+                trimmed.await.map(drop)
+            }
+        }
     };
+    let guarded = while_held(|| Instant::now() < until, work);
+    let done = tokio::time::timeout_at(until, guarded).await.ok().flatten();
     (chore, done)
+}
+
+/// What comes of some work, of which no step is made once something is not held any more.
+async fn while_held<T>(is_held: impl Fn() -> bool, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| match is_held() {
+        true => work.as_mut().poll(context).map(Some),
+        false => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Whether there is no such stream any more.
@@ -55,5 +76,30 @@ async fn is_present(source: &Source, suspect: &Absent) -> bool {
                 tokio::time::sleep(wait).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::while_held;
+
+    /// A process that was stopped between a look at a stream and its deletion, and goes on when others have its leases.
+    #[tokio::test]
+    async fn no_further_step_is_made_once_the_lease_may_have_ended() {
+        let (is_held, steps) = (Cell::new(true), Cell::new(0));
+        let work = async {
+            steps.set(1);
+            is_held.set(false);
+            tokio::task::yield_now().await;
+            steps.set(2);
+        };
+        assert_eq!(while_held(|| is_held.get(), work).await, None);
+        assert_eq!(steps.get(), 1);
+        let work = async { steps.set(3) };
+        assert_eq!(while_held(|| is_held.get(), work).await, None);
+        assert_eq!(steps.get(), 1, "nothing is begun");
+        assert_eq!(while_held(|| true, async { 4 }).await, Some(4));
     }
 }

@@ -92,6 +92,12 @@ impl Upkeep {
         }
     }
 
+    /// Forgets what is others' to do. What somebody does just now is told by its end.
+    pub fn forget(&mut self, is_others: impl Fn(&str) -> bool) {
+        self.chores.retain(|stream, _| !is_others(stream));
+        self.due.retain(|(_, stream)| !is_others(stream));
+    }
+
     /// When the next chore is due.
     #[must_use]
     pub fn due_at(&self) -> Option<Instant> {

@@ -51,6 +51,13 @@ impl<'a> Batch<'a> {
     }
 }
 
+impl Batch<'_> {
+    /// All streams that it would write.
+    pub(super) fn streams(&self) -> impl Iterator<Item = &str> {
+        self.runs.iter().map(|run| run.claim.stream)
+    }
+}
+
 impl<'a> Run<'a> {
     /// A run that begins where `chunk` does, with nothing in it.
     fn before(chunk: &'a Chunk) -> Self {

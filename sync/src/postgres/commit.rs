@@ -12,9 +12,10 @@ use tokio_postgres::Transaction;
 use super::batch::{Batch, has_name_that_fits};
 use super::connection::Connection;
 use super::error::{Error, RowFault};
+use super::lease::{Fence, Held};
 use super::place::{Outcome, Place};
 use super::rows::{self, DeadLetter, Row};
-use super::streams_table;
+use super::{leases_table, streams_table};
 use crate::event::Chunk;
 
 /// Rows that share one savepoint once it is known that some of the batch are refused.
@@ -43,12 +44,16 @@ enum Trust {
 }
 
 /// Writes chunks, and tells of each what became of it.
-pub(super) async fn commit(connection: &mut Connection, chunks: &[Chunk]) -> Result<Vec<Outcome>, Error> {
+pub(super) async fn commit(
+    connection: &mut Connection,
+    fence: Option<&Fence>,
+    chunks: &[Chunk],
+) -> Result<Vec<Outcome>, Error> {
     let batch = Batch::new(chunks);
     let takes_dead_letters = connection.takes_dead_letters;
     for trust in [Trust::All, Trust::None] {
         let written = connection.transaction("a commit", async |transaction| {
-            write(transaction, &batch, trust, takes_dead_letters).await
+            write(transaction, &batch, fence, trust, takes_dead_letters).await
         });
         match written.await {
             Ok(outcomes) => return Ok(outcomes),
@@ -67,10 +72,13 @@ pub(super) async fn commit(connection: &mut Connection, chunks: &[Chunk]) -> Res
 async fn write(
     transaction: &Transaction<'_>,
     batch: &Batch<'_>,
+    fence: Option<&Fence>,
     trust: Trust,
     takes_dead_letters: bool,
 ) -> Result<Vec<Outcome>, WriteError> {
-    let claimed = streams_table::claim(transaction, batch.runs.iter().map(|run| &run.claim)).await?;
+    let held = leases_table::hold(transaction, fence, batch.streams()).await?;
+    let claims = batch.runs.iter().map(|run| &run.claim);
+    let claimed = streams_table::claim(transaction, claims.filter(|claim| held.has(claim.stream))).await?;
     let (mut rows, mut dead) = (Vec::new(), Vec::new());
     let claimed_runs = batch.runs.iter().filter(|run| claimed.contains(run.claim.stream));
     for at in claimed_runs.clone().flat_map(|run| run.chunks.iter().copied()) {
@@ -98,7 +106,7 @@ async fn write(
     rows::bury(transaction, &dead).await.map_err(Error::from)?;
     let moved = moved_places(transaction, batch, &claimed).await?;
     let written: HashSet<usize> = claimed_runs.flat_map(|run| run.chunks.iter().copied()).collect();
-    Ok(outcomes(batch, &written, &dead, &moved))
+    Ok(outcomes(batch, &held, &written, &dead, &moved))
 }
 
 /// Of each stream of which some chunk was not written, where it stands. Asked after the claims, which hold those
@@ -123,6 +131,7 @@ async fn moved_places(
 
 fn outcomes(
     batch: &Batch<'_>,
+    held: &Held,
     written: &HashSet<usize>,
     dead: &[DeadLetter<'_>],
     moved: &HashMap<String, Place>,
@@ -134,6 +143,9 @@ fn outcomes(
     let outcome = |(at, chunk): (usize, &Chunk)| {
         if !has_name_that_fits(chunk) {
             return Outcome::NameTooLong;
+        }
+        if !held.has(&chunk.stream) {
+            return Outcome::Fenced;
         }
         if !written.contains(&at) {
             let place = moved.get(chunk.stream.as_ref()).copied();

@@ -6,6 +6,7 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use super::settings::Address;
 use super::tls::CaError;
+use crate::partition::PARTITIONS;
 
 /// The oldest server that the mirror works with, as `server_version_num` has it, and as people say it.
 pub(super) const SERVER_OLDEST: (i32, &str) = (140_000, "14");
@@ -84,6 +85,15 @@ pub enum Error {
         /// The newest that is known.
         known: i32,
     },
+    /// The tables part streams in another way than this mirror.
+    #[error(
+        "`tailwater.leases` parts streams into {found}, and this mirror into {PARTITIONS}; run one of the version of \
+         the others, or stop all of them and DELETE FROM tailwater.leases"
+    )]
+    Partitions {
+        /// The number of partitions in the tables.
+        found: i64,
+    },
     /// There are no tables, or not all of them.
     #[error(
         "the schema `tailwater` lacks what the mirror needs: {message}; let the mirror migrate it at its start"
@@ -95,7 +105,8 @@ pub enum Error {
     /// The user may not do that.
     #[error(
         "PostgreSQL does not let the mirror do its work: {message}; GRANT CREATE ON DATABASE lets its user make \
-         the schema `tailwater`, or grant it USAGE on that schema and SELECT, INSERT and UPDATE on all tables there"
+         the schema `tailwater`, or grant it USAGE on that schema, SELECT, INSERT and UPDATE on all tables there, \
+         and DELETE on tailwater.instances"
     )]
     MissingRights {
         /// What PostgreSQL says.
@@ -185,6 +196,7 @@ impl Error {
             | Self::TooOld { .. }
             | Self::Encoding { .. }
             | Self::SchemaTooNew { .. }
+            | Self::Partitions { .. }
             | Self::SchemaMissing { .. }
             | Self::MissingRights { .. }
             | Self::NoDatabase { .. }
@@ -208,6 +220,7 @@ impl Error {
             Self::TooOld { .. } => "too_old",
             Self::Encoding { .. } => "encoding",
             Self::SchemaTooNew { .. } => "schema_too_new",
+            Self::Partitions { .. } => "partitions",
             Self::SchemaMissing { .. } => "schema_missing",
             Self::MissingRights { .. } => "missing_rights",
             Self::NoDatabase { .. } => "no_database",

@@ -4,10 +4,12 @@
 //! - [`settings`]: a database's URL, and how long to wait for it.
 //! - [`store`]: one connection, and what can be asked of it.
 //! - [`survey`]: questions of people about the tables, and of those who check them.
+//! - [`lease`]: who may write what.
 //! - [`place`]: how far the mirror has come in a stream, and what became of a chunk.
 //! - `batch`: chunks, sorted by stream, as one transaction claims them.
 //! - `commit`: the transaction that writes rows and places together.
 //! - `streams_table`: places, and what is noted of streams, in SQL.
+//! - `leases_table`: instances and their leases, in SQL.
 //! - `rows`: events as rows, and those that can never be rows.
 //! - `json_text`: what JSON may say and `jsonb` cannot hold.
 //! - `schema`: the tables, made and migrated.
@@ -16,6 +18,7 @@
 //! - [`error`]: what goes wrong, whether it heals, and what to do.
 
 pub mod error;
+pub mod lease;
 pub mod place;
 pub mod settings;
 pub mod store;
@@ -25,12 +28,15 @@ mod batch;
 mod commit;
 mod connection;
 mod json_text;
+mod leases_table;
 mod rows;
 mod schema;
 mod streams_table;
 mod tls;
 
 pub use error::Error;
+pub use lease::{Fence, InstanceId, Leases, Membership, Sharing};
+pub use leases_table::Expired;
 pub use place::{Outcome, Place, Tail};
 pub use settings::{Settings, SettingsError};
 pub use store::Store;

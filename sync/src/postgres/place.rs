@@ -33,6 +33,8 @@ pub enum Outcome {
         /// Where the mirror stands. None, if it has nothing of the stream: it is to be read from the beginning.
         place: Option<Place>,
     },
+    /// Nothing of it was written, since the lease on its stream's partition is another mirror's, or nobody's.
+    Fenced,
     /// Nothing of it was written, and nothing ever can be: the stream's name is longer than
     /// [`NAME_BYTES_MAX`](super::NAME_BYTES_MAX).
     NameTooLong,

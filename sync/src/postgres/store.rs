@@ -7,10 +7,11 @@ use tokio_postgres::Transaction;
 
 use super::connection::Connection;
 use super::error::Error;
+use super::lease::Fence;
 use super::place::{Outcome, Place, Tail};
 use super::settings::Settings;
 use super::streams_table::Claim;
-use super::{NAME_BYTES_MAX, commit, schema, streams_table};
+use super::{NAME_BYTES_MAX, commit, leases_table, schema, streams_table};
 use crate::event::{Chunk, Incarnation, Offset};
 
 /// One connection to the tables. Whoever wants to write more at a time has more of them.
@@ -19,6 +20,7 @@ use crate::event::{Chunk, Incarnation, Offset};
 #[derive(Debug)]
 pub struct Store {
     pub(super) connection: Connection,
+    fence: Option<Fence>,
 }
 
 impl Store {
@@ -28,7 +30,16 @@ impl Store {
     /// Whatever keeps the mirror from it.
     pub async fn connect(settings: &Settings) -> Result<Self, Error> {
         let connection = Connection::open(settings).await?;
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            fence: None,
+        })
+    }
+
+    /// From now on, writes only what these leases allow, and only while they hold: each transaction checks them
+    /// first, and keeps others from taking them until it ends. Without a fence everything is written.
+    pub fn fence(&mut self, fence: Fence) {
+        self.fence = Some(fence);
     }
 
     /// Makes the tables, or brings them up to date. Any number of mirrors may do so at once.
@@ -56,7 +67,7 @@ impl Store {
     /// [`Error::TimedOut`]: whether it was is told by committing the same again. The store is closed after any error;
     /// make another.
     pub async fn commit(&mut self, chunks: &[Chunk]) -> Result<Vec<Outcome>, Error> {
-        commit::commit(&mut self.connection, chunks).await
+        commit::commit(&mut self.connection, self.fence.as_ref(), chunks).await
     }
 
     /// Moves a stream's place from `from` to `to`, over events that were trimmed before the mirror has read them, and
@@ -83,17 +94,26 @@ impl Store {
             skipped_bytes: to.position().saturating_sub(from.position()),
             closed: false,
         };
-        let work = async |transaction: &Transaction<'_>| skip(transaction, &claim).await;
+        let fence = self.fence.as_ref();
+        let work = async |transaction: &Transaction<'_>| {
+            let held = leases_table::hold(transaction, fence, std::iter::once(stream)).await?;
+            match held.has(stream) {
+                true => skip(transaction, &claim).await,
+                false => Ok(Outcome::Fenced),
+            }
+        };
         self.connection.transaction("a skip", work).await
     }
 
     /// Marks a stream as deleted at the source; its rows stay. False, if the mirror has nothing of it, has marked it
-    /// already, or has a newer stream of that name.
+    /// already, or has a newer stream of that name; or if it is fenced off.
     ///
     /// # Errors Whatever keeps the mirror from it.
     pub async fn mark_deleted(&mut self, stream: &str, incarnation: Incarnation) -> Result<bool, Error> {
+        let fence = self.fence.as_ref();
         let work = async |transaction: &Transaction<'_>| {
-            streams_table::mark_deleted(transaction, stream, incarnation).await
+            let held = leases_table::hold(transaction, fence, std::iter::once(stream)).await?;
+            Ok(held.has(stream) && streams_table::mark_deleted(transaction, stream, incarnation).await?)
         };
         self.connection.transaction("a mark", work).await
     }
@@ -111,8 +131,13 @@ impl Store {
         if stream.len() > NAME_BYTES_MAX {
             return Ok(());
         }
+        let fence = self.fence.as_ref();
         let work = async |transaction: &Transaction<'_>| {
-            streams_table::note_error(transaction, stream, incarnation, message).await
+            let held = leases_table::hold(transaction, fence, std::iter::once(stream)).await?;
+            match held.has(stream) {
+                true => streams_table::note_error(transaction, stream, incarnation, message).await,
+                false => Ok(()),
+            }
         };
         self.connection.transaction("a note of an error", work).await
     }
@@ -122,7 +147,16 @@ impl Store {
     ///
     /// # Errors Whatever keeps the mirror from it.
     pub async fn note_tails(&mut self, tails: &[Tail<'_>]) -> Result<(), Error> {
-        let work = async |transaction: &Transaction<'_>| streams_table::note_tails(transaction, tails).await;
+        let fence = self.fence.as_ref();
+        let work = async |transaction: &Transaction<'_>| {
+            let held = leases_table::hold(transaction, fence, tails.iter().map(|tail| tail.stream)).await?;
+            let tails: Vec<_> = tails
+                .iter()
+                .filter(|tail| held.has(tail.stream))
+                .copied()
+                .collect();
+            streams_table::note_tails(transaction, &tails).await
+        };
         self.connection.transaction("a note of tails", work).await
     }
 

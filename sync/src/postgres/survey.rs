@@ -50,9 +50,11 @@ const RIGHTS: &str = "
 const TABLE_RIGHTS: &str = "
     SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
     JOIN pg_namespace ON pg_namespace.oid = relnamespace
-    WHERE nspname = 'tailwater' AND relname IN ('streams', 'events', 'dead_letters')
-        AND NOT (has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
-            AND (relname <> 'streams' OR has_table_privilege(pg_class.oid, 'UPDATE')))";
+    WHERE nspname = 'tailwater' AND relname IN ('streams', 'events', 'dead_letters', 'instances', 'leases')
+        AND NOT (has_table_privilege(pg_class.oid, 'SELECT')
+            AND has_table_privilege(pg_class.oid, 'INSERT')
+            AND (relname IN ('events', 'dead_letters') OR has_table_privilege(pg_class.oid, 'UPDATE'))
+            AND (relname <> 'instances' OR has_table_privilege(pg_class.oid, 'DELETE')))";
 
 /// What the mirror knows of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -75,6 +75,31 @@ fn without_password(url: &str) -> String {
     }
 }
 
+/// What people call an instance.
+pub(super) struct InstanceName;
+
+/// A name is for lists and log lines.
+const NAME_CHARS_MAX: usize = 100;
+
+impl Kind for InstanceName {
+    type Value = Option<String>;
+
+    fn allowed(&self) -> String {
+        format!("up to {NAME_CHARS_MAX} characters on one line; empty for host and process")
+    }
+
+    fn parse(&self, text: &str) -> Result<Option<String>, Option<String>> {
+        if text.chars().count() > NAME_CHARS_MAX || text.chars().any(char::is_control) {
+            return Err(None);
+        }
+        Ok((!text.is_empty()).then(|| text.to_owned()))
+    }
+
+    fn toml(&self, text: &str) -> String {
+        quoted(text)
+    }
+}
+
 /// Names and globs with commas between them.
 pub(super) struct StreamPatterns;
 

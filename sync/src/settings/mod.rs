@@ -16,6 +16,7 @@ use tailwater_process::values::Loaded;
 use tailwater_process::{ConfigError, ConfigErrors, Origin, Sources, Values};
 
 use crate::mirror::UPKEEP_MAX;
+use crate::postgres::Membership;
 use crate::{postgres, source};
 
 pub use table::{Config, OnUnmappable, SyncConfig};
@@ -163,6 +164,20 @@ impl SyncConfig {
             connections_max: self.readers + UPKEEP_MAX,
             read_bytes_max: self.read_bytes_max,
             ..source::Settings::new(&self.source_url)
+        }
+    }
+
+    /// As what this process is known to other instances.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        let by_host = || {
+            let host = rustix::system::uname();
+            format!("{}:{}", host.nodename().to_string_lossy(), std::process::id())
+        };
+        Membership {
+            name: self.instance_name.clone().unwrap_or_else(by_host),
+            streams: self.streams.to_string(),
+            lease_ms: self.lease_ms,
         }
     }
 

@@ -10,7 +10,7 @@ use tailwater_process::kinds::{
 };
 use tailwater_process::{LogFormat, Table};
 
-use super::kinds::{PostgresUrl, StreamPatterns, StreamRoot};
+use super::kinds::{InstanceName, PostgresUrl, StreamPatterns, StreamRoot};
 use crate::source::Patterns;
 
 /// What becomes of a stream when one of its events cannot be a row.
@@ -67,6 +67,11 @@ tailwater_process::settings! {
         readers: usize = "sync.readers", "8", Count { min: 1, max: 1024 };
         /// The largest answer to one read: a few times the server's `limits.read_chunk_bytes`, and its longest message.
         read_bytes_max: usize = "sync.read_bytes_max", "64MiB", BufferSize(Size { min: MIB, max: BUFFER_MAX });
+        /// What this instance is called in `tailwater.instances`; without it by the host's name and the process's
+        /// number.
+        instance_name: Option<String> = "sync.instance_name", "", InstanceName;
+        /// How long an instance that is not heard of keeps its share of the streams; then the others take it.
+        lease_ms: u64 = "sync.lease_ms", "10000", Milliseconds { min: 500, max: 600_000 };
         /// What becomes of a stream when one of its events cannot be a row.
         on_unmappable: OnUnmappable = "sync.on_unmappable", "dead_letter", Choice(&[
             ("dead_letter", OnUnmappable::DeadLetter),

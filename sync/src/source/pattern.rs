@@ -300,6 +300,17 @@ pub struct Patterns {
     globs: Vec<Pattern>,
 }
 
+impl fmt::Display for Patterns {
+    /// In one order, whichever they were given in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let globs = self.globs.iter().map(Pattern::to_string);
+        let mut texts: Vec<_> = self.exact.iter().cloned().chain(globs).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        f.write_str(&texts.join(","))
+    }
+}
+
 impl Patterns {
     /// Reads them.
     ///

@@ -140,3 +140,10 @@ fn listings_cover_the_globs_once_and_exact_names_are_looked_up() {
     let patterns = Patterns::parse(["runs/é", "runs/è/*"]).expect("patterns");
     assert_eq!(patterns.common_prefix(), "runs/", "not within a character");
 }
+
+#[test]
+fn patterns_are_written_alike_whichever_order_they_come_in() {
+    let written = |texts: &[&str]| Patterns::parse(texts.iter().copied()).unwrap().to_string();
+    assert_eq!(written(&["runs/**", "jobs/a", "b", "jobs/a"]), "b,jobs/a,runs/**");
+    assert_eq!(written(&["b", "runs/**", "jobs/a"]), "b,jobs/a,runs/**");
+}

@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use tailwater_e2e::{Postgres, eventually};
-use tailwater_sync::postgres::{Settings, Store};
+use tailwater_sync::postgres::{Outcome, Settings, Store};
 use tempfile::TempDir;
 
+use crate::leases::Member;
 use crate::races::{EVENTS, STREAMS, mirror};
 use crate::scene::{DATABASE, Scene, Source, written};
 
@@ -120,7 +121,7 @@ async fn mirrors_behind_a_transaction_pooler_migrate_race_and_bury_dead_letters(
         let outcomes = store.commit(&[source.chunk(0..3)]).await.unwrap();
         assert_eq!(
             outcomes,
-            [tailwater_sync::postgres::Outcome::Written {
+            [Outcome::Written {
                 rows: 2,
                 dead_letters: 1
             }]
@@ -135,4 +136,44 @@ async fn mirrors_behind_a_transaction_pooler_migrate_race_and_bury_dead_letters(
         ),
         "0"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PgBouncer; `make test-mirror` brings it"]
+async fn leases_are_taken_lost_and_checked_behind_a_transaction_pooler() {
+    let postgres = Postgres::start();
+    let pooler = Pooler::before(&postgres);
+    let settings = pooler.settings();
+    Store::connect(&settings).await.unwrap().migrate().await.unwrap();
+    let scene = Scene { postgres };
+    // Each call of either may be on any of the two servers.
+    let mut dead = Member::by(Store::connect(&settings).await.unwrap()).await;
+    let mut heir = Member::by(Store::connect(&settings).await.unwrap()).await;
+    for number in 0..20 {
+        let source = Source::new(&format!("runs/{number}"), 1, 4);
+        assert_eq!(
+            dead.store.commit(&[source.chunk(0..2)]).await.unwrap(),
+            [written(2)]
+        );
+        assert_eq!(
+            heir.store.commit(&[source.chunk(2..4)]).await.unwrap(),
+            [Outcome::Fenced]
+        );
+        dead.let_expire(&scene);
+        assert_eq!(heir.store.bury().await.unwrap(), 1);
+        assert_eq!(heir.take().await, 64);
+        assert_eq!(
+            dead.store.commit(&[source.chunk(2..4)]).await.unwrap(),
+            [Outcome::Fenced]
+        );
+        assert_eq!(
+            heir.store.commit(&[source.chunk(2..4)]).await.unwrap(),
+            [written(2)]
+        );
+        scene.check(&source, 4);
+        dead = heir;
+        heir = Member::by(Store::connect(&settings).await.unwrap()).await;
+    }
+    let kept = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    assert_eq!(scene.sql(kept), "0");
 }

@@ -144,5 +144,6 @@ pub(crate) fn go_on(source: &Source, outcome: Outcome, end: usize) -> usize {
         Outcome::Moved { place: None } => 0,
         Outcome::Moved { place: Some(place) } => source.events_before(place.next),
         Outcome::NameTooLong => panic!("the name fits"),
+        Outcome::Fenced => panic!("there is no fence"),
     }
 }

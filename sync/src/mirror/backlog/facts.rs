@@ -94,3 +94,14 @@ pub enum Followup {
         incarnation: Incarnation,
     },
 }
+
+impl Followup {
+    /// Which stream it is about.
+    pub(super) fn stream(&self) -> &str {
+        match self {
+            Self::Complete { stream, .. } | Self::Committed { stream, .. } | Self::Deleted { stream, .. } => {
+                stream
+            }
+        }
+    }
+}

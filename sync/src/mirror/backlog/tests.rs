@@ -291,6 +291,30 @@ fn a_deleted_stream_is_told_only_once_what_was_read_of_it_is_settled() {
 }
 
 #[test]
+fn what_is_on_its_way_of_a_stream_that_is_anothers_now_is_void_and_it_begins_at_its_place_when_it_comes_back()
+{
+    let now = Instant::now();
+    let mut backlog = placed(&["a", "b", "c"].map(|name| sighting(name, 1, 30, false)), now);
+    let a = backlog.next_read(now).expect("all have more");
+    let b = backlog.next_read(now).expect("all have more");
+    assert!(backlog.read(&a.ticket, reach(10, false), now));
+    backlog.committed(&a.ticket, 1, reach(10, false), now);
+    backlog.forget(|stream| stream != "c");
+    assert!(
+        followups(&mut backlog).is_empty(),
+        "what follows is another's to do"
+    );
+    assert!(!backlog.is_current(&a.ticket));
+    assert!(!backlog.read(&b.ticket, reach(30, false), now));
+    assert_eq!(next_names(&mut backlog, now), ["c"]);
+    assert_eq!(backlog.lag(now).streams, 1);
+    backlog.seen(sighting("a", 1, 30, false), now);
+    let streams = backlog.take_unplaced(9, now);
+    backlog.placed(&streams[0], standing(1, 20, false), now);
+    assert_eq!(backlog.next_read(now).map(|read| read.after), Some(offset(20)));
+}
+
+#[test]
 fn lag_is_what_is_not_committed_and_how_long_it_has_been_known() {
     let start = Instant::now();
     let at = |secs| start + Duration::from_secs(secs);
@@ -338,6 +362,8 @@ enum Happening {
         bytes: u64,
     },
     Trim(usize),
+    /// The stream is another mirror's from now on.
+    Lose(usize),
     Wait,
 }
 
@@ -354,7 +380,8 @@ fn happening(streams: usize) -> impl Strategy<Value = Happening> {
         Just(Happening::Commit),
         Just(Happening::CommitRefused),
         (stream.clone(), 1u64..20).prop_map(|(stream, bytes)| Happening::Overtake { stream, bytes }),
-        stream.prop_map(Happening::Trim),
+        stream.clone().prop_map(Happening::Trim),
+        stream.prop_map(Happening::Lose),
         Just(Happening::Wait),
     ]
 }
@@ -529,6 +556,11 @@ impl World {
             Happening::Trim(stream) => {
                 let original = &mut self.originals[stream];
                 original.oldest = original.tail;
+            }
+            Happening::Lose(stream) => {
+                let lost = name(stream);
+                self.backlog.forget(|stream| *stream == *lost);
+                assert_eq!(self.backlog.incarnation(&lost), None);
             }
             Happening::Wait => self.now += Duration::from_secs(60),
         }

@@ -13,6 +13,7 @@ use crate::mirror::ledger::{Answer, Job, Ledger};
 use crate::mirror::reach;
 use crate::mirror::removal::{self, Absent};
 use crate::mirror::upkeep::{Chore, ChoreKind};
+use crate::partition::Partition;
 use crate::postgres::survey::Known;
 use crate::postgres::{self, NAME_BYTES_MAX, Outcome, Place};
 use crate::source;
@@ -98,6 +99,7 @@ impl Coordinator {
 
     pub(super) fn worked(&mut self, (ledger, job, answer, took): (Ledger, Job, Answer, Duration)) {
         self.ledger = Some(ledger);
+        self.writing.clear();
         let now = Instant::now();
         match (job, answer) {
             (Job::Place(streams), Answer::Places(places)) => {
@@ -141,6 +143,12 @@ impl Coordinator {
                     tracing::info!(stream = %chunk.stream, from = %chunk.after, "the mirror stands elsewhere");
                     self.backlog.set_back(ticket, place.as_ref().map(standing), now);
                 }
+                Ok(Outcome::Fenced) => {
+                    self.stats.fenced.add(1);
+                    tracing::warn!(stream = %chunk.stream, from = %chunk.after, "not written: the lease is lost");
+                    // If it was this instance's again meanwhile, it stands where others have brought it.
+                    self.backlog.refused(ticket, now, fastrand::f64());
+                }
                 Ok(Outcome::NameTooLong) => {
                     let reason =
                         format!("its name is longer than the {NAME_BYTES_MAX} bytes that a table can hold");
@@ -176,6 +184,7 @@ impl Coordinator {
         let suspects: Vec<_> = found
             .into_iter()
             .filter(|known| !known.deleted && self.patterns.matches(&known.name))
+            .filter(|known| self.territory.has(&known.name))
             .filter(|known| self.backlog.incarnation(&known.name) != Some(known.incarnation))
             .map(|known| Absent {
                 stream: known.name.into(),
@@ -186,6 +195,11 @@ impl Coordinator {
             let source = self.source.clone();
             self.looks
                 .spawn(async move { (removal::absent(&source, suspects).await, after) });
+        } else {
+            self.is_surveying = false;
+            if std::mem::take(&mut self.surveys_again) {
+                self.survey();
+            }
         }
     }
 
@@ -196,8 +210,16 @@ impl Coordinator {
         self.notes.push_back(Job::Survey { after });
     }
 
-    pub(super) fn kept_up(&mut self, (chore, outcome): (Chore, Result<(), source::Error>)) {
+    pub(super) fn kept_up(&mut self, (chore, outcome): (Chore, Option<Result<(), source::Error>>)) {
         let (now, stream) = (Instant::now(), &chore.stream);
+        let partition = Partition::of(stream);
+        if let Some(at) = self.removing.iter().position(|removing| *removing == partition) {
+            self.removing.swap_remove(at);
+        }
+        let Some(outcome) = outcome else {
+            self.upkeep.failed(stream, now, fastrand::f64(), None);
+            return;
+        };
         match outcome {
             Err(error) if !removal::is_absence(&error) => {
                 self.stats.upkeep_retries.add(1);

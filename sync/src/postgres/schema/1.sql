@@ -64,3 +64,27 @@ CREATE TABLE tailwater.dead_letters (
     at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (stream, incarnation, position)
 );
+
+-- The mirrors that are there. One whose time has come is dead, by this server's clock, and is never renewed again.
+CREATE TABLE tailwater.instances (
+    id bigint PRIMARY KEY,
+    name text NOT NULL,
+    -- Which streams it was told to mirror: it shares with those who were told the same.
+    streams text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL
+);
+
+-- Who writes which part of which streams. A stream is in the part that the CRC-32 of its name modulo the number of
+-- parts says. There are rows for each set of streams that a mirror was ever told to mirror.
+CREATE TABLE tailwater.leases (
+    -- The SHA-256 of `instances.streams`, since lists of names may be longer than what an index holds.
+    streams_hash bytea NOT NULL,
+    partition integer NOT NULL,
+    -- How often it has changed hands: whoever writes by an older lease is refused.
+    epoch bigint NOT NULL DEFAULT 0,
+    -- None while nobody has it.
+    holder bigint REFERENCES tailwater.instances (id),
+    taken_at timestamptz,
+    PRIMARY KEY (streams_hash, partition)
+);
