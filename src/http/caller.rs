@@ -8,10 +8,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::{HOST, HeaderMap, HeaderName};
 use tailwater_storage::stream::Timestamp;
 use tokio::time::Instant;
 
+use super::App;
 use super::deadline::Deadline;
 use super::error::Problem;
 use super::forwarded::Forwarded;
@@ -135,6 +136,20 @@ impl Caller {
             host: forwarded.host,
         }
     }
+}
+
+/// The beginning of the URLs that a client uses, as `https://host:port`: as trusted proxies say, else as it asked, else by
+/// where the server listens.
+pub(super) fn origin_of(app: &App, caller: &Caller, head: &HeaderMap, uri: &http::Uri) -> String {
+    let Origin { scheme, host } = caller.origin(head, &app.config.proxy.trusted);
+    let named = head.get(HOST).and_then(|host| host.to_str().ok());
+    let bound = app.config.server.bind_address.to_string();
+    let host = host
+        .as_deref()
+        .or(uri.authority().map(http::uri::Authority::as_str))
+        .or(named)
+        .unwrap_or(&bound);
+    format!("{scheme}://{host}")
 }
 
 /// The beginning of the URLs that a client uses.

@@ -1,11 +1,11 @@
 //! PUT: creates a stream, anew or as a fork (PROTOCOL.md §4.2, §5.1).
 
-use http::header::{CONTENT_TYPE, HOST, HeaderMap, LOCATION};
+use http::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use tailwater_storage::stream::{CreateCommand, ForkRequest, OffsetToken, StreamName};
 
-use super::caller::{Caller, Origin};
+use super::caller::{self, Caller};
 use super::error::Problem;
 use super::{App, Response, ResponseBody, dispatch, headers, request_body};
 use crate::limits::Client;
@@ -55,17 +55,9 @@ pub(super) async fn create(
 
 /// The stream's own URL, by the scheme and host that the client used.
 fn location(app: &App, caller: &Caller, request: &Request<Incoming>) -> Option<HeaderValue> {
-    let head = request.headers();
-    let Origin { scheme, host } = caller.origin(head, &app.config.proxy.trusted);
-    let named = head.get(HOST).and_then(|host| host.to_str().ok());
-    let bound = app.config.server.bind_address.to_string();
     let uri = request.uri();
-    let host = host
-        .as_deref()
-        .or(uri.authority().map(http::uri::Authority::as_str))
-        .or(named)
-        .unwrap_or(&bound);
-    HeaderValue::try_from(format!("{scheme}://{host}{}", uri.path())).ok()
+    let origin = caller::origin_of(app, caller, request.headers(), uri);
+    HeaderValue::try_from(format!("{origin}{}", uri.path())).ok()
 }
 
 fn fork(app: &App, from: &HeaderMap) -> Result<Option<ForkRequest>, Problem> {

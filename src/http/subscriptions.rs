@@ -17,12 +17,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{delete, get, post};
-use http::header::{HOST, HeaderMap};
+use http::header::HeaderMap;
 use tailwater_storage::Subscriptions;
 use tailwater_storage::stream::SubscriptionId;
 
 use super::App;
-use super::caller::{Caller, Origin};
+use super::caller::{self, Caller};
 use super::error::Problem;
 use crate::webhooks::{Keys, UrlRules};
 
@@ -76,15 +76,8 @@ fn id(text: &str) -> Result<SubscriptionId, Problem> {
 
 /// The URL of the stream root, by the scheme and host that the client used.
 fn root(app: &App, caller: &Caller, head: &HeaderMap, uri: &http::Uri) -> String {
-    let Origin { scheme, host } = caller.origin(head, &app.config.proxy.trusted);
-    let named = head.get(HOST).and_then(|host| host.to_str().ok());
-    let bound = app.config.server.bind_address.to_string();
-    let host = host
-        .as_deref()
-        .or(uri.authority().map(http::uri::Authority::as_str))
-        .or(named)
-        .unwrap_or(&bound);
-    format!("{scheme}://{host}{}", app.base())
+    let origin = caller::origin_of(app, caller, head, uri);
+    format!("{origin}{}", app.base())
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@
 //! | [`link`] | a stream of a subscription, and how far it has been processed |
 //! | [`state`] | who was woken, who holds the lease, what went wrong; [`Change`] |
 //! | [`observe`] | what a stream's move means |
-//! | [`lease`] | wakes, claims, acks, releases, ends of leases |
+//! | [`wake`] | when a wake is made, what becomes of sending it, when it ends |
+//! | [`lease`] | claims, callbacks, acks and releases |
 //! | [`retry`] | when to try again |
 
 pub mod config;
@@ -25,6 +26,7 @@ pub mod observe;
 pub mod pattern;
 pub mod retry;
 pub mod state;
+pub mod wake;
 
 use std::collections::BTreeMap;
 
@@ -33,11 +35,12 @@ use crate::name::StreamName;
 
 pub use config::{Delivery, SubscriptionConfig};
 pub use id::{IdRefusal, SubscriptionId, WakeId};
-pub use lease::{Ack, AckCommand, Acked, Claimed, Decided, LeaseRefusal, SendOutcome};
+pub use lease::{Ack, AckCommand, Acked, Claimed, Decided, LeaseRefusal};
 pub use link::{Link, Tail};
 pub use observe::{Observed, StreamsRefusal};
 pub use pattern::{Pattern, PatternRefusal, PatternSegment};
 pub use state::{Change, Phase, SubscriptionState, Trouble};
+pub use wake::SendOutcome;
 
 /// A stream that has something new for its subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
