@@ -59,7 +59,8 @@ impl Moves {
         }
     }
 
-    /// A stream has changed, as its readers have been shown.
+    /// A stream has changed, as its readers have been shown. The change feed is told first: it puts a fence between what
+    /// readers see and this look at the index, so whoever is put into the index meanwhile sees the change or is told of it.
     pub(crate) fn changed(&self, incarnation: &Incarnation, transition: &Transition) {
         match transition {
             Transition::Append(append) if append.payload.is_empty() => {}
@@ -97,5 +98,68 @@ impl Moves {
     /// Waits until a name is noted.
     pub(super) async fn news(&self) {
         self.news.notified().await;
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use bytes::Bytes;
+    use tailwater_stream::subscription::Pattern;
+    use tailwater_stream::{ContentType, CreateCommand, NameLimits, SubscriptionId};
+
+    use super::super::opened::Opened;
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::engine::AppendRequest;
+    use crate::{Engine, EngineLimits, Memory};
+
+    fn name(text: &str) -> StreamName {
+        StreamName::parse(text, NameLimits::default()).expect("a name")
+    }
+
+    async fn append(engine: &Engine, stream: &str) -> Vec<String> {
+        let request = AppendRequest {
+            body: Bytes::from_static(b"x"),
+            content_type: Some(ContentType::default()),
+            ..AppendRequest::default()
+        };
+        engine.append(&name(stream), request).await.expect("appended");
+        let noted = engine.moves().take();
+        noted.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_is_not_noted_and_what_somebody_wants_is_noted_from_then_on() {
+        let memory = Arc::new(Memory::new(1 << 20));
+        let clock = Arc::new(ManualClock::at_millis(1));
+        let engine = Engine::start(memory, clock, EngineLimits::default()).expect("memory works");
+        for stream in ["jobs/a", "other"] {
+            let created = engine.create(&name(stream), CreateCommand::default()).await;
+            created.expect("created");
+            assert_eq!(
+                append(&engine, stream).await,
+                [""; 0],
+                "nobody has ever subscribed"
+            );
+        }
+        let index = &engine.moves().index;
+        let opened = Arc::new(Opened::new(SubscriptionId::parse("s").expect("an id")));
+        let pattern = Pattern::parse("jobs/*").expect("a pattern");
+        index.add_pattern(&pattern, &opened);
+        assert_eq!(append(&engine, "jobs/a").await, ["jobs/a"]);
+        assert_eq!(append(&engine, "jobs/a").await, ["jobs/a"]);
+        assert_eq!(append(&engine, "other").await, [""; 0]);
+        let named = [name("other")];
+        index.add_streams(&named, &opened);
+        assert_eq!(append(&engine, "other").await, ["other"]);
+        index.remove_streams(&named, &opened);
+        index.remove_pattern(&pattern, &opened);
+        for stream in ["jobs/a", "other"] {
+            assert_eq!(
+                append(&engine, stream).await,
+                [""; 0],
+                "nobody subscribes any more"
+            );
+        }
     }
 }
