@@ -65,10 +65,10 @@ impl Subscriptions {
             if opened.is_gone() {
                 continue;
             }
-            let mut index_guard = Indexed::new(self, &opened, &asked.config);
+            let mut indexed = Indexed::new(self, &opened, &asked.config);
             match self.fill(&opened, &asked).await {
                 Ok(made) => {
-                    index_guard.keep = true;
+                    indexed.keep = true;
                     let made = turn.insert(made);
                     let described = self.describe(&opened, made).await.map_err(engine_error);
                     self.settle(&opened, made).await;

@@ -176,8 +176,9 @@ impl Subscriptions {
             let index = &all.shared.engine.moves().index;
             index.add_streams(&streams, &opened);
             let added = all.add_named(&opened, turn, &streams).await;
-            if added.is_err() {
-                let named = all.named_streams(turn).await.unwrap_or_default();
+            if added.is_err()
+                && let Ok(named) = all.named_streams(turn).await
+            {
                 index.remove_streams(streams.iter().filter(|stream| !named.contains(stream)), &opened);
             }
             added

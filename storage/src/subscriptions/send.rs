@@ -11,7 +11,7 @@ use tailwater_stream::{
 use super::Subscriptions;
 use super::deliver::{WebhookAnswer, WebhookDelivery};
 use super::opened::{Opened, Turn};
-use super::turns::fresh;
+use super::turns::{PAUSE_MS, fresh};
 use crate::engine::{AppendError, AppendRequest, Reader};
 
 /// A wake on its way.
@@ -177,7 +177,7 @@ impl Subscriptions {
             .sent(wake, outcome, self.now(), fastrand::u64(..), fresh());
         if let Err(error) = self.store(opened, turn, &changes).await {
             tracing::warn!(subscription = %opened.id, %error, "what became of a wake is not stored; it is sent again");
-            turn.paused_until = Some(self.now().plus_millis(1_000));
+            turn.paused_until = Some(self.now().plus_millis(PAUSE_MS));
         }
         self.settle(opened, turn).await;
     }

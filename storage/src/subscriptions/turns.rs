@@ -10,7 +10,7 @@ use super::{SubscriptionError, Subscriptions, codec};
 use crate::backend::BackendError;
 
 /// What could not be stored for want of space is tried again after so long.
-const PAUSE_MS: u64 = 1_000;
+pub(super) const PAUSE_MS: u64 = 1_000;
 
 /// A wake that nobody has had.
 pub(super) fn fresh() -> WakeId {
