@@ -9,7 +9,6 @@
 //! - `commit`: the transaction that writes rows and places together.
 //! - `streams_table`: places, and what is noted of streams, in SQL.
 //! - `rows`: events as rows, and those that can never be rows.
-//! - `json_text`: what JSON may say and `jsonb` cannot hold.
 //! - `schema`: the tables, made and migrated.
 //! - `connection`: a connection that is given up when it does not answer.
 //! - `tls`: TLS of a connection.
@@ -24,7 +23,6 @@ pub mod survey;
 mod batch;
 mod commit;
 mod connection;
-mod json_text;
 mod rows;
 mod schema;
 mod streams_table;

@@ -9,8 +9,8 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::error::Error;
-use super::json_text;
 use crate::event::{Chunk, Event, Payload};
+use crate::json_text;
 
 /// 2000-01-01, where PostgreSQL counts from, in milliseconds since 1970.
 const EPOCH_MS: i64 = 946_684_800_000;

@@ -31,6 +31,7 @@ pub(super) static TABLE: Table = Table {
         "sync.source_token",
         "a token is read from a file, again whenever that changes: name it in `sync.source_token_file`",
     )],
+    lists: &[crate::route::file::KEY],
 };
 
 const MIB: u64 = 1 << 20;
