@@ -21,6 +21,7 @@ use super::removal::{self, Absent};
 use super::upkeep::{Chore, ChoreKind, Upkeep};
 use super::{Limits, UPKEEP_MAX};
 use crate::event::Chunk;
+use crate::route::Routes;
 use crate::source::{self, Change, Patterns, Source, Stream};
 use crate::stats::{Snapshot, Stats};
 
@@ -38,6 +39,7 @@ pub(super) struct Coordinator {
     patterns: Patterns,
     limits: Limits,
     stats: Arc<Stats>,
+    routes: Arc<Routes>,
     backlog: Backlog,
     buffer: Buffer,
     upkeep: Upkeep,
@@ -68,6 +70,7 @@ impl Coordinator {
         source: Source,
         patterns: Patterns,
         ledger: Ledger,
+        routes: Arc<Routes>,
         limits: Limits,
         stats: Arc<Stats>,
     ) -> Self {
@@ -77,7 +80,8 @@ impl Coordinator {
             patterns,
             limits,
             stats,
-            backlog: Backlog::default(),
+            backlog: Backlog::new(Arc::clone(&routes)),
+            routes,
             buffer: Buffer::new(limits.enough),
             upkeep: Upkeep::default(),
             notes: VecDeque::new(),
@@ -165,6 +169,7 @@ impl Coordinator {
             self.stats.show(Snapshot {
                 streams: self.backlog.len(),
                 lag: self.backlog.lag(now),
+                lag_of_routes: self.backlog.lag_of_routes(now),
                 buffered_bytes: self.buffer.bytes() + self.committing_bytes,
                 reads: self.reads.len(),
             });

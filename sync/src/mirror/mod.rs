@@ -99,12 +99,13 @@ pub async fn run(
     stats: Arc<Stats>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), MirrorError> {
+    let routes = Arc::clone(&postgres.routes);
     let Some(ledger) = Ledger::open(postgres, Arc::clone(&stats), stop.clone()).await? else {
         return Ok(());
     };
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let discovery = discovery::discover(source.clone(), patterns.clone(), news, Arc::clone(&stats));
-    let coordinator = Coordinator::new(source, patterns, ledger, limits, stats);
+    let coordinator = Coordinator::new(source, patterns, ledger, routes, limits, stats);
     tokio::select! {
         () = coordinator.run(heard, stop) => Ok(()),
         ended = discovery => match ended {

@@ -8,7 +8,11 @@
 //! - `batch`: chunks, sorted by stream, as one transaction claims them.
 //! - `commit`: the transaction that writes rows and places together.
 //! - `streams_table`: places, and what is noted of streams, in SQL.
-//! - `rows`: events as rows, and those that can never be rows.
+//! - `rows`: events as rows of `tailwater.events`.
+//! - `routed`: events as rows of the tables of routes, and whether these will do.
+//! - `row_fault`: what an error says of single rows.
+//! - `refusals`: rows of which some may be refused.
+//! - `dead_letters`: events that a table cannot take.
 //! - `schema`: the tables, made and migrated.
 //! - `connection`: a connection that is given up when it does not answer.
 //! - `tls`: TLS of a connection.
@@ -23,6 +27,10 @@ pub mod survey;
 mod batch;
 mod commit;
 mod connection;
+mod dead_letters;
+mod refusals;
+mod routed;
+mod row_fault;
 mod rows;
 mod schema;
 mod streams_table;
@@ -30,6 +38,7 @@ mod tls;
 
 pub use error::Error;
 pub use place::{Outcome, Place, Tail};
+pub use routed::{Problem, RouteFault};
 pub use settings::{Settings, SettingsError};
 pub use store::Store;
 

@@ -73,6 +73,8 @@ tailwater_process::settings! {
             ("dead_letter", OnUnmappable::DeadLetter),
             ("halt", OnUnmappable::Halt),
         ]);
+        /// Whether the tables of routes are made if they are not there; a route may say otherwise for its own.
+        create_tables: bool = "sync.create_tables", "false", Switch;
         /// Whether a closed stream is deleted at the source once its last row is committed.
         delete_after_sync: bool = "sync.delete_after_sync", "false", Switch;
         /// Whether open streams are trimmed at the source up to what is committed.

@@ -13,5 +13,8 @@ mod migrations;
 mod notes;
 mod pooler;
 mod races;
+mod routed_rows;
+mod routed_tables;
+mod routing;
 mod scene;
 mod speed;
