@@ -9,3 +9,4 @@ mod faults;
 mod following;
 mod operation;
 mod rig;
+mod routes;
