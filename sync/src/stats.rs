@@ -7,11 +7,16 @@ use std::time::Duration;
 use tailwater_process::page::Page;
 
 use crate::mirror::Lag;
+use crate::route::{Route, Routes};
 
 /// Upper bounds of the time from an event's append to its commit, in milliseconds.
 const DELAYS_MS: [u64; 13] = [
     10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 600_000,
 ];
+
+/// The end of a metric's name, its meaning, and where its value is.
+type RouteCounter = (&'static str, &'static str, fn(&RouteStats) -> &Count);
+type RouteGauge = (&'static str, &'static str, fn(&Lag) -> f64);
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -80,13 +85,28 @@ impl Side {
     }
 }
 
+/// What is counted of the streams of one route.
+#[derive(Debug, Default)]
+pub struct RouteStats {
+    /// Its label.
+    pub name: String,
+    /// Events that are rows in all tables that they go to.
+    pub rows: Count,
+    /// Events that a table could not take.
+    pub dead_letters: Count,
+    /// Chunks that could not be written.
+    pub write_failures: Count,
+}
+
 /// What the mirror looked like a moment ago.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Streams that are mirrored.
     pub streams: usize,
     /// How far they are behind the source.
     pub lag: Lag,
+    /// How far the streams of each route are.
+    pub lag_of_routes: Vec<Lag>,
     /// What is read and not written.
     pub buffered_bytes: usize,
     /// Reads under way.
@@ -142,6 +162,8 @@ pub struct Stats {
     pub deletions: Count,
     /// Trims at the source.
     pub trims: Count,
+    /// In the order of the routes.
+    pub routes: Vec<RouteStats>,
     delays: [Count; DELAYS_MS.len()],
     delays_above: Count,
     delays_sum_ms: Count,
@@ -149,6 +171,19 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Nothing is counted yet.
+    #[must_use]
+    pub fn of(routes: &Routes) -> Self {
+        let of_route = |route: &Route| RouteStats {
+            name: route.name.clone(),
+            ..RouteStats::default()
+        };
+        Self {
+            routes: routes.iter().map(of_route).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Whether both servers do what they are asked, it is known which streams there are, and some of them are this
     /// instance's, unless there are more instances than partitions.
     #[must_use]
@@ -174,7 +209,10 @@ impl Stats {
     /// What it looked like a moment ago.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+        self.snapshot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// All metrics as text.
@@ -323,7 +361,66 @@ impl Stats {
             "How long the oldest of that has been known of.",
             now.lag.oldest.as_secs_f64(),
         );
+        self.render_routes(&mut page, &now.lag_of_routes);
         page.into_text()
+    }
+
+    /// Metrics with the names of routes as labels: as many as there are routes.
+    fn render_routes(&self, page: &mut Page, lags: &[Lag]) {
+        if self.routes.is_empty() {
+            return;
+        }
+        let names = || self.routes.iter().map(|route| route.name.as_str());
+        let counters: [RouteCounter; 3] = [
+            (
+                "rows_total",
+                "Events that are rows in all tables that they go to.",
+                |route| &route.rows,
+            ),
+            (
+                "dead_letters_total",
+                "Events that a table could not take.",
+                |route| &route.dead_letters,
+            ),
+            (
+                "write_failures_total",
+                "Chunks of a stream that PostgreSQL does not take.",
+                |route| &route.write_failures,
+            ),
+        ];
+        for (name, meaning, count) in counters {
+            let counts = self.routes.iter().map(|route| count(route).get());
+            let name = format!("tailwater_sync_route_{name}");
+            page.labelled(&name, "counter", meaning, "route", names().zip(counts));
+        }
+        let gauges: [RouteGauge; 4] = [
+            ("streams", "Streams of which something is not committed.", |lag| {
+                lag.streams as f64
+            }),
+            ("bytes", "What is not committed, as streams count bytes.", |lag| {
+                lag.bytes as f64
+            }),
+            (
+                "events",
+                "Events of that, as far as the source has told.",
+                |lag| lag.events as f64,
+            ),
+            (
+                "seconds",
+                "How long the oldest of that has been known of.",
+                |lag| lag.oldest.as_secs_f64(),
+            ),
+        ];
+        for (name, meaning, value) in gauges {
+            let name = format!("tailwater_sync_route_lag_{name}");
+            page.labelled(
+                &name,
+                "gauge",
+                meaning,
+                "route",
+                names().zip(lags.iter().map(value)),
+            );
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use tailwater_process::Backoff;
 use tokio::time::Instant;
 
 use crate::event::{Incarnation, Offset};
+use crate::route::Routes;
 
 pub use facts::{Followup, Reach, Read, Sighting, Standing, Ticket};
 pub use lag::Lag;
@@ -33,6 +34,7 @@ pub struct Backlog {
     /// Streams that wait for a time.
     waiting: BTreeSet<(Instant, Arc<str>)>,
     followups: VecDeque<Followup>,
+    routes: Arc<Routes>,
     /// Of tickets and turns, each of which is given once.
     last_number: u64,
 }
@@ -44,6 +46,8 @@ struct Tracked {
     /// Where the stream ends, and since when what is not committed is known.
     tails: Tails,
     tail_closed: bool,
+    /// The number of the route that takes it.
+    route: Option<usize>,
     /// Behind what was read.
     read: Offset,
     read_closed: bool,
@@ -80,6 +84,15 @@ impl Tracked {
 }
 
 impl Backlog {
+    /// One without streams, which tells apart those of each route.
+    #[must_use]
+    pub fn new(routes: Arc<Routes>) -> Self {
+        Self {
+            routes,
+            ..Self::default()
+        }
+    }
+
     /// How many streams there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -346,14 +359,32 @@ impl Backlog {
     /// How far behind the source the mirror is.
     #[must_use]
     pub fn lag(&self, now: Instant) -> Lag {
-        let tails = self.streams.values().filter(|tracked| !tracked.is_deleted);
-        Lag::of(tails.map(|tracked| &tracked.tails), now)
+        let mut lag = Lag::default();
+        self.present().for_each(|tracked| lag.add(&tracked.tails, now));
+        lag
+    }
+
+    /// How far behind the source the streams of each route are.
+    #[must_use]
+    pub fn lag_of_routes(&self, now: Instant) -> Vec<Lag> {
+        let mut lags = vec![Lag::default(); self.routes.len()];
+        for tracked in self.present() {
+            if let Some(route) = tracked.route {
+                lags[route].add(&tracked.tails, now);
+            }
+        }
+        lags
+    }
+
+    fn present(&self) -> impl Iterator<Item = &Tracked> {
+        self.streams.values().filter(|tracked| !tracked.is_deleted)
     }
 
     fn begin(&mut self, sighting: Sighting, now: Instant) {
         let ticket = self.new_ticket(&sighting.stream, sighting.incarnation);
         let turn = self.next_number();
         let tracked = Tracked {
+            route: self.routes.of(&sighting.stream),
             ticket,
             content_type: sighting.content_type,
             tails: Tails::new(sighting.tail, sighting.events, now),
