@@ -1,5 +1,7 @@
 //! What the mirror counts, and how it shows that: every metric's name and meaning. Labels are few and bounded.
 
+mod routes;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,14 +11,12 @@ use tailwater_process::page::Page;
 use crate::mirror::Lag;
 use crate::route::{Route, Routes};
 
+pub use routes::RouteStats;
+
 /// Upper bounds of the time from an event's append to its commit, in milliseconds.
 const DELAYS_MS: [u64; 13] = [
     10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 600_000,
 ];
-
-/// The end of a metric's name, its meaning, and where its value is.
-type RouteCounter = (&'static str, &'static str, fn(&RouteStats) -> &Count);
-type RouteGauge = (&'static str, &'static str, fn(&Lag) -> f64);
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -83,19 +83,6 @@ impl Side {
     pub fn is_well(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed) && !self.is_failing.load(Ordering::Relaxed)
     }
-}
-
-/// What is counted of the streams of one route.
-#[derive(Debug, Default)]
-pub struct RouteStats {
-    /// Its label.
-    pub name: String,
-    /// Events that are rows in all tables that they go to.
-    pub rows: Count,
-    /// Events that a table could not take.
-    pub dead_letters: Count,
-    /// Chunks that could not be written.
-    pub write_failures: Count,
 }
 
 /// What the mirror looked like a moment ago.
@@ -361,66 +348,8 @@ impl Stats {
             "How long the oldest of that has been known of.",
             now.lag.oldest.as_secs_f64(),
         );
-        self.render_routes(&mut page, &now.lag_of_routes);
+        routes::render(&self.routes, &mut page, &now.lag_of_routes);
         page.into_text()
-    }
-
-    /// Metrics with the names of routes as labels: as many as there are routes.
-    fn render_routes(&self, page: &mut Page, lags: &[Lag]) {
-        if self.routes.is_empty() {
-            return;
-        }
-        let names = || self.routes.iter().map(|route| route.name.as_str());
-        let counters: [RouteCounter; 3] = [
-            (
-                "rows_total",
-                "Events that are rows in all tables that they go to.",
-                |route| &route.rows,
-            ),
-            (
-                "dead_letters_total",
-                "Events that a table could not take.",
-                |route| &route.dead_letters,
-            ),
-            (
-                "write_failures_total",
-                "Chunks of a stream that PostgreSQL does not take.",
-                |route| &route.write_failures,
-            ),
-        ];
-        for (name, meaning, count) in counters {
-            let counts = self.routes.iter().map(|route| count(route).get());
-            let name = format!("tailwater_sync_route_{name}");
-            page.labelled(&name, "counter", meaning, "route", names().zip(counts));
-        }
-        let gauges: [RouteGauge; 4] = [
-            ("streams", "Streams of which something is not committed.", |lag| {
-                lag.streams as f64
-            }),
-            ("bytes", "What is not committed, as streams count bytes.", |lag| {
-                lag.bytes as f64
-            }),
-            (
-                "events",
-                "Events of that, as far as the source has told.",
-                |lag| lag.events as f64,
-            ),
-            (
-                "seconds",
-                "How long the oldest of that has been known of.",
-                |lag| lag.oldest.as_secs_f64(),
-            ),
-        ];
-        for (name, meaning, value) in gauges {
-            let name = format!("tailwater_sync_route_lag_{name}");
-            page.labelled(
-                &name,
-                "gauge",
-                meaning,
-                "route",
-                names().zip(lags.iter().map(value)),
-            );
-        }
     }
 }
 
