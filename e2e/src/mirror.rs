@@ -32,7 +32,14 @@ impl Mirror {
     /// Starts one with these environment variables besides its defaults, and waits until it says that it runs.
     #[track_caller]
     pub fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_with(&[], settings)
+    }
+
+    /// The same with these arguments.
+    #[track_caller]
+    pub fn start_with(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut child = command(settings)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -32,6 +32,7 @@ pub(super) static TABLE: Table = Table {
             "levels are set by the variable RUST_LOG; `log.format` is the one setting",
         ),
     ],
+    lists: &[],
 };
 
 const DAY_SECS: u64 = 24 * 60 * 60;

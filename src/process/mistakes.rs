@@ -46,6 +46,16 @@ pub enum ConfigError {
         /// What is wrong, when `allowed` alone would not tell.
         reason: Option<String>,
     },
+    /// Something in a list of tables that the program reads by itself.
+    #[error("{origin}: {entry}: {reason}")]
+    Entry {
+        /// Where it is.
+        origin: Origin,
+        /// What it is of.
+        entry: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
     /// Two settings that do not go together.
     #[error(
         "`{key}` ({value}, from {origin}) must not be more than {relation}`{other_key}` ({other_value}, from \

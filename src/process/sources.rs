@@ -148,6 +148,7 @@ impl File {
         for (key, value) in table {
             let path = format!("{prefix}{}", key.get_ref());
             match value.get_ref() {
+                _ if known.lists.contains(&path.as_str()) => {}
                 DeValue::Table(inner) if !inner.is_empty() => {
                     self.flatten(known, &format!("{path}."), inner, entries);
                 }
@@ -164,7 +165,9 @@ impl File {
         }
     }
 
-    fn at(&self, byte: usize) -> Origin {
+    /// The line that a byte is in.
+    #[must_use]
+    pub fn at(&self, byte: usize) -> Origin {
         let before = &self.text.as_bytes()[..byte.min(self.text.len())];
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
         Origin::File {

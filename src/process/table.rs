@@ -28,6 +28,8 @@ pub struct Table {
     pub foreign_variables: &'static [&'static str],
     /// Beginnings of keys of later versions or of other servers, and what to do instead.
     pub elsewhere: &'static [(&'static str, &'static str)],
+    /// Keys of the file that the program reads by itself, since they are lists of tables.
+    pub lists: &'static [&'static str],
 }
 
 /// What all variables begin with.

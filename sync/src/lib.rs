@@ -8,9 +8,11 @@
 //! | [`cli`] | the command line: `run`, `check`, `status`, `verify` |
 //! | [`event`] | events of streams, and where in their streams they stand |
 //! | [`http`] | `/healthz`, `/readyz` and `/metrics` |
+//! | [`json_text`] | what JSON may say and PostgreSQL cannot hold |
 //! | [`mirror`] | the mirror at work: streams are found, read in turns, gathered and written |
 //! | [`partition`] | parts of all streams, shared among instances |
 //! | [`postgres`] | chunks of streams into tables, exactly once |
+//! | [`route`] | which streams go to which tables of their own, and what of an event to which column |
 //! | [`settings`] | settings from defaults, TOML, `DS_SYNC__*` variables and flags |
 //! | [`source`] | streams of the server as chunks of events |
 //! | [`stats`] | every metric's name and meaning |
@@ -23,9 +25,11 @@
 pub mod cli;
 pub mod event;
 pub mod http;
+pub mod json_text;
 pub mod mirror;
 pub mod partition;
 pub mod postgres;
+pub mod route;
 pub mod settings;
 pub mod source;
 pub mod stats;

@@ -1,5 +1,7 @@
 //! What the mirror counts, and how it shows that: every metric's name and meaning. Labels are few and bounded.
 
+mod routes;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,6 +9,9 @@ use std::time::Duration;
 use tailwater_process::page::Page;
 
 use crate::mirror::Lag;
+use crate::route::{Route, Routes};
+
+pub use routes::RouteStats;
 
 /// Upper bounds of the time from an event's append to its commit, in milliseconds.
 const DELAYS_MS: [u64; 13] = [
@@ -81,12 +86,14 @@ impl Side {
 }
 
 /// What the mirror looked like a moment ago.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Streams that are mirrored.
     pub streams: usize,
     /// How far they are behind the source.
     pub lag: Lag,
+    /// How far the streams of each route are.
+    pub lag_of_routes: Vec<Lag>,
     /// What is read and not written.
     pub buffered_bytes: usize,
     /// Reads under way.
@@ -142,6 +149,8 @@ pub struct Stats {
     pub deletions: Count,
     /// Trims at the source.
     pub trims: Count,
+    /// In the order of the routes.
+    pub routes: Vec<RouteStats>,
     delays: [Count; DELAYS_MS.len()],
     delays_above: Count,
     delays_sum_ms: Count,
@@ -149,6 +158,19 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Nothing is counted yet.
+    #[must_use]
+    pub fn of(routes: &Routes) -> Self {
+        let of_route = |route: &Route| RouteStats {
+            name: route.name.clone(),
+            ..RouteStats::default()
+        };
+        Self {
+            routes: routes.iter().map(of_route).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Whether both servers do what they are asked, it is known which streams there are, and some of them are this
     /// instance's, unless there are more instances than partitions.
     #[must_use]
@@ -174,7 +196,10 @@ impl Stats {
     /// What it looked like a moment ago.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+        self.snapshot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// All metrics as text.
@@ -323,6 +348,7 @@ impl Stats {
             "How long the oldest of that has been known of.",
             now.lag.oldest.as_secs_f64(),
         );
+        routes::render(&self.routes, &mut page, &now.lag_of_routes);
         page.into_text()
     }
 }

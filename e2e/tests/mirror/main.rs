@@ -10,3 +10,4 @@ mod following;
 mod instances;
 mod operation;
 mod rig;
+mod routes;

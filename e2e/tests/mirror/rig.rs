@@ -1,6 +1,7 @@
 //! The three processes of a test, and what is asked of the tables.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use tailwater_e2e::mirror::Mirror;
 use tailwater_e2e::postgres::Postgres;
@@ -18,6 +19,8 @@ pub(crate) struct Rig {
     data_dir: TempDir,
     server_settings: Vec<(String, String)>,
     mirror_settings: Vec<(String, String)>,
+    /// The configuration file of the mirror.
+    config: Option<PathBuf>,
 }
 
 impl Rig {
@@ -49,7 +52,15 @@ impl Rig {
             data_dir,
             server_settings,
             mirror_settings,
+            config: None,
         }
+    }
+
+    /// The same with this configuration file for the mirror.
+    #[track_caller]
+    pub(crate) fn configured(mut self, text: &str) -> Self {
+        self.config = Some(self.postgres.file("sync.toml", text));
+        self
     }
 
     #[track_caller]
@@ -60,16 +71,27 @@ impl Rig {
     #[track_caller]
     pub(crate) fn mirror_with(&self, more: &[(&str, &str)]) -> Mirror {
         let settings = self.settings(more);
-        Mirror::start(&borrowed(&settings))
+        Mirror::start_with(&self.arguments(&[]), &borrowed(&settings))
     }
 
     /// What a command of `tailwater-sync` prints to stdout and to stderr, and its exit code.
     #[track_caller]
     pub(crate) fn command(&self, arguments: &[&str], more: &[(&str, &str)]) -> (Option<i32>, String, String) {
         let settings = self.settings(more);
-        let output = Mirror::run(arguments, &borrowed(&settings));
+        let output = Mirror::run(&self.arguments(arguments), &borrowed(&settings));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// These arguments, and those that name the configuration file.
+    fn arguments<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        let config = self.config.as_ref().and_then(|path| path.to_str());
+        let named = config.map(|path| ["--config", path]);
+        arguments
+            .iter()
+            .copied()
+            .chain(named.into_iter().flatten())
+            .collect()
     }
 
     fn settings(&self, more: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -87,6 +109,7 @@ impl Rig {
             data_dir,
             server_settings,
             mirror_settings,
+            config,
         } = self;
         server.kill();
         let server = start(&server_settings);
@@ -96,6 +119,7 @@ impl Rig {
             data_dir,
             server_settings,
             mirror_settings,
+            config,
         }
     }
 

@@ -85,6 +85,9 @@ pub(super) struct CheckOptions {
     /// Print a table of all settings instead
     #[arg(long)]
     pub(super) markdown: bool,
+    /// Print the SQL that makes what the tables of routes lack instead
+    #[arg(long, conflicts_with = "markdown")]
+    pub(super) sql: bool,
 }
 
 impl Options {

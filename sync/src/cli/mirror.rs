@@ -9,22 +9,23 @@ use tokio::sync::watch;
 
 use super::error::CommandError;
 use crate::mirror::{self, Limits};
-use crate::settings::SyncConfig;
+use crate::settings::{Effective, SyncConfig};
 use crate::source::Source;
 use crate::stats::Stats;
 use crate::{http, postgres};
 
-pub(super) async fn run(sync: &SyncConfig) -> Result<(), CommandError> {
+pub(super) async fn run(effective: &Effective) -> Result<(), CommandError> {
+    let sync = &effective.config.sync;
     let (stopper, stop) = watch::channel(false);
     let mut signals = Signals::receive().map_err(|source| CommandError::Runtime { source })?;
-    let postgres = sync.postgres()?;
+    let postgres = effective.postgres()?;
     let source = Source::new(sync.source())?;
     let address = sync.bind_address;
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|source| CommandError::Bind { address, source })?;
     announce(sync, &listener, &postgres);
 
-    let stats = Arc::new(Stats::default());
+    let stats = Arc::new(Stats::of(&effective.routes));
     let mut stopped = stop.clone();
     let served = tokio::spawn(http::serve(listener, Arc::clone(&stats), async move {
         let _ = stopped.wait_for(|stops| *stops).await;

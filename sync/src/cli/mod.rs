@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tailwater_process::{File, Sources};
 
-use crate::settings::{Effective, SyncConfig};
+use crate::settings::Effective;
 use arguments::{Arguments, Command, Options};
 use error::CommandError;
 
@@ -42,28 +42,26 @@ pub fn run() -> ExitCode {
 fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(options) => {
-            let sync = load(&options)?.config.sync;
+            let effective = load(&options)?;
+            let sync = &effective.config.sync;
             let rust_log = std::env::var_os("RUST_LOG").map(|text| text.to_string_lossy().into_owned());
             tailwater_process::logging::init(sync.log_format, rust_log.as_deref())?;
-            wait(mirror::run(&sync))?;
+            wait(mirror::run(&effective))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check(options) if options.markdown => {
             print(&crate::settings::markdown_table())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Check(options) if options.sql => wait(check::print_sql(&load(&options.run)?)),
         Command::Check(options) => {
             let effective = load(&options.run)?;
             print(&effective.to_toml())?;
-            wait(check::check(&effective.config.sync))
+            wait(check::check(&effective))
         }
-        Command::Status(options) => wait(status::status(&config(&options)?)),
-        Command::Verify(options) => wait(verify::verify(&config(&options)?)),
+        Command::Status(options) => wait(status::status(&load(&options)?)),
+        Command::Verify(options) => wait(verify::verify(&load(&options)?)),
     }
-}
-
-fn config(options: &Options) -> Result<SyncConfig, CommandError> {
-    Ok(load(options)?.config.sync)
 }
 
 fn load(options: &Options) -> Result<Effective, CommandError> {

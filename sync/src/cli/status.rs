@@ -9,11 +9,12 @@ use super::print;
 use crate::partition::{PARTITIONS, Partition};
 use crate::postgres::survey::Known;
 use crate::postgres::{Sharing, Store};
-use crate::settings::SyncConfig;
+use crate::settings::{Effective, SyncConfig};
 use crate::source::{Discovery, Source, Stream};
 
-pub(super) async fn status(sync: &SyncConfig) -> Result<ExitCode, CommandError> {
-    let postgres = sync.postgres()?;
+pub(super) async fn status(effective: &Effective) -> Result<ExitCode, CommandError> {
+    let sync = &effective.config.sync;
+    let postgres = effective.postgres()?;
     let mut present = streams_at(Source::new(sync.source())?, sync).await?;
     let mut store = Store::connect(&postgres).await?;
     print(&instances(&store.sharing(&sync.streams.to_string()).await?))?;

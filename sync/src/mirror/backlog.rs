@@ -6,6 +6,7 @@
 
 mod facts;
 mod lag;
+mod queues;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use tailwater_process::Backoff;
 use tokio::time::Instant;
 
 use crate::event::{Incarnation, Offset};
+use crate::route::Routes;
 
 pub use facts::{Followup, Reach, Read, Sighting, Standing, Ticket};
 pub use lag::Lag;
@@ -33,6 +35,7 @@ pub struct Backlog {
     /// Streams that wait for a time.
     waiting: BTreeSet<(Instant, Arc<str>)>,
     followups: VecDeque<Followup>,
+    routes: Arc<Routes>,
     /// Of tickets and turns, each of which is given once.
     last_number: u64,
 }
@@ -44,6 +47,8 @@ struct Tracked {
     /// Where the stream ends, and since when what is not committed is known.
     tails: Tails,
     tail_closed: bool,
+    /// The number of the route that takes it.
+    route: Option<usize>,
     /// Behind what was read.
     read: Offset,
     read_closed: bool,
@@ -80,6 +85,15 @@ impl Tracked {
 }
 
 impl Backlog {
+    /// One without streams, which tells apart those of each route.
+    #[must_use]
+    pub fn new(routes: Arc<Routes>) -> Self {
+        Self {
+            routes,
+            ..Self::default()
+        }
+    }
+
     /// How many streams there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -346,151 +360,24 @@ impl Backlog {
     /// How far behind the source the mirror is.
     #[must_use]
     pub fn lag(&self, now: Instant) -> Lag {
-        let tails = self.streams.values().filter(|tracked| !tracked.is_deleted);
-        Lag::of(tails.map(|tracked| &tracked.tails), now)
+        let mut lag = Lag::default();
+        self.present().for_each(|tracked| lag.add(&tracked.tails, now));
+        lag
     }
 
-    fn begin(&mut self, sighting: Sighting, now: Instant) {
-        let ticket = self.new_ticket(&sighting.stream, sighting.incarnation);
-        let turn = self.next_number();
-        let tracked = Tracked {
-            ticket,
-            content_type: sighting.content_type,
-            tails: Tails::new(sighting.tail, sighting.events, now),
-            tail_closed: sighting.closed,
-            read: Offset::BEGINNING,
-            read_closed: false,
-            phase: Phase::Unplaced(turn),
-            in_flight: 0,
-            backoff: Backoff::default(),
-            is_deleted: false,
-            successor: None,
-        };
-        self.streams.insert(Arc::clone(&sighting.stream), tracked);
-        self.unplaced.insert(turn, sighting.stream);
-    }
-
-    /// Nothing more of a stream is to be had, but for a read under way, which may still bring something.
-    fn end(&mut self, stream: &Arc<str>) {
-        let Some(tracked) = self.streams.get_mut(stream) else {
-            return;
-        };
-        tracked.is_deleted = true;
-        if tracked.phase != Phase::Reading {
-            let phase = std::mem::replace(&mut tracked.phase, Phase::Idle);
-            self.leave(stream, phase);
-            self.settle(stream);
-        }
-    }
-
-    fn next_number(&mut self) -> u64 {
-        self.last_number += 1;
-        self.last_number
-    }
-
-    fn new_ticket(&mut self, stream: &Arc<str>, incarnation: Incarnation) -> Ticket {
-        Ticket {
-            stream: Arc::clone(stream),
-            incarnation,
-            number: self.next_number(),
-        }
-    }
-
-    fn current(&mut self, ticket: &Ticket) -> Option<&mut Tracked> {
-        self.streams
-            .get_mut(&ticket.stream)
-            .filter(|tracked| tracked.ticket == *ticket)
-    }
-
-    /// Makes whatever is on its way out of date.
-    fn renew(&mut self, stream: &Arc<str>) {
-        let Some(incarnation) = self.streams.get(stream).map(|tracked| tracked.ticket.incarnation) else {
-            return;
-        };
-        let ticket = self.new_ticket(stream, incarnation);
-        let Some(tracked) = self.streams.get_mut(stream) else {
-            return;
-        };
-        tracked.ticket = ticket;
-        tracked.in_flight = 0;
-        let phase = std::mem::replace(&mut tracked.phase, Phase::Idle);
-        self.leave(stream, phase);
-    }
-
-    fn stand(&mut self, stream: &Arc<str>, standing: Option<Standing>, now: Instant) {
-        let Some(tracked) = self.streams.get_mut(stream) else {
-            return;
-        };
-        let incarnation = tracked.ticket.incarnation;
-        // A newer incarnation than is known here is another mirror's doing; the source will tell of it.
-        let is_ahead = standing.is_some_and(|standing| standing.of > incarnation);
-        if is_ahead {
-            tracked.is_deleted = true;
-        }
-        let here = standing.filter(|standing| standing.of == incarnation);
-        tracked.read = here.map_or(Offset::BEGINNING, |standing| standing.next);
-        tracked.read_closed = here.is_some_and(|standing| standing.closed);
-        tracked
-            .tails
-            .reached(tracked.read, here.map_or(0, |standing| standing.events), now);
-        tracked.phase = Phase::Idle;
-        let followup = match here {
-            Some(Standing { closed: true, .. }) => Some(Followup::Complete {
-                stream: Arc::clone(stream),
-                incarnation,
-            }),
-            // Whoever committed it may not have come to trim it.
-            Some(Standing { next, .. }) if next.position() > 0 => Some(Followup::Committed {
-                stream: Arc::clone(stream),
-                incarnation,
-                next,
-            }),
-            _ => None,
-        };
-        self.followups.extend(followup);
-        self.settle(stream);
-    }
-
-    /// Puts a stream that nobody is at where it belongs.
-    fn settle(&mut self, stream: &Arc<str>) {
-        let turn = self.next_number();
-        let Some(tracked) = self.streams.get_mut(stream) else {
-            return;
-        };
-        if tracked.phase != Phase::Idle {
-            return;
-        }
-        if tracked.has_more() {
-            tracked.phase = Phase::Ready(turn);
-            self.ready.insert(turn, Arc::clone(stream));
-        } else if tracked.is_deleted && tracked.in_flight == 0 {
-            self.followups.push_back(Followup::Deleted {
-                stream: Arc::clone(stream),
-                incarnation: tracked.ticket.incarnation,
-            });
-            let ended = self.streams.remove(stream);
-            if let Some((successor, since)) = ended.and_then(|tracked| tracked.successor) {
-                self.begin(successor, since);
+    /// How far behind the source the streams of each route are.
+    #[must_use]
+    pub fn lag_of_routes(&self, now: Instant) -> Vec<Lag> {
+        let mut lags = vec![Lag::default(); self.routes.len()];
+        for tracked in self.present() {
+            if let Some(route) = tracked.route {
+                lags[route].add(&tracked.tails, now);
             }
         }
+        lags
     }
 
-    fn wait(&mut self, stream: &Arc<str>, until: Instant, asks: bool) {
-        if let Some(tracked) = self.streams.get_mut(stream) {
-            tracked.phase = Phase::Waiting { until, asks };
-            self.waiting.insert((until, Arc::clone(stream)));
-        }
-    }
-
-    /// Takes a stream out of the queue that its phase says it is in.
-    fn leave(&mut self, stream: &Arc<str>, phase: Phase) {
-        match phase {
-            Phase::Unplaced(turn) => drop(self.unplaced.remove(&turn)),
-            Phase::Ready(turn) => drop(self.ready.remove(&turn)),
-            Phase::Waiting { until, .. } => {
-                self.waiting.remove(&(until, Arc::clone(stream)));
-            }
-            Phase::Placing | Phase::Idle | Phase::Reading => {}
-        }
+    fn present(&self) -> impl Iterator<Item = &Tracked> {
+        self.streams.values().filter(|tracked| !tracked.is_deleted)
     }
 }

@@ -23,6 +23,7 @@ use super::upkeep::{Chore, ChoreKind, Upkeep};
 use super::{Limits, UPKEEP_MAX};
 use crate::event::Chunk;
 use crate::partition::Partition;
+use crate::route::Routes;
 use crate::source::{self, Change, Patterns, Source, Stream};
 use crate::stats::{Snapshot, Stats};
 
@@ -41,6 +42,7 @@ pub(super) struct Coordinator {
     limits: Limits,
     stats: Arc<Stats>,
     territory: Territory,
+    routes: Arc<Routes>,
     backlog: Backlog,
     buffer: Buffer,
     upkeep: Upkeep,
@@ -79,6 +81,7 @@ impl Coordinator {
         patterns: Patterns,
         ledger: Ledger,
         territory: Territory,
+        routes: Arc<Routes>,
         limits: Limits,
         stats: Arc<Stats>,
     ) -> Self {
@@ -89,7 +92,8 @@ impl Coordinator {
             limits,
             stats,
             territory,
-            backlog: Backlog::default(),
+            backlog: Backlog::new(Arc::clone(&routes)),
+            routes,
             buffer: Buffer::new(limits.enough),
             upkeep: Upkeep::default(),
             notes: VecDeque::new(),
@@ -207,6 +211,7 @@ impl Coordinator {
             self.stats.show(Snapshot {
                 streams: self.backlog.len(),
                 lag: self.backlog.lag(now),
+                lag_of_routes: self.backlog.lag_of_routes(now),
                 buffered_bytes: self.buffer.bytes() + self.committing_bytes,
                 reads: self.reads.len(),
             });

@@ -75,8 +75,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Connects and makes the tables. Waits for a server that is not there yet; one that will not do ends it.
-    /// None, if the mirror is to stop meanwhile.
+    /// Connects, makes the tables and looks at those of routes. Waits for a server that is not there yet; one that will
+    /// not do ends it. None, if the mirror is to stop meanwhile.
     pub(super) async fn open(
         settings: Settings,
         stats: Arc<Stats>,
@@ -92,7 +92,7 @@ impl Ledger {
         let mut backoff = Backoff::default();
         loop {
             let migrated = match ledger.connected().await {
-                Ok(store) => store.migrate().await,
+                Ok(store) => begin(store).await,
                 Err(error) => Err(error),
             };
             match migrated {
@@ -213,11 +213,25 @@ impl Ledger {
     }
 }
 
+async fn begin(store: &mut Store) -> Result<(), Error> {
+    store.migrate().await?;
+    let faults = store.route_faults().await?;
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Routes { faults })
+    }
+}
+
 /// Whether an error may be the fault of what one stream brings. All others would meet each stream alike.
 fn is_of_one_stream(error: &Error) -> bool {
     matches!(
         error,
-        Error::Refused { .. } | Error::Unmappable { .. } | Error::Foreign { .. }
+        Error::Refused { .. }
+            | Error::Unmappable { .. }
+            | Error::Foreign { .. }
+            | Error::Routes { .. }
+            | Error::RoutedTable { .. }
     )
 }
 

@@ -111,6 +111,7 @@ pub async fn run(
     stats: Arc<Stats>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), MirrorError> {
+    let routes = Arc::clone(&postgres.routes);
     let Some(ledger) = Ledger::open(postgres.clone(), Arc::clone(&stats), stop.clone()).await? else {
         return Ok(());
     };
@@ -125,7 +126,7 @@ pub async fn run(
     let (news, heard) = mpsc::channel(NEWS_MAX);
     let wanted = territory.wanted();
     let discovery = discovery::discover(source.clone(), patterns.clone(), news, wanted, Arc::clone(&stats));
-    let coordinator = Coordinator::new(source, patterns, ledger, territory, limits, stats);
+    let coordinator = Coordinator::new(source, patterns, ledger, territory, routes, limits, stats);
     let ended = tokio::select! {
         () = coordinator.run(heard, stop) => Ok(()),
         ended = discovery => match ended {

@@ -1,25 +1,28 @@
 //! The transaction that writes rows and places together: a compare-and-swap of each stream's place, then the rows
-//! between the old place and the new one. How either is said in SQL is known to `streams_table` and `rows`.
+//! between the old place and the new one, also those of routes. How either is said in SQL is known to `streams_table`,
+//! `rows` and `routed`.
 //!
 //! A place is only ever moved from exactly where a run of chunks begins, with a lock on it until the transaction
 //! ends. So the rows of a stream are those before its place, each once, however many mirrors write and wherever they
 //! are cut off.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use tokio_postgres::Transaction;
 
 use super::batch::{Batch, has_name_that_fits};
 use super::connection::Connection;
-use super::error::{Error, RowFault};
+use super::dead_letters::{DeadLetter, DeadLetters};
+use super::error::Error;
 use super::lease::{Fence, Held};
 use super::place::{Outcome, Place};
-use super::rows::{self, DeadLetter, Row};
+use super::refusals::{Destination, write_warily};
+use super::routed::{self, RoutedRow, Targets};
+use super::rows::{Events, Row};
 use super::{leases_table, streams_table};
 use crate::event::Chunk;
-
-/// Rows that share one savepoint once it is known that some of the batch are refused.
-const WARY_ROWS: usize = 256;
+use crate::route::Routes;
 
 /// What keeps a batch from being written.
 enum WriteError {
@@ -43,6 +46,14 @@ enum Trust {
     None,
 }
 
+/// What is the same for every batch.
+struct Rules<'r> {
+    routes: &'r Routes,
+    /// Of the routes of all chunks.
+    targets: &'r Targets,
+    takes_dead_letters: bool,
+}
+
 /// Writes chunks, and tells of each what became of it.
 pub(super) async fn commit(
     connection: &mut Connection,
@@ -50,10 +61,16 @@ pub(super) async fn commit(
     chunks: &[Chunk],
 ) -> Result<Vec<Outcome>, Error> {
     let batch = Batch::new(chunks);
-    let takes_dead_letters = connection.takes_dead_letters;
+    let targets = routed::targets_of(connection, chunks).await?;
+    let routes = Arc::clone(&connection.routes);
+    let rules = Rules {
+        routes: &routes,
+        targets: &targets,
+        takes_dead_letters: connection.takes_dead_letters,
+    };
     for trust in [Trust::All, Trust::None] {
         let written = connection.transaction("a commit", async |transaction| {
-            write(transaction, &batch, fence, trust, takes_dead_letters).await
+            write(transaction, &batch, fence, &rules, trust).await
         });
         match written.await {
             Ok(outcomes) => return Ok(outcomes),
@@ -73,40 +90,151 @@ async fn write(
     transaction: &Transaction<'_>,
     batch: &Batch<'_>,
     fence: Option<&Fence>,
+    rules: &Rules<'_>,
     trust: Trust,
-    takes_dead_letters: bool,
 ) -> Result<Vec<Outcome>, WriteError> {
     let held = leases_table::hold(transaction, fence, batch.streams()).await?;
     let claims = batch.runs.iter().map(|run| &run.claim);
     let claimed = streams_table::claim(transaction, claims.filter(|claim| held.has(claim.stream))).await?;
-    let (mut rows, mut dead) = (Vec::new(), Vec::new());
     let claimed_runs = batch.runs.iter().filter(|run| claimed.contains(run.claim.stream));
-    for at in claimed_runs.clone().flat_map(|run| run.chunks.iter().copied()) {
-        let chunk = &batch.chunks[at];
+    // In the order in which they came, which is also that of each stream.
+    let written: BTreeSet<usize> = claimed_runs.flat_map(|run| run.chunks.iter().copied()).collect();
+    let mut dead = DeadLetters::default();
+    write_events(transaction, batch, rules, &written, trust, &mut dead).await?;
+    write_routed(transaction, batch, rules, &written, trust, &mut dead).await?;
+    if let Some(letter) = dead.first().filter(|_| !rules.takes_dead_letters) {
+        return Err(letter.refusal().into());
+    }
+    dead.bury(transaction).await.map_err(Error::from)?;
+    let moved = moved_places(transaction, batch, &claimed).await?;
+    Ok(outcomes(batch, &held, &written, &dead, &moved))
+}
+
+async fn write_events<'a>(
+    transaction: &Transaction<'_>,
+    batch: &Batch<'a>,
+    rules: &Rules<'_>,
+    written: &BTreeSet<usize>,
+    trust: Trust,
+    dead: &mut DeadLetters<'a>,
+) -> Result<(), WriteError> {
+    let mut rows = Vec::new();
+    for (at, chunk) in written.iter().map(|at| (*at, &batch.chunks[*at])) {
+        if !rules.routes.keep_events_of(&chunk.stream) {
+            continue;
+        }
         for event in &chunk.events {
             match Row::new(at, chunk, event) {
                 Ok(row) => rows.push(row),
-                Err(letter) => dead.push(letter),
+                Err(letter) => dead.add(letter),
             }
         }
     }
-    match trust {
-        Trust::All => rows::write(transaction, &rows)
-            .await
-            .map_err(|error| match RowFault::of(&error) {
-                Some(_) => WriteError::RefusedRow,
-                None => WriteError::Other(error.into()),
-            })?,
-        Trust::None => dead.extend(write_warily(transaction, &rows).await?),
+    let refused = write_to(transaction, &Events, &rows, trust).await;
+    for (at, reason) in refused.map_err(|error| error.into_write_error(Error::from))? {
+        dead.add(rows[at].refused(reason));
     }
-    let first_dead = dead.iter().min_by_key(|letter| letter.position());
-    if let Some(letter) = first_dead.filter(|_| !takes_dead_letters) {
-        return Err(letter.refusal().into());
+    Ok(())
+}
+
+async fn write_routed<'a>(
+    transaction: &Transaction<'_>,
+    batch: &Batch<'a>,
+    rules: &Rules<'a>,
+    written: &BTreeSet<usize>,
+    trust: Trust,
+    dead: &mut DeadLetters<'a>,
+) -> Result<(), WriteError> {
+    let mut rows_of: BTreeMap<usize, Vec<RoutedRow<'a>>> = BTreeMap::new();
+    for (chunk_at, chunk) in written.iter().map(|at| (*at, &batch.chunks[*at])) {
+        let Some(number) = rules.routes.of(&chunk.stream) else {
+            continue;
+        };
+        let route = &rules.routes[number];
+        let mapper = route.mapper(chunk);
+        for event in &chunk.events {
+            match mapper.map(event) {
+                Ok(values) => rows_of.entry(number).or_default().push(RoutedRow {
+                    chunk_at,
+                    chunk,
+                    event,
+                    values,
+                }),
+                Err(unmappable) => dead.add(DeadLetter {
+                    chunk_at,
+                    chunk,
+                    event,
+                    reason: unmappable.to_string(),
+                    route: Some(&route.name),
+                }),
+            }
+        }
     }
-    rows::bury(transaction, &dead).await.map_err(Error::from)?;
-    let moved = moved_places(transaction, batch, &claimed).await?;
-    let written: HashSet<usize> = claimed_runs.flat_map(|run| run.chunks.iter().copied()).collect();
-    Ok(outcomes(batch, &held, &written, &dead, &moved))
+    for (number, rows) in &rows_of {
+        let route = &rules.routes[*number];
+        let target = &*rules.targets[number];
+        let refused = write_to(transaction, target, rows, trust).await;
+        let of_route = |error| Error::of_route(error, route);
+        for (at, reason) in refused.map_err(|error| error.into_write_error(of_route))? {
+            let RoutedRow {
+                chunk_at,
+                chunk,
+                event,
+                ..
+            } = rows[at];
+            dead.add(DeadLetter {
+                chunk_at,
+                chunk,
+                event,
+                reason,
+                route: Some(&route.name),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// An error, and whether it is about some row.
+struct Refusal {
+    error: tokio_postgres::Error,
+    is_of_row: bool,
+}
+
+impl Refusal {
+    fn into_write_error(self, other: impl FnOnce(tokio_postgres::Error) -> Error) -> WriteError {
+        if self.is_of_row {
+            WriteError::RefusedRow
+        } else {
+            WriteError::Other(other(self.error))
+        }
+    }
+}
+
+/// Writes rows, and returns those that were refused, with the reasons. While all are trusted a refusal is an error.
+async fn write_to<R: Sync, D: Destination<R>>(
+    transaction: &Transaction<'_>,
+    destination: &D,
+    rows: &[R],
+    trust: Trust,
+) -> Result<Vec<(usize, String)>, Refusal> {
+    if trust == Trust::None {
+        let refused = write_warily(transaction, destination, rows).await;
+        return refused.map_err(|error| Refusal {
+            error,
+            is_of_row: false,
+        });
+    }
+    let mut written = destination.write(transaction, rows).await;
+    if written.is_ok() {
+        written = destination.settle(transaction).await;
+    }
+    match written {
+        Ok(()) => Ok(Vec::new()),
+        Err(error) => Err(Refusal {
+            is_of_row: destination.fault_of(&error).is_some(),
+            error,
+        }),
+    }
 }
 
 /// Of each stream of which some chunk was not written, where it stands. Asked after the claims, which hold those
@@ -132,14 +260,11 @@ async fn moved_places(
 fn outcomes(
     batch: &Batch<'_>,
     held: &Held,
-    written: &HashSet<usize>,
-    dead: &[DeadLetter<'_>],
+    written: &BTreeSet<usize>,
+    dead: &DeadLetters<'_>,
     moved: &HashMap<String, Place>,
 ) -> Vec<Outcome> {
-    let mut dead_of_chunks: HashMap<usize, u64> = HashMap::new();
-    for letter in dead {
-        *dead_of_chunks.entry(letter.chunk_at).or_default() += 1;
-    }
+    let dead_of_chunks = dead.counts();
     let outcome = |(at, chunk): (usize, &Chunk)| {
         if !has_name_that_fits(chunk) {
             return Outcome::NameTooLong;
@@ -158,46 +283,4 @@ fn outcomes(
         }
     };
     batch.chunks.iter().enumerate().map(outcome).collect()
-}
-
-/// Writes what PostgreSQL takes, and returns the rest. It says which row it has stopped at; the rows before that one
-/// go in without it, and if it should not say so, halves are tried.
-async fn write_warily<'a>(
-    transaction: &Transaction<'_>,
-    rows: &[Row<'a>],
-) -> Result<Vec<DeadLetter<'a>>, Error> {
-    let mut dead = Vec::new();
-    let mut parts: Vec<&[Row<'a>]> = rows.chunks(WARY_ROWS).rev().collect();
-    while let Some(part) = parts.pop() {
-        transaction.batch_execute("SAVEPOINT part").await?;
-        let Err(error) = rows::write(transaction, part).await else {
-            transaction.batch_execute("RELEASE part").await?;
-            continue;
-        };
-        let Some(fault) = RowFault::of(&error) else {
-            return Err(error.into());
-        };
-        transaction
-            .batch_execute("ROLLBACK TO part; RELEASE part")
-            .await?;
-        if let [row] = part {
-            dead.push(row.refused(fault.reason));
-            continue;
-        }
-        // The row that was named is tried by itself, in case it was not the one.
-        let (before, rest) = match fault.row.filter(|at| *at < part.len()) {
-            Some(at) => part.split_at(at),
-            None => part.split_at(part.len() / 2),
-        };
-        let (named, behind) = match fault.row {
-            Some(_) => rest.split_at(1),
-            None => rest.split_at(0),
-        };
-        parts.extend(
-            [behind, named, before]
-                .into_iter()
-                .filter(|part| !part.is_empty()),
-        );
-    }
-    Ok(dead)
 }

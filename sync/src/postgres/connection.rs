@@ -1,6 +1,7 @@
 //! One connection to PostgreSQL, which is given up when it does not answer. Knows what every call on it needs, and no
 //! table.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -8,8 +9,10 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Transaction};
 
 use super::error::{Error, SERVER_OLDEST};
+use super::routed::Targets;
 use super::settings::{Address, Settings};
 use super::tls::Tls;
+use crate::route::Routes;
 
 /// A connection. Nothing on it outlives a transaction, so that it may lead through a pooler that hands out servers
 /// transaction by transaction: no settings, locks or prepared statements of a session.
@@ -22,6 +25,9 @@ pub(super) struct Connection {
     is_given_up: bool,
     address: Address,
     answer_timeout_ms: u64,
+    pub(super) routes: Arc<Routes>,
+    /// The tables of routes that were written to.
+    pub(super) targets: Targets,
     /// Whether what cannot be a row becomes a dead letter; else it is an error.
     pub(super) takes_dead_letters: bool,
     /// What every transaction begins with.
@@ -50,6 +56,8 @@ impl Connection {
             prelude: prelude(settings),
             address,
             answer_timeout_ms: settings.answer_timeout_ms,
+            routes: Arc::clone(&settings.routes),
+            targets: Targets::new(),
             takes_dead_letters: settings.takes_dead_letters,
         };
         opened

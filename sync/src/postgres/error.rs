@@ -2,11 +2,13 @@
 
 use std::io;
 
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::DbError;
 
+use super::routed::RouteFault;
 use super::settings::Address;
 use super::tls::CaError;
 use crate::partition::PARTITIONS;
+use crate::route::Route;
 
 /// The oldest server that the mirror works with, as `server_version_num` has it, and as people say it.
 pub(super) const SERVER_OLDEST: (i32, &str) = (140_000, "14");
@@ -157,7 +159,8 @@ pub enum Error {
     },
     /// An event cannot be a row, and is not to be a dead letter.
     #[error(
-        "the event number {index} of {stream:?} cannot be a row: {reason}; let it be a dead letter, or delete the stream"
+        "the event number {index} of {stream:?} cannot be a row: {reason}; let it be a dead letter, or delete the \
+         stream"
     )]
     Unmappable {
         /// The stream.
@@ -168,6 +171,24 @@ pub enum Error {
         index: u64,
         /// Why not.
         reason: String,
+    },
+    /// Tables of routes are not as these need them.
+    #[error("{}", lines(faults))]
+    Routes {
+        /// At least one.
+        faults: Vec<RouteFault>,
+    },
+    /// PostgreSQL does not make a table of a route, or writes nothing to it, as after somebody has changed it.
+    #[error("route `{route}`: PostgreSQL refuses what it needs of {table}: {message} ({code})")]
+    RoutedTable {
+        /// The route's name.
+        route: String,
+        /// Its table.
+        table: String,
+        /// The SQLSTATE.
+        code: String,
+        /// What PostgreSQL says.
+        message: String,
     },
     /// Something in a table is not what the mirror writes there.
     #[error("`tailwater.streams` has for {stream:?} {what}; it was changed by somebody else, restore it")]
@@ -203,6 +224,8 @@ impl Error {
             | Self::NotLetIn { .. }
             | Self::Refused { .. }
             | Self::Unmappable { .. }
+            | Self::Routes { .. }
+            | Self::RoutedTable { .. }
             | Self::Foreign { .. } => false,
         }
     }
@@ -230,6 +253,8 @@ impl Error {
             Self::Busy { .. } => "busy",
             Self::Refused { .. } => "refused",
             Self::Unmappable { .. } => "unmappable",
+            Self::Routes { .. } => "routes",
+            Self::RoutedTable { .. } => "routed_table",
             Self::Foreign { .. } => "foreign",
         }
     }
@@ -248,6 +273,25 @@ impl Error {
             return Self::NoTls { address };
         }
         Self::Unreachable { address, source }
+    }
+
+    /// What went wrong while a table of a route was written to, or made.
+    pub(super) fn of_route(source: tokio_postgres::Error, route: &Route) -> Self {
+        let said = source
+            .as_db_error()
+            .map(|said| (said.code().code().to_owned(), told(said)));
+        match (Self::from(source), said) {
+            (
+                Self::MissingRights { .. } | Self::SchemaMissing { .. } | Self::Refused { .. },
+                Some((code, message)),
+            ) => Self::RoutedTable {
+                route: route.name.clone(),
+                table: route.table.to_string(),
+                code,
+                message,
+            },
+            (other, _) => other,
+        }
     }
 
     /// What PostgreSQL says, in the mirror's terms.
@@ -286,49 +330,20 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// A row that PostgreSQL does not take, whatever happens to the others.
-#[derive(Debug)]
-pub(super) struct RowFault {
-    /// What PostgreSQL says.
-    pub(super) reason: String,
-    /// Which row of the copy, from 0, if it says so.
-    pub(super) row: Option<usize>,
-}
-
-impl RowFault {
-    /// Whether it is the data that an error is about: data exceptions, limits of the program such as nesting, and
-    /// constraints that the database's owner has put on the table. A duplicate is none of these: it would be a fault
-    /// of the mirror.
-    pub(super) fn of(error: &tokio_postgres::Error) -> Option<Self> {
-        let said = error.as_db_error()?;
-        let code = said.code();
-        let is_of_data = ["22", "54"].contains(&class(code.code()))
-            || *code == SqlState::CHECK_VIOLATION
-            || *code == SqlState::NOT_NULL_VIOLATION;
-        is_of_data.then(|| Self {
-            reason: format!("{} ({})", told(said), code.code()),
-            row: said.where_().and_then(row_of_copy),
-        })
-    }
-}
-
-/// The row in a context such as `COPY events, line 3, column payload`, in whichever language.
-fn row_of_copy(context: &str) -> Option<usize> {
-    let place = context
-        .lines()
-        .find(|line| line.starts_with("COPY "))?
-        .split(',')
-        .nth(1)?;
-    let digits: String = place.chars().filter(char::is_ascii_digit).collect();
-    digits.parse::<usize>().ok()?.checked_sub(1)
-}
-
 /// What kind of thing an SQLSTATE tells of.
-fn class(code: &str) -> &str {
+pub(super) fn class(code: &str) -> &str {
     code.get(..2).unwrap_or(code)
 }
 
-fn told(said: &DbError) -> String {
+fn lines(faults: &[RouteFault]) -> String {
+    faults
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+pub(super) fn told(said: &DbError) -> String {
     match said.detail() {
         Some(detail) => format!("{}: {detail}", said.message()),
         None => said.message().to_owned(),
@@ -357,22 +372,4 @@ fn tls_fault(error: &tokio_postgres::Error) -> Option<rustls::Error> {
         };
         fault.cloned()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::row_of_copy;
-
-    #[test]
-    fn the_row_that_a_copy_stopped_at_is_read_in_any_language() {
-        assert_eq!(row_of_copy("COPY events, line 1, column payload"), Some(0));
-        assert_eq!(
-            row_of_copy("JSON data, line 1: ...\nCOPY events, line 33, column payload"),
-            Some(32)
-        );
-        assert_eq!(row_of_copy("COPY events, Zeile 7"), Some(6));
-        assert_eq!(row_of_copy("COPY events_2027, line 12"), Some(11));
-        assert_eq!(row_of_copy("PL/pgSQL function f() line 3"), None);
-        assert_eq!(row_of_copy("COPY events, line 0"), None);
-    }
 }

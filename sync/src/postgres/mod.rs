@@ -10,8 +10,11 @@
 //! - `commit`: the transaction that writes rows and places together.
 //! - `streams_table`: places, and what is noted of streams, in SQL.
 //! - `leases_table`: instances and their leases, in SQL.
-//! - `rows`: events as rows, and those that can never be rows.
-//! - `json_text`: what JSON may say and `jsonb` cannot hold.
+//! - `rows`: events as rows of `tailwater.events`.
+//! - `routed`: events as rows of the tables of routes, and whether these will do.
+//! - `row_fault`: what an error says of single rows.
+//! - `refusals`: rows of which some may be refused.
+//! - `dead_letters`: events that a table cannot take.
 //! - `schema`: the tables, made and migrated.
 //! - `connection`: a connection that is given up when it does not answer.
 //! - `tls`: TLS of a connection.
@@ -27,8 +30,11 @@ pub mod survey;
 mod batch;
 mod commit;
 mod connection;
-mod json_text;
+mod dead_letters;
 mod leases_table;
+mod refusals;
+mod routed;
+mod row_fault;
 mod rows;
 mod schema;
 mod streams_table;
@@ -38,6 +44,7 @@ pub use error::Error;
 pub use lease::{Fence, InstanceId, Leases, Membership, Sharing};
 pub use leases_table::Expired;
 pub use place::{Outcome, Place, Tail};
+pub use routed::{Problem, RouteFault};
 pub use settings::{Settings, SettingsError};
 pub use store::Store;
 

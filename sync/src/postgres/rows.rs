@@ -1,5 +1,4 @@
-//! Events as rows of `tailwater.events`, and those that can never be rows. Knows the columns, and no place of a
-//! stream.
+//! Events as rows of `tailwater.events`. Knows the columns, and no place of a stream.
 
 use std::error::Error as StdError;
 
@@ -8,9 +7,11 @@ use tokio_postgres::Transaction;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::error::Error;
-use super::json_text;
+use super::dead_letters::DeadLetter;
+use super::refusals::Destination;
+use super::row_fault::RowFault;
 use crate::event::{Chunk, Event, Payload};
+use crate::json_text;
 
 /// 2000-01-01, where PostgreSQL counts from, in milliseconds since 1970.
 const EPOCH_MS: i64 = 946_684_800_000;
@@ -31,40 +32,14 @@ const COPY_TYPES: [Type; 8] = [
     Type::BYTEA,
 ];
 
-const BURY: &str = "INSERT INTO tailwater.dead_letters \
-     (stream, incarnation, position, index, appended_at, content_type, payload, reason) \
-     SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::timestamptz[], \
-     $6::text[], $7::bytea[], $8::text[])";
-const BURY_TYPES: [Type; 8] = [
-    Type::TEXT_ARRAY,
-    Type::INT8_ARRAY,
-    Type::INT8_ARRAY,
-    Type::INT8_ARRAY,
-    Type::TIMESTAMPTZ_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::BYTEA_ARRAY,
-    Type::TEXT_ARRAY,
-];
-
 /// An event that may become a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row<'a> {
-    /// Which chunk of the batch it is from.
-    pub(super) chunk_at: usize,
+    chunk_at: usize,
     chunk: &'a Chunk,
     event: &'a Event,
     index: i64,
     appended_at: Moment,
-}
-
-/// An event that cannot be a row. Its bytes are kept, with the reason.
-#[derive(Debug)]
-pub(super) struct DeadLetter<'a> {
-    /// Which chunk of the batch it is from.
-    pub(super) chunk_at: usize,
-    chunk: &'a Chunk,
-    event: &'a Event,
-    reason: String,
 }
 
 impl<'a> Row<'a> {
@@ -75,6 +50,7 @@ impl<'a> Row<'a> {
             chunk,
             event,
             reason,
+            route: None,
         };
         let appended_at = Moment::of_ms(event.at_ms);
         let appended_at =
@@ -100,31 +76,29 @@ impl<'a> Row<'a> {
             chunk: self.chunk,
             event: self.event,
             reason,
+            route: None,
         }
     }
 }
 
-impl DeadLetter<'_> {
-    pub(super) fn position(&self) -> u64 {
-        self.event.offset.position()
+/// `tailwater.events`.
+pub(super) struct Events;
+
+impl<'a> Destination<Row<'a>> for Events {
+    async fn write(
+        &self,
+        transaction: &Transaction<'_>,
+        rows: &[Row<'a>],
+    ) -> Result<(), tokio_postgres::Error> {
+        copy(transaction, rows).await
     }
 
-    /// What is wrong, for those who want no dead letters.
-    pub(super) fn refusal(&self) -> Error {
-        Error::Unmappable {
-            stream: self.chunk.stream.to_string(),
-            position: self.position(),
-            index: self.event.index,
-            reason: self.reason.clone(),
-        }
+    fn fault_of(&self, error: &tokio_postgres::Error) -> Option<RowFault> {
+        RowFault::of(error)
     }
 }
 
-/// Writes rows; all of them or none.
-pub(super) async fn write(
-    transaction: &Transaction<'_>,
-    rows: &[Row<'_>],
-) -> Result<(), tokio_postgres::Error> {
+async fn copy(transaction: &Transaction<'_>, rows: &[Row<'_>]) -> Result<(), tokio_postgres::Error> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -151,61 +125,22 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Writes dead letters.
-pub(super) async fn bury(
-    transaction: &Transaction<'_>,
-    dead: &[DeadLetter<'_>],
-) -> Result<(), tokio_postgres::Error> {
-    if dead.is_empty() {
-        return Ok(());
-    }
-    let of_chunks = |what: for<'c> fn(&'c Chunk) -> &'c str| -> Vec<_> {
-        dead.iter().map(|one| what(one.chunk)).collect()
-    };
-    let streams = of_chunks(|chunk| &chunk.stream);
-    let content_types = of_chunks(|chunk| &chunk.content_type);
-    let incarnations: Vec<_> = dead.iter().map(|one| incarnation(one.chunk)).collect();
-    let positions: Vec<_> = dead.iter().map(|one| position(one.event)).collect();
-    // What is wrong with an event may be these; they are missing then.
-    let indexes: Vec<_> = dead
-        .iter()
-        .map(|one| i64::try_from(one.event.index).ok())
-        .collect();
-    let moments: Vec<_> = dead.iter().map(|one| Moment::of_ms(one.event.at_ms)).collect();
-    let payloads: Vec<_> = dead.iter().map(|one| &one.event.payload.as_bytes()[..]).collect();
-    // PostgreSQL may quote what it refuses.
-    let reasons: Vec<_> = dead.iter().map(|one| one.reason.replace('\0', "")).collect();
-    let columns: [&(dyn ToSql + Sync); 8] = [
-        &streams,
-        &incarnations,
-        &positions,
-        &indexes,
-        &moments,
-        &content_types,
-        &payloads,
-        &reasons,
-    ];
-    let columns: Vec<_> = columns.into_iter().zip(BURY_TYPES).collect();
-    transaction.execute_typed(BURY, &columns).await?;
-    Ok(())
-}
-
 /// Ids stay below 10¹⁶.
-fn incarnation(chunk: &Chunk) -> i64 {
+pub(super) fn incarnation(chunk: &Chunk) -> i64 {
     chunk.incarnation.number().cast_signed()
 }
 
 /// Positions stay below 10¹⁶.
-fn position(event: &Event) -> i64 {
+pub(super) fn position(event: &Event) -> i64 {
     event.offset.position().cast_signed()
 }
 
 /// A `timestamptz`: microseconds since 2000 began in UTC.
 #[derive(Debug, Clone, Copy)]
-struct Moment(i64);
+pub(super) struct Moment(i64);
 
 impl Moment {
-    fn of_ms(at_ms: i64) -> Option<Self> {
+    pub(super) fn of_ms(at_ms: i64) -> Option<Self> {
         let at_us = at_ms.checked_sub(EPOCH_MS)?.checked_mul(1_000)?;
         MOMENTS_US.contains(&at_us).then_some(Self(at_us))
     }
@@ -226,7 +161,7 @@ impl ToSql for Moment {
 
 /// A `jsonb` as its text, which PostgreSQL parses. Version 1 of its binary form is just that.
 #[derive(Debug, Clone, Copy)]
-struct JsonText<'a>(&'a [u8]);
+pub(super) struct JsonText<'a>(pub(super) &'a [u8]);
 
 impl ToSql for JsonText<'_> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {

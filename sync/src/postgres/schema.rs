@@ -17,10 +17,7 @@ pub(super) async fn migrate(transaction: &Transaction<'_>) -> Result<(), Error> 
     if version(transaction).await? == VERSION {
         return Ok(());
     }
-    // It goes with the transaction, so it also works through a pooler. Whoever has waited for it looks again, and
-    // sees what the one before it has committed.
-    let lock = "SELECT pg_advisory_xact_lock($1)";
-    transaction.query_typed(lock, &[(&LOCK, Type::INT8)]).await?;
+    lock(transaction).await?;
     let found = version(transaction).await?;
     if found == 0 {
         make_schema(transaction).await?;
@@ -31,6 +28,14 @@ pub(super) async fn migrate(transaction: &Transaction<'_>) -> Result<(), Error> 
         let note = "INSERT INTO tailwater.schema_version (version) VALUES ($1)";
         transaction.execute_typed(note, &[(&number, Type::INT4)]).await?;
     }
+    Ok(())
+}
+
+/// Lets one mirror at a time make tables. It goes with the transaction, so it also works through a pooler. Whoever
+/// has waited for it looks again, and sees what the one before it has committed.
+pub(super) async fn lock(transaction: &Transaction<'_>) -> Result<(), Error> {
+    let lock = "SELECT pg_advisory_xact_lock($1)";
+    transaction.query_typed(lock, &[(&LOCK, Type::INT8)]).await?;
     Ok(())
 }
 

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
+
+use crate::route::Routes;
 
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// What the server's own views call the connections of a mirror.
@@ -37,6 +40,8 @@ pub struct Settings {
     /// Whether an event that cannot be a row becomes a dead letter. Else nothing of the commit that it is in is
     /// written, and the commit fails with [`Error::Unmappable`](super::Error::Unmappable).
     pub takes_dead_letters: bool,
+    /// Which streams go to tables of their own.
+    pub routes: Arc<Routes>,
 }
 
 /// A URL of a database that cannot be used. None of them shows a password.
@@ -125,6 +130,7 @@ impl Settings {
             lock_timeout_ms: 10_000,
             answer_timeout_ms: 90_000,
             takes_dead_letters: true,
+            routes: Arc::default(),
         })
     }
 

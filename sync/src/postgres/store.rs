@@ -2,6 +2,7 @@
 //! connect anew nor what to do about errors.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio_postgres::Transaction;
 
@@ -11,7 +12,7 @@ use super::lease::Fence;
 use super::place::{Outcome, Place, Tail};
 use super::settings::Settings;
 use super::streams_table::Claim;
-use super::{NAME_BYTES_MAX, commit, leases_table, schema, streams_table};
+use super::{NAME_BYTES_MAX, RouteFault, commit, leases_table, routed, schema, streams_table};
 use crate::event::{Chunk, Incarnation, Offset};
 
 /// One connection to the tables. Whoever wants to write more at a time has more of them.
@@ -42,12 +43,30 @@ impl Store {
         self.fence = Some(fence);
     }
 
-    /// Makes the tables, or brings them up to date. Any number of mirrors may do so at once.
+    /// Makes the tables, or brings them up to date, and those of routes that ask for it. Any number of mirrors may do
+    /// so at once.
     ///
     /// # Errors
     /// [`Error::SchemaTooNew`], [`Error::MissingRights`], and whatever else keeps the mirror from it.
     pub async fn migrate(&mut self) -> Result<(), Error> {
-        self.connection.transaction("a migration", schema::migrate).await
+        let routes = Arc::clone(&self.connection.routes);
+        let work = async |transaction: &Transaction<'_>| {
+            schema::migrate(transaction).await?;
+            routed::make_tables(transaction, &routes).await
+        };
+        self.connection.transaction("a migration", work).await
+    }
+
+    /// What is wrong with the tables of routes. Changes nothing.
+    ///
+    /// # Errors
+    /// Whatever keeps the mirror from looking.
+    pub async fn route_faults(&mut self) -> Result<Vec<RouteFault>, Error> {
+        let routes = Arc::clone(&self.connection.routes);
+        let work = async |transaction: &Transaction<'_>| routed::faults(transaction, &routes).await;
+        self.connection
+            .transaction("a look at the tables of routes", work)
+            .await
     }
 
     /// How far the mirror has come in those of these streams that it knows.

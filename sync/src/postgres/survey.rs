@@ -19,8 +19,10 @@ const STREAMS: &str = "
         CASE WHEN last_error_at >= updated_at THEN last_error END
     FROM tailwater.streams WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT $2";
 
-const DEAD_LETTERS: &str = "SELECT position, payload FROM tailwater.dead_letters \
-     WHERE stream = $1 AND incarnation = $2 AND position > $3 AND position <= $4";
+/// Those that have no row. What only a route's table has not taken has one all the same.
+const DEAD_LETTERS: &str = "SELECT position, payload FROM tailwater.dead_letters AS letter \
+     WHERE stream = $1 AND incarnation = $2 AND position > $3 AND position <= $4 AND (route IS NULL OR NOT EXISTS \
+     (SELECT FROM tailwater.events WHERE stream = $1 AND incarnation = $2 AND position = letter.position))";
 
 const DIFFERENCES: &str = "
     WITH source AS (

@@ -10,6 +10,7 @@ mod table;
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tailwater_process::kinds::Hidden;
 use tailwater_process::values::Loaded;
@@ -17,6 +18,7 @@ use tailwater_process::{ConfigError, ConfigErrors, Origin, Sources, Values};
 
 use crate::mirror::UPKEEP_MAX;
 use crate::postgres::Membership;
+use crate::route::{self, Mode, Routes};
 use crate::{postgres, source};
 
 pub use table::{Config, OnUnmappable, SyncConfig};
@@ -26,6 +28,8 @@ pub use table::{Config, OnUnmappable, SyncConfig};
 pub struct Effective {
     /// The values, typed.
     pub config: Config,
+    /// Which streams go to tables of their own.
+    pub routes: Arc<Routes>,
     values: Values,
 }
 
@@ -84,8 +88,23 @@ impl Effective {
             }
             .broken(&doubtful),
         );
+        let creates_tables = config.sync.create_tables;
+        let routes = sources
+            .file
+            .as_ref()
+            .map(|file| route::file::read(file, creates_tables));
+        let routes = routes.unwrap_or_else(|| Ok(Routes::default()));
+        let routes = routes.unwrap_or_else(|mistakes| {
+            errors.extend(mistakes);
+            Routes::default()
+        });
         if errors.is_empty() {
-            Ok(Self { config, values })
+            let routes = Arc::new(routes);
+            Ok(Self {
+                config,
+                routes,
+                values,
+            })
         } else {
             Err(ConfigErrors(errors))
         }
@@ -97,10 +116,27 @@ impl Effective {
         self.values.origin(key)
     }
 
-    /// The whole configuration as a TOML file, each value with its origin behind it, but for secrets.
+    /// The whole configuration as a TOML file, each value with its origin behind it, but for secrets. Of routes it has comments.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        self.values.to_toml()
+        let routes = self.routes.iter().map(|route| {
+            let mode = match route.mode {
+                Mode::Insert => "insert",
+                Mode::Upsert { .. } => "upsert",
+            };
+            format!(
+                "# route {}: {} -> {} ({mode})\n",
+                route.name, route.streams, route.table
+            )
+        });
+        std::iter::once(self.values.to_toml()).chain(routes).collect()
+    }
+
+    /// How the database is reached, and what is written there. Reads the file that its URL is in, if it is in one.
+    pub fn postgres(&self) -> Result<postgres::Settings, SecretError> {
+        let mut settings = self.config.sync.postgres()?;
+        settings.routes = Arc::clone(&self.routes);
+        Ok(settings)
     }
 }
 
@@ -182,7 +218,7 @@ impl SyncConfig {
     }
 
     /// How the database is reached. Reads the file that its URL is in, if it is in one.
-    pub fn postgres(&self) -> Result<postgres::Settings, SecretError> {
+    fn postgres(&self) -> Result<postgres::Settings, SecretError> {
         let mut settings = self.postgres_by_url()?;
         settings.takes_dead_letters = self.on_unmappable == OnUnmappable::DeadLetter;
         if let Some(path) = &self.postgres_ca_path {

@@ -31,6 +31,7 @@ pub(super) static TABLE: Table = Table {
         "sync.source_token",
         "a token is read from a file, again whenever that changes: name it in `sync.source_token_file`",
     )],
+    lists: &[crate::route::file::KEY],
 };
 
 const MIB: u64 = 1 << 20;
@@ -77,6 +78,8 @@ tailwater_process::settings! {
             ("dead_letter", OnUnmappable::DeadLetter),
             ("halt", OnUnmappable::Halt),
         ]);
+        /// Whether the tables of routes are made if they are not there; a route may say otherwise for its own.
+        create_tables: bool = "sync.create_tables", "false", Switch;
         /// Whether a closed stream is deleted at the source once its last row is committed.
         delete_after_sync: bool = "sync.delete_after_sync", "false", Switch;
         /// Whether open streams are trimmed at the source up to what is committed.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tailwater_sync::partition::{PARTITIONS, Partition};
 use tailwater_sync::postgres::{Error, Expired, Fence, InstanceId, Leases, Membership, Outcome, Store, Tail};
 
+use crate::routing::{json, store_of};
 use crate::scene::{DATABASE, Scene, Source, written};
 
 const LEASE_MS: u64 = 600_000;
@@ -201,6 +202,44 @@ async fn a_lease_that_another_has_taken_writes_nothing_and_the_others_still_do()
     assert_eq!(older.store.commit(&more).await.unwrap(), [Outcome::Fenced]);
     older.store.fence(holds);
     assert_eq!(older.store.commit(&more).await.unwrap(), [written(11)]);
+}
+
+#[tokio::test]
+async fn tables_of_routes_are_fenced_as_well() {
+    let scene = Scene::new().await;
+    let routes = r#"
+[[route]]
+streams = "runs/{run}"
+table = "public.runs"
+create_tables = true
+columns = { run = { part = "run" }, n = { pointer = "/n", type = "bigint", required = true } }
+"#;
+    let mut older = Member::by(store_of(&scene, routes).await).await;
+    let (lost, kept) = (Source::new("runs/7", 1, 4), Source::new("runs/8", 1, 4));
+    let unfit = Source::of("runs/7", 1, json(["{}", "{}", "{}", "{}"]));
+    let both = [lost.chunk(0..2), kept.chunk(0..2)];
+    assert_eq!(older.store.commit(&both).await.unwrap(), [written(2), written(2)]);
+    let id = older.fence.instance;
+    older.store.release(id, &partition_of(&lost)).await.unwrap();
+    let mut newer = Member::by(store_of(&scene, routes).await).await;
+
+    // Also what would be a dead letter.
+    for chunk in [lost.chunk(2..4), unfit.chunk(2..4)] {
+        assert_eq!(older.store.commit(&[chunk]).await.unwrap(), [Outcome::Fenced]);
+    }
+    let both = [lost.chunk(2..4), kept.chunk(2..4)];
+    assert_eq!(
+        older.store.commit(&both).await.unwrap(),
+        [Outcome::Fenced, written(2)]
+    );
+    let asked = "SELECT run, count(*), max(n) FROM public.runs GROUP BY run ORDER BY run";
+    assert_eq!(scene.sql(asked), "7|2|1\n8|4|3");
+    assert_eq!(scene.sql("SELECT count(*) FROM tailwater.dead_letters"), "0");
+    assert_eq!(
+        newer.store.commit(&[lost.chunk(2..4)]).await.unwrap(),
+        [written(2)]
+    );
+    assert_eq!(scene.sql(asked), "7|4|3\n8|4|3");
 }
 
 #[tokio::test]

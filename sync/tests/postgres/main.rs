@@ -14,5 +14,8 @@ mod migrations;
 mod notes;
 mod pooler;
 mod races;
+mod routed_rows;
+mod routed_tables;
+mod routing;
 mod scene;
 mod speed;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tailwater_sync::event::{Chunk, Payload};
 use tokio_postgres::types::{ToSql, Type};
 
+use crate::routing::store_of;
 use crate::scene::{DATABASE, Scene, Source};
 
 const ROWS: usize = 200_000;
@@ -148,4 +149,57 @@ async fn unnest(scene: &Scene, commits: &[Vec<Chunk>]) -> Duration {
         client.execute_typed(UNNEST, &columns).await.unwrap();
     }
     began.elapsed()
+}
+
+/// Rows of a table of six columns, out of the same events.
+const ROUTE: &str = r#"
+[[route]]
+name = "pages"
+streams = "runs/{year}/{month}/{run}"
+table = "public.pages"
+events = false
+create_tables = true
+[route.columns]
+run = { part = "run" }
+n = { pointer = "/n", type = "bigint", required = true }
+step = { pointer = "/step", type = "text" }
+ok = { pointer = "/ok", type = "boolean" }
+ms = { pointer = "/ms", type = "double precision" }
+at = { field = "appended_at" }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures; run it in release mode with --nocapture"]
+async fn routed_rows_a_second_beside_psql() {
+    let scene = Scene::new().await;
+    let upsert = ROUTE.replace("events =", "mode = \"upsert\"\nkey = [\"run\", \"n\"]\nevents =");
+    let upsert = upsert.replace("public.pages", "public.kept");
+    let commits = commits();
+    let file = scene.postgres.file("rows", "");
+    let mut spent = [const { Vec::new() }; 3];
+    for round in 0..ROUNDS {
+        for (at, text) in [ROUTE, &upsert].into_iter().enumerate() {
+            let mut store = store_of(&scene, text).await;
+            scene.sql("TRUNCATE tailwater.streams");
+            scene.sql(&format!("TRUNCATE {}", ["pages", "kept"][at]));
+            let began = Instant::now();
+            for chunks in &commits {
+                store.commit(chunks).await.unwrap();
+            }
+            spent[at].push(began.elapsed());
+        }
+        if round == 0 {
+            scene.sql(&format!("\\copy pages TO '{}'", file.display()));
+        }
+        scene.sql("TRUNCATE pages");
+        let began = Instant::now();
+        scene.sql(&format!("\\copy pages FROM '{}'", file.display()));
+        spent[2].push(began.elapsed());
+    }
+    println!("{ROWS} rows; median and best of {ROUNDS} rounds, rows a second");
+    for (name, mut times) in ["insert", "upsert of new keys", "psql COPY"].iter().zip(spent) {
+        times.sort();
+        let rate = |time: Duration| (ROWS as f64 / time.as_secs_f64()).round();
+        println!("{name:>34}: {:>9} {:>9}", rate(times[ROUNDS / 2]), rate(times[0]));
+    }
 }

@@ -20,16 +20,13 @@ pub struct Lag {
 }
 
 impl Lag {
-    pub(super) fn of<'t>(tails: impl Iterator<Item = &'t Tails>, now: Instant) -> Self {
-        tails.fold(Self::default(), |lag, tails| match tails.first {
-            None => lag,
-            Some((_, since)) => Self {
-                streams: lag.streams + 1,
-                bytes: lag.bytes + tails.last.position().saturating_sub(tails.committed.position()),
-                events: lag.events + tails.told_events.saturating_sub(tails.committed_events),
-                oldest: lag.oldest.max(now.saturating_duration_since(since)),
-            },
-        })
+    /// Adds what one stream is behind.
+    pub(super) fn add(&mut self, tails: &Tails, now: Instant) {
+        let Some((_, since)) = tails.first else { return };
+        self.streams += 1;
+        self.bytes += tails.last.position().saturating_sub(tails.committed.position());
+        self.events += tails.told_events.saturating_sub(tails.committed_events);
+        self.oldest = self.oldest.max(now.saturating_duration_since(since));
     }
 }
 

@@ -17,6 +17,7 @@ use crate::partition::Partition;
 use crate::postgres::survey::Known;
 use crate::postgres::{self, NAME_BYTES_MAX, Outcome, Place};
 use crate::source;
+use crate::stats::RouteStats;
 
 /// Notes that wait for PostgreSQL. Errors beyond that are in the log alone.
 const NOTES_MAX: usize = 10_000;
@@ -132,6 +133,10 @@ impl Coordinator {
                 Ok(Outcome::Written { rows, dead_letters }) => {
                     self.stats.rows.add(rows);
                     self.stats.dead_letters.add(dead_letters);
+                    if let Some(route) = self.stats_of_route(&chunk.stream) {
+                        route.rows.add(rows);
+                        route.dead_letters.add(dead_letters);
+                    }
                     self.count_delays(chunk);
                     self.backlog.committed(ticket, *reads, reach(chunk), now);
                     if dead_letters > 0 {
@@ -161,12 +166,19 @@ impl Coordinator {
 
     fn write_failed(&mut self, chunk: &Chunk, ticket: &Ticket, reason: &str, now: Instant) {
         self.stats.write_failures.add(1);
+        if let Some(route) = self.stats_of_route(&chunk.stream) {
+            route.write_failures.add(1);
+        }
         let wait_ms = self
             .backlog
             .refused(ticket, now, fastrand::f64())
             .map(|wait| wait.as_millis());
         tracing::error!(side = "postgres", stream = %chunk.stream, wait_ms, error = reason, "a stream stands still");
         self.note_error(&chunk.stream, chunk.incarnation, reason.to_owned());
+    }
+
+    fn stats_of_route(&self, stream: &str) -> Option<&RouteStats> {
+        self.stats.routes.get(self.routes.of(stream)?)
     }
 
     fn count_delays(&self, chunk: &Chunk) {

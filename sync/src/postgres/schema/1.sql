@@ -50,7 +50,7 @@ CREATE TABLE tailwater.events (
 ) PARTITION BY RANGE (incarnation);
 CREATE TABLE tailwater.events_default PARTITION OF tailwater.events DEFAULT;
 
--- Events that cannot be rows.
+-- Events that cannot be rows of a table.
 CREATE TABLE tailwater.dead_letters (
     stream text COLLATE "C" NOT NULL,
     incarnation bigint NOT NULL,
@@ -61,6 +61,8 @@ CREATE TABLE tailwater.dead_letters (
     -- The bytes as they are in the stream.
     payload bytea NOT NULL,
     reason text NOT NULL,
+    -- The route whose table did not take it. It is in `tailwater.events` then, if that route's events are.
+    route text,
     at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (stream, incarnation, position)
 );

@@ -6,19 +6,25 @@ use memchr::memchr;
 
 /// Why a JSON text is not for `jsonb`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unstorable {
+pub enum Unstorable {
+    /// `\\u0000`.
     #[error("it has the character \\u0000, which PostgreSQL cannot hold in a jsonb")]
     Nul,
+    /// A code unit of UTF-16 that means nothing by itself.
     #[error(
         "it has \\u{0:04x}, one half of a surrogate pair, without the other, which PostgreSQL cannot hold in a jsonb"
     )]
     HalfPair(u16),
+    /// Then it is no JSON either.
     #[error("it is not UTF-8")]
     NotUtf8,
 }
 
 /// Looks at the escapes of a JSON text.
-pub(super) fn check(text: &[u8]) -> Result<(), Unstorable> {
+///
+/// # Errors
+/// The first thing that it has and `jsonb` cannot hold.
+pub fn check(text: &[u8]) -> Result<(), Unstorable> {
     if std::str::from_utf8(text).is_err() {
         return Err(Unstorable::NotUtf8);
     }
