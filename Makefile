@@ -42,7 +42,7 @@ endif
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
 
-.PHONY: help build test test-commands test-full-disk test-needs test-mirror soak fmt lint docs deny fuzz
+.PHONY: help build test test-commands test-full-disk test-needs test-mirror test-mirror-if-possible soak fmt lint docs deny fuzz
 
 help:
 	@echo 'make build        builds the release binaries, target/release/tailwater and tailwater-sync'
@@ -67,6 +67,7 @@ test: test-needs
 	TAILWATER_E2E_MODE=file-durable $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))
 	TAILWATER_E2E_MODE=acid $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))
 	$(MAKE) --no-print-directory test-full-disk
+	$(MAKE) --no-print-directory test-mirror-if-possible
 
 # Whoever may not mount a tmpfs is told so, at the end, where it is seen.
 test-full-disk:
@@ -84,6 +85,13 @@ test-full-disk:
 test-mirror: $(PGBOUNCER) $(DEBIAN_POSTGRES_BIN)/postgres
 	PGBOUNCER=$(PGBOUNCER) POSTGRES_BIN=$(DEBIAN_POSTGRES_BIN) $(CARGO) test -p tailwater-sync --test postgres -- \
 	    --include-ignored --skip tmpfs --skip speed
+
+test-mirror-if-possible:
+	@if [ "$$(id -u)" = 0 ] || [ -x $(PGBOUNCER) -a -x $(DEBIAN_POSTGRES_BIN)/postgres ]; then \
+	    $(MAKE) --no-print-directory test-mirror; \
+	else \
+	    echo 'NOT TESTED: the mirror by TLS, and behind PgBouncer. Run `make test-mirror` as root.' >&2; \
+	fi
 
 # What takes long, or takes loop devices and root. It fails if it may not have them. CONTRIBUTING.md tells more.
 soak: export TAILWATER_CRASH_ROUNDS = $(SOAK_ROUNDS)
