@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tailwater_e2e::mirror::Mirror;
-use tailwater_e2e::{Connection, Request};
+use tailwater_e2e::{Connection, Request, eventually};
 
 use crate::rig::Rig;
 
@@ -115,7 +115,7 @@ fn check(rig: &Rig, mirror: &Mirror, appended: &[u64]) {
     assert_eq!(code, Some(0), "{said}{complaints}");
     let total: u64 = appended.iter().sum();
     assert!(
-        said.contains(&format!("{total} events of {STREAMS} streams compared")),
+        said.contains(&format!("{total} events of {} streams compared", appended.len())),
         "{said}"
     );
 }
@@ -168,34 +168,46 @@ fn an_event_that_cannot_be_a_row_is_a_dead_letter_or_halts_its_stream_alone() {
         rig.ask("SELECT index, convert_from(payload, 'UTF8') FROM tailwater.dead_letters"),
         "2|\"\\u0000\""
     );
-    tailwater_e2e::eventually("it is counted", || {
+    eventually("it is counted", || {
         (mirror.metric("tailwater_sync_dead_letters_total") == Some(1.0)).then_some(())
     });
 }
 
 #[test]
-fn a_table_that_is_locked_for_a_while_is_waited_for() {
+fn a_table_that_somebody_has_locked_is_tried_again_while_appends_go_on_and_each_event_becomes_one_row() {
     let rig = Rig::new("file-durable");
     let mirror = rig.mirror();
-    let stream = rig.server.stream("s").create();
-    stream.append("[0]");
-    rig.expect_mirrored("s");
-    let mut lock = rig.postgres.psql(crate::rig::DATABASE);
-    lock.args([
-        "-c",
-        "BEGIN; LOCK TABLE tailwater.events; SELECT pg_sleep(3); COMMIT",
-    ]);
-    let mut lock = lock.spawn().expect("psql can be run");
-    rig.expect(
-        "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'tailwater.events'::regclass AND mode = 'AccessExclusiveLock' \
-         AND granted",
-        "t",
+    let streams: Vec<_> = (0..5)
+        .map(|number| rig.server.stream(&name(number)).create())
+        .collect();
+    let mut appended = 0;
+    let mut append = || {
+        for stream in &streams {
+            stream.append(format!(r#"{{"n":{appended}}}"#));
+        }
+        appended += 1;
+    };
+    append();
+    rig.expect("SELECT count(*) FROM tailwater.events", "5");
+
+    let lock = rig.lock_events();
+    // Twice, so that it has been tried again, and not only given up.
+    let retries = "tailwater_sync_retries_total{what=\"postgres\"}";
+    eventually("it is tried again and again", || {
+        append();
+        (mirror.metric(retries) >= Some(2.0)).then_some(())
+    });
+    assert_eq!(mirror.get("/readyz").status(), 503);
+    assert!(mirror.metric("tailwater_sync_lag_events") > Some(5.0));
+    drop(lock);
+    append();
+
+    check(&rig, &mirror, &[appended; 5]);
+    let said = mirror.stop();
+    assert!(
+        said.contains("side=\"postgres\"") && said.contains("lock timeout"),
+        "{said}"
     );
-    stream.append("[1]");
-    assert!(lock.wait().expect("psql ends").success());
-    rig.expect_mirrored("s");
-    assert_eq!(rig.ask("SELECT count(*) FROM tailwater.events"), "2");
-    mirror.stop();
 }
 
 #[test]
@@ -210,13 +222,7 @@ fn no_more_is_read_than_fits_the_buffer_while_nothing_can_be_written() {
     ];
     let rig = Rig::with("file-durable", &server, &mirror);
     rig.mirror().expect_ready();
-    let mut lock = rig.postgres.psql(crate::rig::DATABASE);
-    lock.args(["-c", "BEGIN; LOCK TABLE tailwater.events; SELECT pg_sleep(600)"]);
-    let mut lock = lock.spawn().expect("psql can be run");
-    rig.expect(
-        "SELECT count(*) FROM pg_locks WHERE relation = 'tailwater.events'::regclass AND granted",
-        "1",
-    );
+    let lock = rig.lock_events();
     for stream in 0..4 {
         let stream = rig.server.stream(&format!("s/{stream}")).create();
         for _ in 0..EVENTS / 4 / 10 {
@@ -225,23 +231,21 @@ fn no_more_is_read_than_fits_the_buffer_while_nothing_can_be_written() {
         }
     }
     let mirror = rig.mirror();
-    tailwater_e2e::eventually("the buffer is nearly full", || {
+    eventually("the buffer is nearly full", || {
         (mirror.metric("tailwater_sync_buffered_bytes") > Some(BUFFER / 2.0)).then_some(())
     });
     // PostgreSQL gives a transaction that waits for a lock up after ten seconds, in which all could be read many times
     // over.
-    tailwater_e2e::eventually("the transaction was given up", || {
+    eventually("the transaction was given up", || {
         let read = mirror.metric("tailwater_sync_read_bytes_total");
         assert!(read < Some(2.0 * BUFFER), "{read:?}");
         (mirror.metric("tailwater_sync_retries_total{what=\"postgres\"}") >= Some(1.0)).then_some(())
     });
     assert_eq!(mirror.metric("tailwater_sync_lag_events"), Some(EVENTS as f64));
     assert_eq!(mirror.metric("tailwater_sync_lag_streams"), Some(4.0));
-    let _ = lock.kill();
-    let _ = lock.wait();
-    rig.ask("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'tailwater.events'::regclass AND mode = 'AccessExclusiveLock'");
+    drop(lock);
     rig.expect("SELECT count(*) FROM tailwater.events", &EVENTS.to_string());
-    tailwater_e2e::eventually("nothing is behind", || {
+    eventually("nothing is behind", || {
         (mirror.metric("tailwater_sync_lag_events") == Some(0.0)).then_some(())
     });
 }

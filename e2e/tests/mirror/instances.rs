@@ -1,14 +1,12 @@
 //! Several mirrors share the streams: each event is one row, whoever dies, stands still, comes or goes. What is
 //! counted is counted in the tables; nothing is judged by how long it took.
 
-use std::process::Child;
-
 use rustix::process::Signal;
 use tailwater_e2e::eventually;
 use tailwater_e2e::mirror::Mirror;
 use tailwater_sync::partition::Partition;
 
-use crate::rig::{DATABASE, Rig};
+use crate::rig::Rig;
 
 /// Short, so that a test need not wait long; nothing is renewed later than it should be.
 const LEASE_MS: &str = "1500";
@@ -155,7 +153,7 @@ fn one_that_stands_still_past_its_lease_is_fenced_and_writes_nothing_that_anothe
     numbers.append();
     numbers.expect_rows();
 
-    let lock = lock_events(&rig);
+    let lock = rig.lock_events();
     numbers.append();
     rig.expect(
         "SELECT count(*) FROM pg_locks WHERE relation = 'tailwater.events'::regclass AND NOT granted",
@@ -163,7 +161,7 @@ fn one_that_stands_still_past_its_lease_is_fenced_and_writes_nothing_that_anothe
     );
     a.signal(Signal::STOP);
     rig.expect(SHARES, "1|64|64");
-    unlock(&rig, lock);
+    drop(lock);
     // The feed has told of these before the other one held them, and tells nothing more of them.
     numbers.expect_rows();
     numbers.append();
@@ -309,23 +307,4 @@ fn closed_streams_are_deleted_by_the_instance_that_holds_them_and_by_no_other() 
 
 fn mirror_retries(mirror: &Mirror) -> f64 {
     metric(mirror, "retries_total{what=\"postgres\"}")
-}
-
-/// Nobody writes events until [`unlock`].
-fn lock_events(rig: &Rig) -> Child {
-    let mut lock = rig.postgres.psql(DATABASE);
-    lock.args(["-c", "BEGIN; LOCK TABLE tailwater.events; SELECT pg_sleep(600)"]);
-    let lock = lock.spawn().expect("psql can be run");
-    rig.expect(
-        "SELECT count(*) FROM pg_locks WHERE relation = 'tailwater.events'::regclass AND mode = 'AccessExclusiveLock' \
-         AND granted",
-        "1",
-    );
-    lock
-}
-
-fn unlock(rig: &Rig, mut lock: Child) {
-    let _ = lock.kill();
-    let _ = lock.wait();
-    rig.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK TABLE%'");
 }

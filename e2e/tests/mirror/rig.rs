@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Child;
 
 use tailwater_e2e::mirror::Mirror;
 use tailwater_e2e::postgres::Postgres;
@@ -141,6 +142,26 @@ impl Rig {
         assert!(found.is_ok(), "{sql}\nprints:\n{last}\nand not:\n{printed}");
     }
 
+    /// Locks `tailwater.events`.
+    #[track_caller]
+    pub(crate) fn lock_events(&self) -> Lock<'_> {
+        let mut psql = self.postgres.psql(DATABASE);
+        psql.args([
+            "-c",
+            "BEGIN; LOCK TABLE tailwater.events IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)",
+        ]);
+        let lock = Lock {
+            postgres: &self.postgres,
+            psql: psql.spawn().expect("psql can be run"),
+        };
+        self.expect(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'tailwater.events'::regclass AND granted \
+             AND mode = 'AccessExclusiveLock'",
+            "1",
+        );
+        lock
+    }
+
     /// Waits until the mirror has come to the end of that stream.
     #[track_caller]
     pub(crate) fn expect_mirrored(&self, stream: &str) {
@@ -148,6 +169,24 @@ impl Rig {
         self.expect(
             &format!("SELECT next_offset FROM tailwater.streams WHERE name = '{stream}'"),
             &tail,
+        );
+    }
+}
+
+/// An open transaction that has locked a table, so that nobody else reads or writes it until this is dropped.
+pub(crate) struct Lock<'r> {
+    postgres: &'r Postgres,
+    psql: Child,
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        let _ = self.psql.kill();
+        let _ = self.psql.wait();
+        // The server's side of it sleeps on, and does not see that its client is gone.
+        let _ = self.postgres.try_sql(
+            DATABASE,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK TABLE%'",
         );
     }
 }
