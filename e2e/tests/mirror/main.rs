@@ -8,6 +8,7 @@ mod buffer;
 mod faults;
 mod following;
 mod instances;
+mod large_events;
 mod operation;
 mod rig;
 mod routes;

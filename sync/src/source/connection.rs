@@ -259,7 +259,7 @@ impl Connection {
 fn too_large(action: Action<'_>, bytes_max: usize) -> Error {
     let remedy = match action {
         Action::Read(_) => {
-            "let the mirror's read_bytes_max be a few times the server's limits.read_chunk_bytes, and its longest message"
+            "raise sync.read_bytes_max to a few times the server's limits.read_chunk_bytes and its longest message"
         }
         _ => "lower the server's limits.max_list_entries",
     };
