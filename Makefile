@@ -33,7 +33,8 @@ STORAGE_TESTS = command_line extensions fan_out http lessons lifetimes official_
 # Runs a command with mounts of its own, which are gone when it ends, however it ends.
 ifeq ($(shell id -u),0)
 OWN_MOUNTS = unshare --mount
-POSTGRES_FULL_DISK = $(OWN_MOUNTS) $(CARGO) test -p tailwater-sync --test postgres tmpfs -- --include-ignored
+POSTGRES_FULL_DISK = $(OWN_MOUNTS) $(CARGO) test -p tailwater-sync --test postgres tmpfs -- --include-ignored && \
+    $(OWN_MOUNTS) $(CARGO) test -p tailwater-e2e --test mirror tmpfs -- --include-ignored
 else
 OWN_MOUNTS = unshare --map-root-user --mount
 # PostgreSQL refuses to run as root, also as one of a namespace that has no other user.

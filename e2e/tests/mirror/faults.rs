@@ -93,7 +93,7 @@ fn live_through_kills(rig: Rig) -> (Rig, Mirror, [u64; STREAMS]) {
 }
 
 /// Waits until all is mirrored, and looks whether it is as it was appended.
-fn check(rig: &Rig, mirror: &Mirror, appended: &[u64]) {
+pub(crate) fn check(rig: &Rig, mirror: &Mirror, appended: &[u64]) {
     for (stream, count) in appended.iter().enumerate() {
         rig.expect_mirrored(&name(stream));
         let count = *count;
@@ -320,7 +320,7 @@ fn is_acknowledged(address: SocketAddr, request: &Request) -> bool {
     matches!(answer, Ok(Some(response)) if matches!(response.status(), 200 | 204))
 }
 
-fn name(stream: usize) -> String {
+pub(crate) fn name(stream: usize) -> String {
     format!("runs/{stream}")
 }
 

@@ -7,6 +7,7 @@
 mod buffer;
 mod faults;
 mod following;
+mod full_disk;
 mod instances;
 mod large_events;
 mod operation;

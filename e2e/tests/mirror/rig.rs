@@ -33,6 +33,17 @@ impl Rig {
     /// One whose server and mirror have these settings besides.
     #[track_caller]
     pub(crate) fn with(mode: &str, server: &[(&str, &str)], mirror: &[(&str, &str)]) -> Self {
+        Self::around(Postgres::start(), mode, server, mirror)
+    }
+
+    /// The same with this PostgreSQL.
+    #[track_caller]
+    pub(crate) fn around(
+        postgres: Postgres,
+        mode: &str,
+        server: &[(&str, &str)],
+        mirror: &[(&str, &str)],
+    ) -> Self {
         let data_dir = tempfile::tempdir().expect("a temporary directory");
         let path = data_dir.path().join("streams");
         let mut server_settings = owned(server);
@@ -41,7 +52,6 @@ impl Rig {
         let first = start(&server_settings);
         // Those who come after it have its port.
         server_settings.push(("DS_SERVER__BIND_ADDRESS".to_owned(), first.address().to_string()));
-        let postgres = Postgres::start();
         let mut mirror_settings = vec![
             ("DS_SYNC__SOURCE_URL".to_owned(), root(first.address())),
             ("DS_SYNC__POSTGRES_URL".to_owned(), postgres.url(DATABASE)),
