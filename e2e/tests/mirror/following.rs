@@ -183,24 +183,3 @@ fn a_fork_has_what_it_inherits_too() {
         "fork|012\nsource|01"
     );
 }
-
-#[test]
-fn very_many_streams_are_mirrored_over_few_connections() {
-    const STREAMS: usize = 3_000;
-    let rig = Rig::with("memory", &[("DS_LIMITS__MAX_CONNECTIONS", "60")], &[]);
-    let mut connection = rig.server.connect();
-    for number in 0..STREAMS {
-        let stream = rig.server.stream(&format!("many/{number}"));
-        connection
-            .send(&stream.creation().body(format!("[{number},{number}]")))
-            .expect(201);
-    }
-    let mirror = rig.mirror();
-    let whole = "SELECT count(*), count(DISTINCT stream), sum((payload)::int) FROM tailwater.events";
-    let sum = STREAMS * (STREAMS - 1);
-    rig.expect(whole, &format!("{}|{STREAMS}|{sum}", 2 * STREAMS));
-    assert_eq!(
-        mirror.metric("tailwater_sync_retries_total{what=\"read\"}"),
-        Some(0.0)
-    );
-}

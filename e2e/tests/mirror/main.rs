@@ -10,6 +10,7 @@ mod following;
 mod full_disk;
 mod instances;
 mod large_events;
+mod many_streams;
 mod operation;
 mod rig;
 mod routes;

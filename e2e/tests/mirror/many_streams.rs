@@ -1,0 +1,69 @@
+//! Very many streams with a few events each, mirrored over few connections.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tailwater_e2e::{Request, Stream};
+
+use crate::rig::Rig;
+
+const STREAMS: usize = 10_000;
+/// Those who append, each over one connection.
+const CLIENTS: usize = 8;
+/// Of the clients and the mirror together. A connection for each stream would be refused.
+const CONNECTIONS_MAX: &str = "60";
+
+#[test]
+fn very_many_streams_are_mirrored_over_few_connections_whether_they_were_there_before_it_or_not() {
+    let limits = [("DS_LIMITS__MAX_CONNECTIONS", CONNECTIONS_MAX)];
+    let rig = Rig::with("memory", &limits, &[]);
+    let create = |stream: &Stream<'_>, number| stream.creation().body(format!("[{number},{number}]"));
+    // Half of them are found by the listing, the others by the feed.
+    send_to_each(&rig, 0..STREAMS / 2, create);
+    let mirror = rig.mirror();
+    send_to_each(&rig, STREAMS / 2..STREAMS, create);
+    rig.expect(
+        "SELECT count(*) FROM tailwater.events",
+        &(2 * STREAMS).to_string(),
+    );
+    // All of them have been idle, and hear of one more event each.
+    send_to_each(&rig, 0..STREAMS, |stream, number| {
+        stream.appending(number.to_string())
+    });
+    rig.expect(
+        "SELECT count(*), count(DISTINCT stream), bool_and(payload::text = split_part(stream, '/', 2)) \
+         FROM tailwater.events",
+        &format!("{}|{STREAMS}|t", 3 * STREAMS),
+    );
+    assert_eq!(
+        rig.ask(
+            "SELECT count(*), min(events), max(events), sum(skipped_bytes), count(last_error) FROM tailwater.streams"
+        ),
+        format!("{STREAMS}|3|3|0|0")
+    );
+    for failures in ["retries_total{what=\"read\"}", "retries_total{what=\"feed\"}"] {
+        let metric = format!("tailwater_sync_{failures}");
+        assert_eq!(mirror.metric(&metric), Some(0.0), "{metric}");
+    }
+}
+
+/// Sends a request to each of the streams, which must be done.
+fn send_to_each(rig: &Rig, numbers: Range<usize>, request: impl Fn(&Stream<'_>, usize) -> Request + Sync) {
+    let next = AtomicUsize::new(numbers.start);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut connection = rig.server.connect();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= numbers.end {
+                        return;
+                    }
+                    let stream = rig.server.stream(&format!("many/{number}"));
+                    let answer = connection.send(&request(&stream, number));
+                    assert!(matches!(answer.status(), 201 | 204), "{number}: {answer:?}");
+                }
+            });
+        }
+    });
+}
