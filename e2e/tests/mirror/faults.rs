@@ -1,6 +1,6 @@
-//! The three processes, killed at random moments while events are appended. The oracle is simple: event `n` of a stream
-//! says `n`, and a producer repeats what was not acknowledged, so in the end each stream has each number once, and so
-//! has its table.
+//! The three processes, killed at random moments while events are appended, and the connections between them, cut. The
+//! oracle is simple: event `n` of a stream says `n`, and a producer repeats what was not acknowledged, so in the end
+//! each stream has each number once, and so has its table.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tailwater_e2e::mirror::Mirror;
+use tailwater_e2e::proxy::CuttingProxy;
 use tailwater_e2e::{Connection, Request, eventually};
 
-use crate::rig::Rig;
+use crate::rig::{DATABASE, Rig, root};
 
 const ROUNDS: u64 = 8;
 const STREAMS: usize = 12;
 /// How long the three live together until one dies, at most.
 const LIFE_MS: u64 = 400;
+/// So many answers are dropped, at least, on each side.
+const CUTS: usize = 20;
 
 #[test]
 fn every_event_becomes_one_row_whoever_of_the_three_is_killed() {
@@ -55,6 +58,38 @@ columns = { stream = { field = "stream" }, n = { pointer = "/n", type = "bigint"
             (numbers, format!("{count}|{count}|{count}"))
         };
         assert_eq!(rig.ask(&asked), expected, "stream {stream}");
+    }
+}
+
+/// Between the mirror and each of the others stands somebody who drops answers, with the connection that they came by.
+/// The answer to a commit is one like any other.
+#[test]
+fn every_event_becomes_one_row_over_connections_that_are_cut_again_and_again_on_both_sides() {
+    let rig = Rig::new("file-durable");
+    let source = CuttingProxy::before(rig.server.address(), 7);
+    let postgres = CuttingProxy::before(rig.postgres.address(), 41);
+    let mirror = rig.mirror_with(&[
+        ("DS_SYNC__SOURCE_URL", &root(source.address())),
+        (
+            "DS_SYNC__POSTGRES_URL",
+            &format!("postgres://postgres@{}/{DATABASE}", postgres.address()),
+        ),
+    ]);
+    let streams: Vec<_> = (0..STREAMS)
+        .map(|stream| rig.server.stream(&name(stream)).create())
+        .collect();
+    let mut appended = 0;
+    eventually("many connections of both sides are cut", || {
+        for stream in &streams {
+            stream.append(format!(r#"{{"n":{appended}}}"#));
+        }
+        appended += 1;
+        (source.cuts() >= CUTS && postgres.cuts() >= CUTS).then_some(())
+    });
+    check(&rig, &mirror, &[appended; STREAMS]);
+    for side in ["source", "postgres"] {
+        let reconnections = mirror.metric(&format!("tailwater_sync_reconnections_total{{side=\"{side}\"}}"));
+        assert!(reconnections >= Some(1.0), "{side}: {reconnections:?}");
     }
 }
 

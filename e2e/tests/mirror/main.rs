@@ -5,6 +5,7 @@
 //! meanwhile.
 
 mod buffer;
+mod edge;
 mod faults;
 mod following;
 mod full_disk;
