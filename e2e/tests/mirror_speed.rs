@@ -146,8 +146,11 @@ impl Scene {
     /// Waits until that many events are in the tables, and tells what anonymous memory the mirror has then.
     fn wait_for(&self, events: usize, mirror: &Mirror) -> u64 {
         loop {
-            let mirrored = self.sql("SELECT coalesce(sum(events), 0) FROM tailwater.streams");
-            if mirrored.parse::<usize>().expect("a number") >= events {
+            // The mirror makes the tables, so at first there are none.
+            let mirrored = self
+                .postgres
+                .try_sql(DATABASE, "SELECT coalesce(sum(events), 0) FROM tailwater.streams");
+            if mirrored.is_ok_and(|count| count.parse::<usize>().expect("a number") >= events) {
                 return Process::new(mirror.pid()).status_bytes("RssAnon");
             }
             std::thread::sleep(Duration::from_millis(20));
