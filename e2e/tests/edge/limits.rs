@@ -177,6 +177,47 @@ fn one_request_too_many_for_the_server_is_refused_until_there_is_room() {
     server.stop();
 }
 
+/// Each tail takes a connection to the server. Those for which there is none wait in the edge. A worker of Envoy may always
+/// have one, so with two of them there can be one more than the limit.
+#[test]
+fn more_tails_than_connections_to_the_server_wait_at_the_edge() {
+    let server = edge::server(&[]);
+    let configuration = Configuration::development(server.address()).set("connections_to_server", "1");
+    let edge = Edge::of(configuration);
+    let caller = edge.caller(&edge.token(&["--read", "runs/"]));
+    server.stream("runs/1").create();
+    let tail = caller.request("GET", "runs/1?offset=-1&live=sse");
+    let tails: Vec<_> = (0..6)
+        .map(|_| {
+            let mut connection = edge.connect();
+            connection.write(&tail.encode()).expect("written");
+            connection
+        })
+        .collect();
+    let (connections, waiting) = eventually("all tails are at the server or wait", || {
+        let connections = edge.envoy().stat("cluster.server.upstream_cx_active");
+        let waiting = edge.envoy().stat("cluster.server.upstream_rq_pending_active");
+        (connections + waiting >= 6).then_some((connections, waiting))
+    });
+    assert!(connections <= 2, "{connections} connections, {waiting} wait");
+    let clusters = edge.envoy().admin("GET", "/clusters").expect(200);
+    for limit in [
+        "max_connections::1",
+        "max_pending_requests::1024",
+        "max_requests::9000",
+        "max_retries::16",
+    ] {
+        let line = format!("server::default_priority::{limit}\n");
+        assert!(
+            clusters.text().contains(&line),
+            "no {limit} in {}",
+            clusters.text()
+        );
+    }
+    drop(tails);
+    server.stop();
+}
+
 #[test]
 fn reads_are_tried_again_and_writes_are_not() {
     let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
