@@ -59,9 +59,7 @@ pub(super) async fn callback(
     )
     .await?;
     let acked = served.all.callback(&id, said).await?;
-    Ok(to_side(control::json(
-        &json!({ "ok": true, "next_wake": acked.next_wake }),
-    )))
+    Ok(accepted(acked.next_wake))
 }
 
 /// A worker says how far it is.
@@ -74,9 +72,7 @@ pub(super) async fn ack(
     let served = served(&app)?;
     let (id, said) = said(&app, served, client.as_deref(), &text, TokenUse::Claim, request).await?;
     let acked = served.all.ack(&id, said).await?;
-    Ok(to_side(control::json(
-        &json!({ "ok": true, "next_wake": acked.next_wake }),
-    )))
+    Ok(accepted(acked.next_wake))
 }
 
 /// A worker gives the subscription back.
@@ -90,6 +86,11 @@ pub(super) async fn release(
     let (id, said) = said(&app, served, client.as_deref(), &text, TokenUse::Claim, request).await?;
     served.all.release(&id, said).await?;
     Ok(no_content())
+}
+
+/// What was said of a wake holds; and whether the next one follows at once.
+fn accepted(next_wake: bool) -> SideResponse {
+    to_side(control::json(&json!({ "ok": true, "next_wake": next_wake })))
 }
 
 /// What is said of a wake, and by whose token.
