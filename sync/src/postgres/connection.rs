@@ -21,7 +21,8 @@ pub(super) struct Connection {
     client: Client,
     /// Moves bytes. It ends by itself when `client` is dropped.
     driver: JoinHandle<()>,
-    /// Whether an answer may still come that is nobody's any more.
+    /// Whether answers may still come that are nobody's any more. So it is while a call is under way, and stays if that
+    /// is dropped.
     is_given_up: bool,
     address: Address,
     answer_timeout_ms: u64,
@@ -66,19 +67,40 @@ impl Connection {
         Ok(opened)
     }
 
-    /// Does `work` in a transaction, and commits it if it goes well.
+    /// Does `work` in a transaction, and commits it if it goes well; else it is rolled back. Either has been answered
+    /// when this returns, or the connection is given up: PgBouncer 1.18 does not know how many answers are due behind a
+    /// copy that failed, and takes the transaction for ended while a question behind its `ROLLBACK` still waits.
     pub(super) async fn transaction<T, E: From<Error>>(
         &mut self,
         doing: &'static str,
         work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (client, prelude) = (&mut self.client, &self.prelude);
+        let Self {
+            client,
+            is_given_up,
+            prelude,
+            ..
+        } = self;
+        if *is_given_up {
+            self.driver.abort();
+        }
+        *is_given_up = true;
         let whole = async {
             let transaction = client.transaction().await.map_err(Error::from)?;
-            transaction.batch_execute(prelude).await.map_err(Error::from)?;
-            let outcome = work(&transaction).await?;
-            transaction.commit().await.map_err(Error::from)?;
-            Ok(outcome)
+            let worked = async {
+                transaction.batch_execute(prelude).await.map_err(Error::from)?;
+                work(&transaction).await
+            };
+            let outcome = worked.await;
+            let ended = match outcome {
+                Ok(_) => transaction.commit().await,
+                Err(_) => transaction.rollback().await,
+            };
+            *is_given_up = ended.is_err();
+            match ended {
+                Err(error) if outcome.is_ok() => Err(Error::from(error).into()),
+                _ => outcome,
+            }
         };
         let outcome = within(self.answer_timeout_ms, doing, &self.address, whole).await;
         outcome.inspect_err(|_| self.give_up())?

@@ -17,7 +17,8 @@ use crate::event::{Chunk, Incarnation, Offset};
 
 /// One connection to the tables. Whoever wants to write more at a time has more of them.
 ///
-/// A call that is dropped half-way is rolled back, or committed if it had come so far; the next commit tells.
+/// A call that is dropped half-way is rolled back, or committed if it had come so far. The store is closed then; the
+/// first commit of another one tells.
 #[derive(Debug)]
 pub struct Store {
     pub(super) connection: Connection,

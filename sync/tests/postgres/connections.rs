@@ -81,6 +81,22 @@ async fn a_database_that_cannot_hold_every_character_is_refused() {
 }
 
 #[tokio::test]
+#[ignore = "needs a PostgreSQL 13; `make test-mirror` brings it"]
+async fn a_server_that_is_too_old_is_refused_and_told_which_would_do() {
+    let postgres = Postgres::start_old();
+    let error = refused(&postgres.url(DATABASE)).await;
+    assert!(
+        matches!(&error, Error::TooOld { found } if found.starts_with("13.")) && !error.heals(),
+        "{error:?}"
+    );
+    let message = error.to_string();
+    assert!(
+        message.contains("PostgreSQL 13.") && message.contains("14"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn too_many_connections_heal() {
     let options = [
         "max_connections=3",

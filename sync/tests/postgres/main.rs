@@ -9,6 +9,7 @@ mod crashes;
 mod dead_letters;
 mod encryption;
 mod full_disk;
+mod late_answers;
 mod leases;
 mod migrations;
 mod notes;

@@ -1,16 +1,18 @@
 //! Behind a pooler that hands out servers transaction by transaction: PgBouncer, with fewer servers than there are
 //! mirrors.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use tailwater_e2e::{Postgres, eventually};
+use tailwater_sync::event::Payload;
 use tailwater_sync::postgres::{Outcome, Settings, Store};
 use tempfile::TempDir;
 
+use crate::late_answers::LateAnswers;
 use crate::leases::Member;
 use crate::races::{EVENTS, STREAMS, mirror};
 use crate::scene::{DATABASE, Scene, Source, written};
@@ -18,6 +20,8 @@ use crate::scene::{DATABASE, Scene, Source, written};
 /// PgBouncer does not run as root either.
 const NOBODY: u32 = 65_534;
 const MIRRORS: u64 = 6;
+/// Longer than PostgreSQL takes for anything here on a busy machine.
+const ANSWER_TIMEOUT_MS: u64 = 30_000;
 
 struct Pooler {
     child: Child,
@@ -26,14 +30,14 @@ struct Pooler {
 }
 
 impl Pooler {
-    fn before(postgres: &Postgres) -> Self {
+    fn before(postgres: SocketAddr) -> Self {
         let home = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap()
             .port();
-        let server = postgres.address().port();
+        let server = postgres.port();
         let configuration = format!(
             "[databases]\n{DATABASE} = host=127.0.0.1 port={server} user=postgres\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
@@ -62,8 +66,12 @@ impl Pooler {
         }
     }
 
+    /// An answer that is lost is not waited for as long as in production.
     fn settings(&self) -> Settings {
-        Settings::from_url(&format!("postgres://mirror@localhost:{}/{DATABASE}", self.port)).unwrap()
+        let url = format!("postgres://mirror@localhost:{}/{DATABASE}", self.port);
+        let mut settings = Settings::from_url(&url).unwrap();
+        settings.answer_timeout_ms = ANSWER_TIMEOUT_MS;
+        settings
     }
 }
 
@@ -78,7 +86,7 @@ impl Drop for Pooler {
 #[ignore = "needs PgBouncer; `make test-mirror` brings it"]
 async fn mirrors_behind_a_transaction_pooler_migrate_race_and_bury_dead_letters() {
     let postgres = Postgres::start();
-    let pooler = Pooler::before(&postgres);
+    let pooler = Pooler::before(postgres.address());
     let settings = pooler.settings();
     let migrating = (0..MIRRORS).map(|_| {
         let settings = settings.clone();
@@ -109,40 +117,55 @@ async fn mirrors_behind_a_transaction_pooler_migrate_race_and_bury_dead_letters(
     for _ in 0..4 {
         stores.push(Store::connect(&settings).await.unwrap());
     }
-    let bad = tailwater_sync::event::Payload::Json("1e200000".into());
-    let good = tailwater_sync::event::Payload::Json("1".into());
     for number in 0..20 {
-        let source = Source::of(
-            &format!("bad/{number}"),
-            1,
-            [good.clone(), bad.clone(), good.clone()],
-        );
-        let store = &mut stores[number % 4];
-        let outcomes = store.commit(&[source.chunk(0..3)]).await.unwrap();
-        assert_eq!(
-            outcomes,
-            [Outcome::Written {
-                rows: 2,
-                dead_letters: 1
-            }]
-        );
-        let other = Source::new(&format!("good/{number}"), 1, 2);
-        assert_eq!(store.commit(&[other.chunk(0..2)]).await.unwrap(), [written(2)]);
+        bury_one(&mut stores[number % 4], number).await;
     }
-    assert_eq!(
-        scene.sql(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tailwater-sync' \
-         AND state <> 'idle'"
-        ),
-        "0"
-    );
+    check_that_all_are_idle(&scene);
+}
+
+/// A commit stood still for as long as answers are waited for, on a busy machine: PgBouncer 1.18 counts the answers
+/// that are due, and begins anew when a copy fails. So the end of that copy, if it came late, counted for the answer to
+/// `ROLLBACK`, and that for the one to `BEGIN` behind it, with which the server was handed to others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PgBouncer; `make test-mirror` brings it"]
+async fn an_error_whose_end_comes_late_leaves_a_transaction_pooler_in_step() {
+    let postgres = Postgres::start();
+    let late = LateAnswers::of(postgres.address());
+    let pooler = Pooler::before(late.address);
+    let mut store = Store::connect(&pooler.settings()).await.unwrap();
+    store.migrate().await.unwrap();
+    for number in 0..20 {
+        bury_one(&mut store, number).await;
+    }
+    check_that_all_are_idle(&Scene { postgres });
+}
+
+/// Commits one event that PostgreSQL refuses among good ones, and others behind it.
+async fn bury_one(store: &mut Store, number: usize) {
+    let payloads = ["1", "1e200000", "1"].map(|text| Payload::Json(text.into()));
+    let source = Source::of(&format!("bad/{number}"), 1, payloads);
+    let outcomes = store.commit(&[source.chunk(0..3)]).await.unwrap();
+    let buried = Outcome::Written {
+        rows: 2,
+        dead_letters: 1,
+    };
+    assert_eq!(outcomes, [buried]);
+    assert!(!store.is_closed(), "a refused row costs no connection");
+    let other = Source::new(&format!("good/{number}"), 1, 2);
+    assert_eq!(store.commit(&[other.chunk(0..2)]).await.unwrap(), [written(2)]);
+}
+
+fn check_that_all_are_idle(scene: &Scene) {
+    let busy =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tailwater-sync' AND state <> 'idle'";
+    assert_eq!(scene.sql(busy), "0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PgBouncer; `make test-mirror` brings it"]
 async fn leases_are_taken_lost_and_checked_behind_a_transaction_pooler() {
     let postgres = Postgres::start();
-    let pooler = Pooler::before(&postgres);
+    let pooler = Pooler::before(postgres.address());
     let settings = pooler.settings();
     Store::connect(&settings).await.unwrap().migrate().await.unwrap();
     let scene = Scene { postgres };
