@@ -549,6 +549,38 @@ fn completions_and_the_version_come_from_stdout() {
     );
 }
 
+#[test]
+fn both_programs_write_their_manual_and_complete_their_commands() {
+    let synced = |arguments: &[&str]| {
+        let mut command = Command::new(server::binary().with_file_name("tailwater-sync"));
+        command.args(arguments);
+        command
+    };
+    let script = run(synced(&["completions", "fish"]));
+    assert!(script.status.success() && stdout(&script).contains("tailwater-sync"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let pages = directory.path().join("man1");
+    let to = pages.to_str().expect("UTF-8");
+    for written in [run(tailwater(&["man", to])), run(synced(&["man", to]))] {
+        assert!(written.status.success(), "{}", stderr(&written));
+    }
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).expect("the page is there");
+    assert!(
+        page("tailwater.1").contains("durable\\-stream server"),
+        "{}",
+        page("tailwater.1")
+    );
+    assert!(page("tailwater-append.1").contains("\\-\\-producer"));
+    assert!(page("tailwater-sync-verify.1").contains("compare each event with its row"));
+    let refused = run(tailwater(&["man", "/dev/null/man1"]));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("cannot write the manual to /dev/null/man1"),
+        "{}",
+        stderr(&refused)
+    );
+}
+
 /// A server with too much load says when to come again, and scripts had to read that for themselves.
 #[test]
 fn a_command_that_is_refused_for_load_comes_again_when_the_server_says_so() {

@@ -171,6 +171,13 @@ pub(super) enum Command {
         /// The shell
         shell: Shell,
     },
+
+    /// Write the manual into a directory, a page for each command
+    #[command(after_help = "Example:\n  tailwater man /usr/local/share/man/man1 && man tailwater-append")]
+    Man {
+        /// Where, such as /usr/local/share/man/man1; it is made if there is none
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Default, Args)]

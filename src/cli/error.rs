@@ -55,6 +55,9 @@ pub(super) enum CommandError {
     /// stdout cannot be written.
     #[error("cannot write to stdout: {source}")]
     Output { source: io::Error },
+    /// The pages of the manual cannot be written.
+    #[error("cannot write the manual to {}: {source}", directory.display())]
+    Manual { directory: PathBuf, source: io::Error },
     /// The runtime cannot be started.
     #[error("cannot start: {source}")]
     Runtime { source: io::Error },

@@ -75,6 +75,11 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
             output.write(&script)?;
             output.flush()?;
         }
+        Command::Man { directory } => {
+            let written = std::fs::create_dir_all(&directory)
+                .and_then(|()| clap_mangen::generate_to(Arguments::command(), &directory));
+            written.map_err(|source| CommandError::Manual { directory, source })?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

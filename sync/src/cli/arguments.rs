@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use tailwater_process::Flag;
 
 /// Mirrors Tailwater's streams into PostgreSQL, each event exactly once.
@@ -48,6 +49,18 @@ pub(super) enum Command {
     /// Compares what is at the source with what is in the tables, up to where the mirror has come. Exits with 1 if a
     /// row is missing, is there without an event, or is another one than its event.
     Verify(Options),
+
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+
+    /// Write the manual into a directory, a page for each command
+    Man {
+        /// Where, such as /usr/local/share/man/man1; it is made if there is none
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -18,7 +18,7 @@ use std::future::Future;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use tailwater_process::{File, Sources};
 
 use crate::settings::Effective;
@@ -61,6 +61,18 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
         }
         Command::Status(options) => wait(status::status(&load(&options)?)),
         Command::Verify(options) => wait(verify::verify(&load(&options)?)),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "tailwater-sync", &mut script);
+            write(&script)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { directory } => {
+            let written = std::fs::create_dir_all(&directory)
+                .and_then(|()| clap_mangen::generate_to(Arguments::command(), &directory));
+            written.map_err(|source| CommandError::Manual { directory, source })?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -101,9 +113,13 @@ fn wait<T>(command: impl Future<Output = Result<T, CommandError>>) -> Result<T, 
         .block_on(command)
 }
 
-/// Writes to stdout, whole and at once.
 fn print(text: &str) -> Result<(), CommandError> {
+    write(text.as_bytes())
+}
+
+/// Writes to stdout, whole and at once.
+fn write(bytes: &[u8]) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|source| CommandError::Output { source })
 }
