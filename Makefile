@@ -48,7 +48,7 @@ endif
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
 
-.PHONY: help build test test-commands test-full-disk test-needs test-mirror test-mirror-if-possible soak fmt lint docs deny fuzz
+.PHONY: help build test test-commands test-full-disk test-needs test-mirror test-mirror-if-possible soak fmt lint docs deny publishable fuzz
 
 help:
 	@echo 'make build        builds the release binaries, target/release/tailwater and tailwater-sync'
@@ -58,6 +58,7 @@ help:
 	@echo 'make fmt          formats the code'
 	@echo 'make lint         checks the format, the lints and the documentation'
 	@echo 'make deny         checks licences, sources and duplicates of what is linked'
+	@echo 'make publishable  packs all crates as for a registry, and builds what was packed'
 	@echo 'make fuzz         runs each fuzz target for FUZZ_SECS (60)'
 	@echo 'make bench        a short run of the comparison with other servers'
 	@echo 'make bench-peers  the full comparison'
@@ -197,6 +198,10 @@ DENY_CHECKS = check -A unmatched-skip -A unnecessary-skip bans licenses sources
 deny: $(CARGO_DENY)
 	$(CARGO_DENY) $(DENY_CHECKS)
 	$(CARGO_DENY) --manifest-path sync/Cargo.toml $(DENY_CHECKS)
+
+# Packs, builds what was packed, and uploads nothing.
+publishable:
+	$(CARGO) publish --workspace --dry-run
 
 $(CARGO_DENY):
 	@echo 'installing cargo-deny $(CARGO_DENY_VERSION) in $(TOOLS_DIR)'
