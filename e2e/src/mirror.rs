@@ -114,6 +114,11 @@ impl Mirror {
         });
     }
 
+    /// Where it answers.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
