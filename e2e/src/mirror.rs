@@ -201,7 +201,7 @@ fn command(settings: &[(&str, &str)]) -> Command {
 
 /// The mirror's binary, built beside the server's.
 #[track_caller]
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let path = server::binary().with_file_name("tailwater-sync");
     assert!(
         path.exists(),

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-use tailwater_e2e::{Server, server};
+use tailwater_e2e::{Server, mirror, server};
 
 /// The URL of the streams of a server.
 pub(crate) fn url(server: &Server) -> String {
@@ -11,7 +11,15 @@ pub(crate) fn url(server: &Server) -> String {
 
 /// A command that knows no server and no settings but those that the test gives.
 pub(crate) fn tailwater(arguments: &[&str]) -> Command {
-    let mut command = Command::new(server::binary());
+    bare(Command::new(server::binary()), arguments)
+}
+
+/// The same of the mirror.
+pub(crate) fn tailwater_sync(arguments: &[&str]) -> Command {
+    bare(Command::new(mirror::binary()), arguments)
+}
+
+fn bare(mut command: Command, arguments: &[&str]) -> Command {
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();
         if name.starts_with("DS_") || name.starts_with("TAILWATER_") || name == "RUST_LOG" {

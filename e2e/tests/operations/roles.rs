@@ -50,14 +50,38 @@ fn the_mirror_makes_its_tables_and_electric_follows_them_by_the_roles_of_compose
         let sql = format!("SET SESSION AUTHORIZATION electric; {sql}");
         postgres.sql("logs", &sql)
     };
-    as_electric("CREATE PUBLICATION electric_publication");
+    as_electric("CREATE PUBLICATION electric_publication_default");
     as_electric("ALTER TABLE tailwater.events REPLICA IDENTITY FULL");
-    as_electric("ALTER PUBLICATION electric_publication ADD TABLE tailwater.events");
-    as_electric("SELECT pg_create_logical_replication_slot('electric_slot', 'pgoutput')");
+    as_electric("ALTER PUBLICATION electric_publication_default ADD TABLE tailwater.events");
+    as_electric("SELECT pg_create_logical_replication_slot('electric_slot_default', 'pgoutput')");
     let as_mirror = postgres.try_sql(
         "logs",
         "SET SESSION AUTHORIZATION mirror; SELECT pg_create_logical_replication_slot('other', 'pgoutput')",
     );
     assert!(as_mirror.is_err(), "the mirror need not replicate: {as_mirror:?}");
+    // What docs/production.md tells the operator to ask, in its order: slots are dropped in the end.
+    let document =
+        std::fs::read_to_string(repository().join("docs/production.md")).expect("the document is there");
+    let asked = questions(&document);
+    assert!(asked.len() >= 5, "{asked:?}");
+    for sql in asked {
+        postgres.sql("logs", &sql);
+    }
+    let left = postgres.sql("logs", "SELECT count(*) FROM pg_replication_slots");
+    assert_eq!(left, "0", "the document says how a slot is dropped");
     mirror.stop();
+}
+
+/// All SQL of a document: its blocks, and what stands in a line and begins with `SELECT` or `DROP`.
+fn questions(document: &str) -> Vec<String> {
+    let mut parts = document.split("```");
+    let mut all = Vec::new();
+    while let Some(text) = parts.next() {
+        let inline = text.split('`').skip(1).step_by(2);
+        let is_sql = |code: &&str| code.starts_with("SELECT ") || code.starts_with("DROP ");
+        all.extend(inline.filter(is_sql).map(str::to_owned));
+        let block = parts.next().unwrap_or_default();
+        all.extend(block.strip_prefix("sql\n").map(str::to_owned));
+    }
+    all
 }
