@@ -53,6 +53,7 @@ FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
 help:
 	@echo 'make build        builds the release binaries, target/release/tailwater and tailwater-sync'
 	@echo 'make test         installs what the tests need, and runs all of them'
+	@echo 'make test-deploy  tests Dockerfile, docker-compose.yml, rules, manifests and scripts of deploy/, in seconds'
 	@echo 'make test-mirror  tests the mirror with PostgreSQL and PgBouncer of Debian, which it installs as root'
 	@echo 'make soak         kills, unplugs and fills the release binary for about 20 minutes, as root'
 	@echo 'make fmt          formats the code'
@@ -68,6 +69,7 @@ build:
 
 # The black-box tests start the binaries, which a test build alone does not make.
 test: test-needs
+	$(MAKE) --no-print-directory test-deploy
 	$(CARGO) build -p tailwater --bin tailwater -p tailwater-sync --bin tailwater-sync
 	$(CARGO) test --workspace
 	$(CARGO) test -p tailwater-storage --features shuttle --test interleavings
@@ -107,7 +109,7 @@ soak: build
 	$(OWN_MOUNTS) $(CARGO) test --release -p tailwater-e2e --test crashes --test full_disk --test many_streams --test mirror -- \
 	    --include-ignored --nocapture --test-threads=1
 
-test-needs: test-commands e2e/node_modules/.package-lock.json $(CHROMIUM)
+test-needs: test-commands e2e/node_modules/.package-lock.json $(CHROMIUM) test-deploy-needs
 # Another Envoy may be named: make test ENVOY=/path/to/envoy
 ifndef ENVOY
 test-needs: $(ENVOY_INSTALLED)
@@ -218,4 +220,4 @@ $(CARGO_FUZZ):
 	@echo 'installing cargo-fuzz $(CARGO_FUZZ_VERSION) in $(TOOLS_DIR)'
 	$(CARGO) install cargo-fuzz --version $(CARGO_FUZZ_VERSION) --locked --root $(TOOLS_DIR)
 
-include benches/bench.mk
+include deploy/deploy.mk benches/bench.mk

@@ -225,6 +225,7 @@ impl Metrics {
             "Times that a client came for whom there was no place among them.",
             app.clients.strangers(),
         );
+        limits(&mut page, app);
         page.gauge(
             "tailwater_writes_waiting",
             "Writes whose request is there and that are not answered yet.",
@@ -299,6 +300,25 @@ impl Metrics {
         }
         page.into_text()
     }
+}
+
+/// What gauges are to be held against. A label is the end of the gauge's name.
+fn limits(page: &mut Page, app: &App) {
+    let limits = &app.config.limits;
+    page.labelled(
+        "tailwater_limit",
+        "gauge",
+        "What the gauge of that name may reach.",
+        "of",
+        [
+            ("clients", limits.max_clients),
+            ("connections", limits.max_connections),
+            ("in_flight_bytes", limits.max_in_flight_bytes),
+            ("live_readers", limits.max_live_readers),
+            ("requests", limits.max_requests),
+            ("subscriptions", app.config.subscriptions.max_subscriptions),
+        ],
+    );
 }
 
 /// What TLS counts.

@@ -114,6 +114,11 @@ impl Mirror {
         });
     }
 
+    /// Where it answers.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -196,7 +201,7 @@ fn command(settings: &[(&str, &str)]) -> Command {
 
 /// The mirror's binary, built beside the server's.
 #[track_caller]
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let path = server::binary().with_file_name("tailwater-sync");
     assert!(
         path.exists(),

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::client::{Client, ClientError, View};
+use super::error::CommandError;
+use super::token;
+use crate::client::{Client, View};
 use crate::config;
 
 use subscriptions::SubCommand;
@@ -89,6 +91,15 @@ pub(super) enum Command {
     /// Show a stream's content type, tail and other properties
     #[command(after_help = "Example:\n  tailwater head orders --json | jq -r .next_offset")]
     Head(HeadOptions),
+
+    /// Ask a server, or a mirror, whether it is ready: for health checks of containers
+    ///
+    /// Exits with 0 if it is, and else with 1 and the reason. Needs no token. SSL_CERT_FILE names the authority of a
+    /// server that speaks TLS.
+    #[command(
+        after_help = "Examples:\n  tailwater health\n  tailwater health --alive --url http://127.0.0.1:4438"
+    )]
+    Health(HealthOptions),
 
     /// Close a stream: nothing can be appended to it any more
     ///
@@ -225,20 +236,43 @@ pub(super) struct Connection {
         default_value = "http://127.0.0.1:4437/v1/stream"
     )]
     url: String,
-    /// Bearer token for a server that asks for one
+    /// Bearer token for a server that asks for one; others on this machine see what is typed here, so rather set the
+    /// variable or name a file
     #[arg(long, env = "TAILWATER_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// File with that token, in place of the token itself
+    #[arg(long, value_name = "FILE", env = "TAILWATER_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
 }
 
 impl Connection {
-    pub(super) fn client(&self) -> Result<Client, ClientError> {
+    pub(super) fn client(&self) -> Result<Client, CommandError> {
         let client = Client::new(&self.url)?;
         // An empty variable is how a shell script says that there is none.
-        match self.token.as_deref().filter(|token| !token.is_empty()) {
-            Some(token) => client.with_token(token),
+        let typed = self.token.as_deref().filter(|token| !token.is_empty());
+        let file = self.token_file.as_deref();
+        match token::choose(typed, file.filter(|path| !path.as_os_str().is_empty()))? {
+            Some(token) => Ok(client.with_token(&token)?),
             None => Ok(client),
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HealthOptions {
+    /// URL of the server, with or without the path that streams are below
+    #[arg(
+        long,
+        env = "TAILWATER_URL",
+        default_value = "http://127.0.0.1:4437/v1/stream"
+    )]
+    pub(super) url: String,
+    /// Ask only whether the process is up, and not whether it takes requests
+    #[arg(long)]
+    pub(super) alive: bool,
+    /// How long to wait for an answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(super) timeout: u64,
 }
 
 fn parse_name(text: &str) -> Result<String, String> {

@@ -9,6 +9,7 @@ use tailwater_storage::OpenError;
 use tailwater_storage::engine::EngineError;
 use tailwater_storage::store::BackupError;
 
+use super::token::TokenError;
 use crate::client::ClientError;
 use crate::config::ConfigErrors;
 use crate::control;
@@ -22,6 +23,9 @@ pub(super) enum CommandError {
     /// The server refused, or did not answer.
     #[error("{0}")]
     Client(#[from] ClientError),
+    /// The token cannot be had.
+    #[error("{0}")]
+    Token(#[from] TokenError),
     /// An append to a stream that nobody has created.
     #[error("{source}; create it with `tailwater create {name}`, or give --create")]
     NoStream { name: String, source: ClientError },
@@ -164,6 +168,7 @@ impl CommandError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Client(ClientError::BadUrl { .. } | ClientError::BadHeader { .. })
+            | Self::Token(_)
             | Self::ConfigFile { .. }
             | Self::Config(_)
             | Self::Logging(_)

@@ -1,12 +1,16 @@
-//! Commands on streams as a whole: create, ls, head, close, rm.
+//! Commands on streams as a whole: create, ls, head, close, rm; and health, on the server.
+
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::arguments::{CreateOptions, HeadOptions, ListOptions, RemoveOptions, StreamOptions};
+use super::arguments::{
+    CreateOptions, HeadOptions, HealthOptions, ListOptions, RemoveOptions, StreamOptions,
+};
 use super::error::CommandError;
 use super::output::Output;
 use super::patience::patiently;
-use crate::client::{Create, Fork};
+use crate::client::{Client, Create, Fork, Health};
 
 pub(super) async fn create(options: &CreateOptions, output: &mut Output) -> Result<(), CommandError> {
     let name = &options.stream.name;
@@ -88,6 +92,19 @@ pub(super) async fn head(options: &HeadOptions, output: &mut Output) -> Result<(
         }
     }
     output.flush()
+}
+
+/// Asks once: whoever runs it asks again.
+pub(super) async fn health(options: &HealthOptions) -> Result<(), CommandError> {
+    let question = if options.alive {
+        Health::Alive
+    } else {
+        Health::Ready
+    };
+    let client = Client::new(&options.url)?;
+    Ok(client
+        .health(question, Duration::from_secs(options.timeout))
+        .await?)
 }
 
 pub(super) async fn close(options: &StreamOptions, output: &mut Output) -> Result<(), CommandError> {

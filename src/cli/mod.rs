@@ -7,6 +7,7 @@
 //! - `shards`: `compact` and `reshard`, on a data directory of the mode `acid`.
 //! - `transfer`: `export` and `import`, through a server or on a data directory.
 //! - `append`, `read`, `manage`, `subscriptions`: the client's commands.
+//! - `token`: the token that they show.
 //! - `patience`: waits out refusals for load.
 //! - `output`: stdout as the end of a pipe.
 //! - `error`: why a command failed, and its exit code.
@@ -22,6 +23,7 @@ mod serve;
 mod shards;
 mod store;
 mod subscriptions;
+mod token;
 mod transfer;
 
 use std::future::Future;
@@ -59,6 +61,7 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Tail(options) => return wait(read::tail(&options, &mut output)),
         Command::Ls(options) => wait(manage::list(&options, &mut output))?,
         Command::Head(options) => wait(manage::head(&options, &mut output))?,
+        Command::Health(options) => wait(manage::health(&options))?,
         Command::Close(options) => wait(manage::close(&options, &mut output))?,
         Command::Rm(options) => wait(manage::remove(&options))?,
         Command::Sub(command) => subscription(&command, &mut output)?,

@@ -128,6 +128,18 @@ impl Client {
         }
     }
 
+    /// A request for a path of the server itself, such as `/readyz`.
+    pub(super) fn root_request(&self, method: Method, path: &str, action: String) -> ClientRequest<'_> {
+        let path_from = self.base.find("://").map_or(0, |scheme| scheme + 3);
+        let origin_to = self.base[path_from..]
+            .find('/')
+            .map_or(self.base.len(), |slash| path_from + slash);
+        ClientRequest {
+            url: format!("{}{path}", &self.base[..origin_to]),
+            ..self.request(method, "", action)
+        }
+    }
+
     pub(super) fn stream_request(&self, method: Method, name: &str, action: String) -> ClientRequest<'_> {
         self.request(method, &escape_name(name), action)
     }
@@ -266,6 +278,12 @@ impl ClientRequest<'_> {
         self
     }
 
+    /// Waits for the answer's headers no longer than that.
+    pub(super) fn answer_within(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = Some(timeout);
+        self
+    }
+
     /// A body that comes in pieces, which the server answers when it has dealt with all of it.
     pub(super) fn long_body(mut self, body: RequestBody) -> Self {
         self.body = body;
@@ -296,7 +314,7 @@ impl ClientRequest<'_> {
             None => Ok(answer.await),
         };
         let response = match answer {
-            Err(_) => return Err(client.timed_out(ANSWER_TIMEOUT)),
+            Err(_) => return Err(client.timed_out(self.answer_timeout.unwrap_or(ANSWER_TIMEOUT))),
             Ok(Err(source)) if source.is_connect() => {
                 return Err(ClientError::of_connect(&client.base, source));
             }

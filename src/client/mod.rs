@@ -1,7 +1,7 @@
 //! A client for streams over HTTP(S). Knows the protocol's outside only: nothing of this server's insides.
 //!
 //! - `connection`: the base URL, TLS, one request and its answer.
-//! - `operations`: create, append, close, delete, head, list.
+//! - `operations`: create, append, close, delete, head, list, health.
 //! - `catch_up`: reads what a stream has, page by page.
 //! - `transfer`: exports and imports streams as a whole.
 //! - `subscriptions`: makes subscriptions, and works for them.
@@ -23,7 +23,9 @@ mod transfer;
 pub use catch_up::{CatchUp, Page};
 pub use connection::Client;
 pub use error::{ClientError, Problem};
-pub use operations::{Append, Appended, Create, Created, Fork, ListPage, ListedStream, Producer, StreamHead};
+pub use operations::{
+    Append, Appended, Create, Created, Fork, Health, ListPage, ListedStream, Producer, StreamHead,
+};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use subscriptions::{Ack, Claim, ClaimedStream, Subscribe, Subscribed, SubscriptionPage};
 pub use tail::{Tail, TailEvent};

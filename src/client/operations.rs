@@ -1,4 +1,6 @@
-//! Everything that is one request and one answer: create, append, close, delete, head, list.
+//! Everything that is one request and one answer: create, append, close, delete, head, list, health.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -8,6 +10,15 @@ use serde_json::value::RawValue;
 
 use super::connection::{Client, header_text, is_true};
 use super::error::ClientError;
+
+/// What a server is asked about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Whether it takes requests and its storage works.
+    Ready,
+    /// Whether the process is up.
+    Alive,
+}
 
 /// How a stream is to be created. The default is an open stream of the server's default content type.
 #[derive(Debug, Clone, Default)]
@@ -188,6 +199,20 @@ impl Client {
     /// Deletes a stream with all its data.
     pub async fn delete(&self, name: &str) -> Result<(), ClientError> {
         self.stream_request(Method::DELETE, name, format!("delete `{name}`"))
+            .send()
+            .await
+            .map(drop)
+    }
+
+    /// Asks the server itself, wherever streams are, whether it is ready for requests, or only whether it is up. It has
+    /// to say so within `timeout`.
+    pub async fn health(&self, question: Health, timeout: Duration) -> Result<(), ClientError> {
+        let (path, action) = match question {
+            Health::Ready => ("/readyz", "be ready"),
+            Health::Alive => ("/healthz", "say that it is up"),
+        };
+        self.root_request(Method::GET, path, action.to_owned())
+            .answer_within(timeout)
             .send()
             .await
             .map(drop)

@@ -1,0 +1,25 @@
+#!/bin/bash
+# Makes the roles of the mirror and of Electric when the database is made. The image runs it once, as its superuser.
+#
+# The mirror makes the schema `tailwater` and owns it. Electric needs the right to replicate, and to add the tables that it
+# follows to a publication of its own, which takes their owner: so it is a member of the mirror's role.
+set -euo pipefail
+
+password_of() {
+    local path=${SECRETS_DIRECTORY:-/run/secrets}/$1_password
+    if [ ! -s "$path" ]; then
+        echo "$path is missing or empty: run deploy/compose/setup" >&2
+        exit 1
+    fi
+    cat "$path"
+}
+
+mirror=$(password_of mirror)
+electric=$(password_of electric)
+# By stdin: the arguments of a process are for everybody to see.
+psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "${POSTGRES_USER:-postgres}" --dbname "${POSTGRES_DB:-logs}" <<SQL
+CREATE ROLE mirror LOGIN PASSWORD '$mirror';
+CREATE ROLE electric LOGIN REPLICATION PASSWORD '$electric';
+GRANT mirror TO electric;
+SELECT format('GRANT CREATE ON DATABASE %I TO mirror, electric', current_database()) \gexec
+SQL
