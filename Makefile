@@ -92,8 +92,11 @@ test-full-disk:
 
 # What the PostgreSQL of pip cannot do is tested with Debian's: TLS, and a pooler before it. All else again, with that older server.
 test-mirror: $(PGBOUNCER) $(DEBIAN_POSTGRES_BIN)/postgres $(OLD_POSTGRES_INSTALLED)
+	$(CARGO) build -p tailwater --bin tailwater -p tailwater-sync --bin tailwater-sync
 	PGBOUNCER=$(PGBOUNCER) POSTGRES_BIN=$(DEBIAN_POSTGRES_BIN) $(CARGO) test -p tailwater-sync --test postgres -- \
 	    --include-ignored --skip tmpfs --skip speed
+	PGBOUNCER=$(PGBOUNCER) POSTGRES_BIN=$(DEBIAN_POSTGRES_BIN) $(CARGO) test -p tailwater-e2e --test mirror pooler -- \
+	    --include-ignored
 
 test-mirror-if-possible:
 	@if [ "$$(id -u)" = 0 ] || [ -x $(PGBOUNCER) -a -x $(DEBIAN_POSTGRES_BIN)/postgres ]; then \
@@ -105,7 +108,8 @@ test-mirror-if-possible:
 # What takes long, or takes loop devices and root. It fails if it may not have them. CONTRIBUTING.md tells more.
 soak: export TAILWATER_CRASH_ROUNDS = $(SOAK_ROUNDS)
 soak: export TAILWATER_E2E_STREAMS = $(SOAK_STREAMS)
-soak: build
+soak: export TAILWATER_LOCK_SECS = 60
+soak: build $(PGBOUNCER)
 	$(OWN_MOUNTS) $(CARGO) test --release -p tailwater-e2e --test crashes --test full_disk --test many_streams --test mirror -- \
 	    --include-ignored --nocapture --test-threads=1
 

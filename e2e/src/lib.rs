@@ -18,6 +18,7 @@
 //! - [`mirror`]: starts the real `tailwater-sync`, keeps what it says, stops and kills it.
 //! - [`node`]: runs the JavaScript halves of the tests.
 //! - [`patience`]: how long a test waits for what must happen.
+//! - [`pgbouncer`]: starts a real PgBouncer.
 //! - [`postgres`]: starts a real PostgreSQL, asks it by `psql`, stops and kills it.
 //! - [`process`]: what the kernel knows of the server's process.
 //! - [`volume`]: file systems of their own, to be filled and to lose power.
@@ -35,6 +36,7 @@ pub mod mirror;
 pub mod node;
 pub mod numbering;
 pub mod patience;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
@@ -49,6 +51,7 @@ pub use events::{Event, EventParser, Events};
 pub use frames::FrameClient;
 pub use message::{Request, Response};
 pub use patience::{PATIENCE, eventually};
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use server::Server;
 pub use stream::Stream;

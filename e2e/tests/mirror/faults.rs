@@ -4,19 +4,23 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use tailwater_e2e::mirror::Mirror;
 use tailwater_e2e::proxy::CuttingProxy;
-use tailwater_e2e::{Connection, Request, eventually};
+use tailwater_e2e::{Connection, PATIENCE, Request, eventually};
 
 use crate::rig::{DATABASE, Rig, root};
 
-const ROUNDS: u64 = 8;
+const ROUNDS: usize = 8;
 const STREAMS: usize = 12;
 /// How long the three live together until one dies, at most.
 const LIFE_MS: u64 = 400;
+/// A table is locked until so many transactions have given up waiting for it, each after ten seconds.
+const LOCK_TIMEOUTS: f64 = 3.0;
+/// Says for how many seconds it is locked at least.
+const LOCK_VARIABLE: &str = "TAILWATER_LOCK_SECS";
 /// So many answers are dropped, at least, on each side.
 const CUTS: usize = 20;
 
@@ -117,7 +121,7 @@ fn live_through_kills(rig: Rig) -> (Rig, Mirror, [u64; STREAMS]) {
             let (stop, mut rng) = (&stop, rng.fork());
             scope.spawn(move || append(address, stream, stop, appended, &mut rng));
         }
-        for _ in 0..rounds() {
+        for _ in 0..rounds_asked_for().unwrap_or(ROUNDS) {
             std::thread::sleep(Duration::from_millis(rng.u64(..LIFE_MS)));
             (rig, mirror) = kill_one(rig, mirror, &mut rng);
         }
@@ -226,23 +230,31 @@ fn a_table_that_somebody_has_locked_is_tried_again_while_appends_go_on_and_each_
     rig.expect("SELECT count(*) FROM tailwater.events", "5");
 
     let lock = rig.lock_events();
-    // Twice, so that it has been tried again, and not only given up.
+    let locked = Instant::now();
     let retries = "tailwater_sync_retries_total{what=\"postgres\"}";
-    eventually("it is tried again and again", || {
+    let held_at_least = Duration::from_secs(number(LOCK_VARIABLE).unwrap_or_default());
+    while mirror.metric(retries) < Some(LOCK_TIMEOUTS) || locked.elapsed() < held_at_least {
         append();
-        (mirror.metric(retries) >= Some(2.0)).then_some(())
-    });
+        // A lock that is never given up shows in the retries that do not come.
+        assert!(
+            locked.elapsed() < PATIENCE + held_at_least,
+            "it is tried again and again"
+        );
+    }
     assert_eq!(mirror.get("/readyz").status(), 503);
     assert!(mirror.metric("tailwater_sync_lag_events") > Some(5.0));
+    let tried = mirror.metric(retries).expect("it is counted");
     drop(lock);
     append();
 
     check(&rig, &mirror, &[appended; 5]);
+    eventually("it goes on as before", || {
+        (mirror.metric("tailwater_sync_lag_events") == Some(0.0)).then_some(())
+    });
     let said = mirror.stop();
-    assert!(
-        said.contains("side=\"postgres\"") && said.contains("lock timeout"),
-        "{said}"
-    );
+    let told = said.lines().filter(|line| line.contains("lock timeout"));
+    let told = told.filter(|line| line.contains("side=\"postgres\"") && line.contains("wait_ms="));
+    assert!(told.count() as f64 >= tried, "each of {tried} is told:\n{said}");
 }
 
 #[test]
@@ -286,7 +298,7 @@ fn no_more_is_read_than_fits_the_buffer_while_nothing_can_be_written() {
 }
 
 /// Tells those who append to stop, when it is dropped.
-struct Stopping<'s>(&'s AtomicBool);
+pub(crate) struct Stopping<'s>(pub(crate) &'s AtomicBool);
 
 impl Drop for Stopping<'_> {
     fn drop(&mut self) {
@@ -315,7 +327,13 @@ fn kill_one(mut rig: Rig, mirror: Mirror, rng: &mut Rng) -> (Rig, Mirror) {
 }
 
 /// Appends the numbers from 0 on, a few at a time, and repeats what was not acknowledged.
-fn append(address: SocketAddr, stream: usize, stop: &AtomicBool, appended: &AtomicU64, rng: &mut Rng) {
+pub(crate) fn append(
+    address: SocketAddr,
+    stream: usize,
+    stop: &AtomicBool,
+    appended: &AtomicU64,
+    rng: &mut Rng,
+) {
     let path = format!("/v1/stream/{}", name(stream));
     let mut sequence = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -359,11 +377,12 @@ pub(crate) fn name(stream: usize) -> String {
     format!("runs/{stream}")
 }
 
-fn rounds() -> u64 {
-    number("TAILWATER_CRASH_ROUNDS").unwrap_or(ROUNDS)
+/// None, if that is left to each test.
+pub(crate) fn rounds_asked_for() -> Option<usize> {
+    number("TAILWATER_CRASH_ROUNDS").and_then(|rounds| rounds.try_into().ok())
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     number("TAILWATER_CRASH_SEED").unwrap_or_else(|| fastrand::u64(..))
 }
 

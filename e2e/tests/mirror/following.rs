@@ -1,5 +1,7 @@
 //! What becomes of streams: they appear, grow, are closed, trimmed, deleted and made anew, and the tables follow.
 
+use tailwater_e2e::{Request, eventually};
+
 use crate::rig::Rig;
 
 #[test]
@@ -135,7 +137,7 @@ fn what_was_trimmed_before_it_was_read_is_told_and_the_rest_is_mirrored() {
     mirror.stop();
     let lost = stream.append("[2,3]");
     stream.append("[4]");
-    let trim = tailwater_e2e::Request::new("POST", &rig.server.path("__ds/trim"))
+    let trim = Request::new("POST", &rig.server.path("__ds/trim"))
         .body(format!(r#"{{"stream":"s","before":"{lost}"}}"#));
     rig.server.send(&trim).expect(204);
     let mirror = rig.mirror();
@@ -151,7 +153,7 @@ fn what_was_trimmed_before_it_was_read_is_told_and_the_rest_is_mirrored() {
     let stream = rig.server.stream("all").create();
     mirror.stop();
     let end = stream.append("[0,1]");
-    let trim = tailwater_e2e::Request::new("POST", &rig.server.path("__ds/trim"))
+    let trim = Request::new("POST", &rig.server.path("__ds/trim"))
         .body(format!(r#"{{"stream":"all","before":"{end}"}}"#));
     rig.server.send(&trim).expect(204);
     let _mirror = rig.mirror();
@@ -161,6 +163,29 @@ fn what_was_trimmed_before_it_was_read_is_told_and_the_rest_is_mirrored() {
     assert_eq!(
         rig.ask("SELECT payload, index FROM tailwater.events WHERE stream = 'all'"),
         "2|2"
+    );
+}
+
+/// The mirror's question to the feed waits for an hour, and for two minutes at the mirror itself, which is longer than
+/// a test waits. So nobody looks but who is told.
+#[test]
+fn a_new_stream_is_told_of_by_the_feed_and_found_by_nobody_who_looks_now_and_then() {
+    let rig = Rig::with("memory", &[("DS_LIMITS__LONG_POLL_TIMEOUT_SECS", "3600")], &[]);
+    let mirror = rig.mirror();
+    mirror.expect_ready();
+    for number in 0..5 {
+        eventually("the mirror waits for news", || {
+            let page = rig.server.send(&Request::new("GET", "/metrics")).expect(200);
+            let waits = page.text().lines().any(|line| line == "tailwater_live_readers 1");
+            waits.then_some(())
+        });
+        let name = format!("runs/{number}");
+        rig.server.stream(&name).create().append("1");
+        rig.expect_mirrored(&name);
+    }
+    assert_eq!(
+        mirror.metric("tailwater_sync_retries_total{what=\"feed\"}"),
+        Some(0.0)
     );
 }
 

@@ -9,29 +9,29 @@ use tailwater_sync::partition::Partition;
 use crate::rig::Rig;
 
 /// Short, so that a test need not wait long; nothing is renewed later than it should be.
-const LEASE_MS: &str = "1500";
+pub(crate) const LEASE_MS: &str = "1500";
 
 /// How many hold something, and the least and the most that one holds.
-const SHARES: &str = "SELECT count(*), min(held), max(held) FROM \
+pub(crate) const SHARES: &str = "SELECT count(*), min(held), max(held) FROM \
      (SELECT count(*) AS held FROM tailwater.leases WHERE holder IS NOT NULL GROUP BY holder) AS shares";
 
 fn rig() -> Rig {
     Rig::with("file-durable", &[], &[("DS_SYNC__LEASE_MS", LEASE_MS)])
 }
 
-fn named(rig: &Rig, name: &str) -> Mirror {
+pub(crate) fn named(rig: &Rig, name: &str) -> Mirror {
     rig.mirror_with(&[("DS_SYNC__INSTANCE_NAME", name)])
 }
 
 /// Streams of numbers: event `n` of each says `n`.
-struct Numbers<'a> {
+pub(crate) struct Numbers<'a> {
     rig: &'a Rig,
     names: Vec<String>,
     appended: u64,
 }
 
 impl<'a> Numbers<'a> {
-    fn new(rig: &'a Rig, names: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(rig: &'a Rig, names: impl IntoIterator<Item = String>) -> Self {
         let names: Vec<_> = names.into_iter().collect();
         for name in &names {
             rig.server.stream(name).create();
@@ -44,7 +44,7 @@ impl<'a> Numbers<'a> {
     }
 
     /// Appends the next number to each, and tells how many rows there will be then.
-    fn append(&mut self) -> u64 {
+    pub(crate) fn append(&mut self) -> u64 {
         for name in &self.names {
             self.rig
                 .server
@@ -61,7 +61,7 @@ impl<'a> Numbers<'a> {
 
     /// Waits until all is there, and checks that nothing is there twice or in the wrong place.
     #[track_caller]
-    fn expect_rows(&self) {
+    pub(crate) fn expect_rows(&self) {
         let (streams, events) = (self.names.len(), self.appended);
         self.rig.expect(
             "SELECT count(*), count(DISTINCT (stream, payload)), bool_and(payload::text = index::text) \
@@ -95,7 +95,7 @@ fn set_clock_back_and_keep_removals(rig: &Rig) {
     );
 }
 
-fn metric(mirror: &Mirror, name: &str) -> f64 {
+pub(crate) fn metric(mirror: &Mirror, name: &str) -> f64 {
     mirror
         .metric(&format!("tailwater_sync_{name}"))
         .expect("there is such a metric")

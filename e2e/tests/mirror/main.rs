@@ -13,5 +13,8 @@ mod instances;
 mod large_events;
 mod many_streams;
 mod operation;
+mod pooler;
 mod rig;
 mod routes;
+mod shared_routes;
+mod soak;

@@ -1,93 +1,34 @@
 //! Behind a pooler that hands out servers transaction by transaction: PgBouncer, with fewer servers than there are
 //! mirrors.
 
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use tailwater_e2e::{Postgres, eventually};
+use tailwater_e2e::{PgBouncer, Postgres};
 use tailwater_sync::event::Payload;
 use tailwater_sync::postgres::{Outcome, Settings, Store};
-use tempfile::TempDir;
 
 use crate::late_answers::LateAnswers;
 use crate::leases::Member;
 use crate::races::{EVENTS, STREAMS, mirror};
 use crate::scene::{DATABASE, Scene, Source, written};
 
-/// PgBouncer does not run as root either.
-const NOBODY: u32 = 65_534;
 const MIRRORS: u64 = 6;
 /// Longer than PostgreSQL takes for anything here on a busy machine.
 const ANSWER_TIMEOUT_MS: u64 = 30_000;
 
-struct Pooler {
-    child: Child,
-    port: u16,
-    _home: TempDir,
-}
-
-impl Pooler {
-    fn before(postgres: SocketAddr) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let server = postgres.port();
-        let configuration = format!(
-            "[databases]\n{DATABASE} = host=127.0.0.1 port={server} user=postgres\n\
-             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = transaction\ndefault_pool_size = 2\nmax_client_conn = 100\n"
-        );
-        let file = home.path().join("pgbouncer.ini");
-        std::fs::write(&file, configuration).unwrap();
-        let program =
-            std::env::var_os("PGBOUNCER").map_or_else(|| PathBuf::from("/usr/sbin/pgbouncer"), PathBuf::from);
-        let mut command = Command::new(&program);
-        if rustix::process::getuid().is_root() {
-            std::os::unix::fs::chown(home.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        let spawned = command.arg("-q").arg(&file).stdin(Stdio::null()).spawn();
-        let child = spawned.unwrap_or_else(|error| {
-            panic!("cannot start {}: {error}; `make test-mirror`", program.display())
-        });
-        eventually("PgBouncer listens", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-        });
-        Self {
-            child,
-            port,
-            _home: home,
-        }
-    }
-
-    /// An answer that is lost is not waited for as long as in production.
-    fn settings(&self) -> Settings {
-        let url = format!("postgres://mirror@localhost:{}/{DATABASE}", self.port);
-        let mut settings = Settings::from_url(&url).unwrap();
-        settings.answer_timeout_ms = ANSWER_TIMEOUT_MS;
-        settings
-    }
-}
-
-impl Drop for Pooler {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// An answer that is lost is not waited for as long as in production.
+fn settings_of(pooler: &PgBouncer) -> Settings {
+    let mut settings = Settings::from_url(&pooler.url(DATABASE)).unwrap();
+    settings.answer_timeout_ms = ANSWER_TIMEOUT_MS;
+    settings
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PgBouncer; `make test-mirror` brings it"]
 async fn mirrors_behind_a_transaction_pooler_migrate_race_and_bury_dead_letters() {
     let postgres = Postgres::start();
-    let pooler = Pooler::before(postgres.address());
-    let settings = pooler.settings();
+    let pooler = PgBouncer::before(postgres.address());
+    let settings = settings_of(&pooler);
     let migrating = (0..MIRRORS).map(|_| {
         let settings = settings.clone();
         tokio::spawn(async move { Store::connect(&settings).await.unwrap().migrate().await })
@@ -131,8 +72,8 @@ async fn mirrors_behind_a_transaction_pooler_migrate_race_and_bury_dead_letters(
 async fn an_error_whose_end_comes_late_leaves_a_transaction_pooler_in_step() {
     let postgres = Postgres::start();
     let late = LateAnswers::of(postgres.address());
-    let pooler = Pooler::before(late.address);
-    let mut store = Store::connect(&pooler.settings()).await.unwrap();
+    let pooler = PgBouncer::before(late.address);
+    let mut store = Store::connect(&settings_of(&pooler)).await.unwrap();
     store.migrate().await.unwrap();
     for number in 0..20 {
         bury_one(&mut store, number).await;
@@ -165,8 +106,8 @@ fn check_that_all_are_idle(scene: &Scene) {
 #[ignore = "needs PgBouncer; `make test-mirror` brings it"]
 async fn leases_are_taken_lost_and_checked_behind_a_transaction_pooler() {
     let postgres = Postgres::start();
-    let pooler = Pooler::before(postgres.address());
-    let settings = pooler.settings();
+    let pooler = PgBouncer::before(postgres.address());
+    let settings = settings_of(&pooler);
     Store::connect(&settings).await.unwrap().migrate().await.unwrap();
     let scene = Scene { postgres };
     // Each call of either may be on any of the two servers.
