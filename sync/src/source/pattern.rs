@@ -103,6 +103,14 @@ impl Pattern {
         self.segments.iter().filter_map(Segment::capture)
     }
 
+    /// Whether the segments of a name that stand where these `{name}`s do tell the whole name.
+    #[must_use]
+    pub fn is_told_by(&self, names: &[&str]) -> bool {
+        self.segments.iter().all(|segment| {
+            segment.literal().is_some() || segment.capture().is_some_and(|name| names.contains(&name))
+        })
+    }
+
     /// The one name that it stands for, unless it is a glob.
     #[must_use]
     pub fn exact(&self) -> Option<String> {

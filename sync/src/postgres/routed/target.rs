@@ -17,8 +17,8 @@ const TABLE: &str = "
     WHERE nspname = $1 AND relname = $2";
 
 /// Of each column of the route: its type with and without its length, whether PostgreSQL turns a value of the route's
-/// type into it unasked, and what may be done with it. A value of a domain is one of its type first. Texts are read as
-/// all kinds of texts and enumerations, but for those that would be cut.
+/// type into it unasked, what may be done with it, and as what its values can be compared. A value of a domain is one of
+/// its type first. Texts are read as all kinds of texts and enumerations, but for those that would be cut.
 const COLUMNS: &str = "
     SELECT format_type(atttypid, atttypmod), format_type(base.oid, -1),
         base.typname NOT IN ('name', 'char') AND (base.oid = wanted.type::regtype
@@ -28,7 +28,9 @@ const COLUMNS: &str = "
             OR (wanted.type = 'jsonb' AND base.oid = 'json'::regtype)),
         attnotnull, attgenerated <> '' OR attidentity = 'a',
         has_column_privilege($1, attnum, 'INSERT'), has_column_privilege($1, attnum, 'UPDATE'),
-        has_column_privilege($1, attnum, 'SELECT')
+        has_column_privilege($1, attnum, 'SELECT'),
+        CASE WHEN base.oid = 'json'::regtype THEN 'jsonb' ELSE format_type(base.oid,
+            CASE WHEN pg_type.typtype = 'd' THEN pg_type.typtypmod ELSE atttypmod END) END
     FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS wanted (name, type, number)
     LEFT JOIN pg_attribute ON attrelid = $1 AND attname = wanted.name AND attnum > 0 AND NOT attisdropped
     LEFT JOIN pg_type ON pg_type.oid = atttypid
@@ -56,6 +58,8 @@ pub(in crate::postgres) struct Target {
     pub(super) statement: String,
     /// Of these arrays.
     pub(super) types: Vec<Type>,
+    /// What the values of each column are made before they are compared.
+    pub(super) compared_as: Vec<String>,
     /// Whether something in the table may only be checked when the transaction ends.
     pub(super) defers: bool,
 }
@@ -72,6 +76,7 @@ struct Found {
     may_insert: bool,
     may_update: bool,
     may_select: bool,
+    compared_as: String,
 }
 
 /// Looks at a route's table. Takes no lock on it.
@@ -127,7 +132,9 @@ pub(super) async fn look(
         .flatten()
         .map(|found| found.bare_type.as_str())
         .collect();
+    let compared_as = found.iter().flatten().map(|found| found.compared_as.clone());
     Ok(Ok(Target {
+        compared_as: compared_as.collect(),
         statement: statement(route, &types),
         types: route.columns.iter().map(|column| array_of(column.of)).collect(),
         defers: table.try_get(5)?,
@@ -175,6 +182,7 @@ fn read_column(row: &Row) -> Result<Option<Found>, Error> {
         may_insert: row.try_get(5)?,
         may_update: row.try_get(6)?,
         may_select: row.try_get(7)?,
+        compared_as: row.try_get(8)?,
     }))
 }
 
@@ -243,9 +251,7 @@ fn statement(route: &Route, types: &[&str]) -> String {
     let list = |item: &dyn Fn(usize) -> String| numbers.clone().map(item).collect::<Vec<_>>().join(", ");
     let names = list(&|n| identifier(&route.columns[n - 1].name));
     let values = list(&|n| format!("c{n}"));
-    let typed = list(&|n| format!("c{n}::{}::{} AS c{n}", route.columns[n - 1].of, types[n - 1]));
-    let arrays = list(&|n| format!("${n}::{}[]", sent_as(route.columns[n - 1].of)));
-    let events = format!("SELECT {typed}, n FROM unnest({arrays}) WITH ORDINALITY AS event ({values}, n)");
+    let events = events(route, types);
     let Mode::Upsert { key } = &route.mode else {
         return format!("INSERT INTO {table} ({names}) SELECT {values} FROM ({events}) AS event");
     };
@@ -270,6 +276,16 @@ fn statement(route: &Route, types: &[&str]) -> String {
          ORDER BY {key_values}, n DESC) AS last ON CONFLICT ({}) DO {action}",
         key_names.join(", ")
     )
+}
+
+/// The values of events, from one array for each column of the route, as these types and with the events' order `n`.
+pub(super) fn events(route: &Route, types: &[&str]) -> String {
+    let numbers = 1..=route.columns.len();
+    let list = |item: &dyn Fn(usize) -> String| numbers.clone().map(item).collect::<Vec<_>>().join(", ");
+    let values = list(&|n| format!("c{n}"));
+    let typed = list(&|n| format!("c{n}::{}::{} AS c{n}", route.columns[n - 1].of, types[n - 1]));
+    let arrays = list(&|n| format!("${n}::{}[]", sent_as(route.columns[n - 1].of)));
+    format!("SELECT {typed}, n FROM unnest({arrays}) WITH ORDINALITY AS event ({values}, n)")
 }
 
 /// The type of SQL that values are sent as.
