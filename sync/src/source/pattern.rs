@@ -1,4 +1,7 @@
 //! Which streams are meant: exact names and globs, read once from text. Knows nothing of listings.
+//!
+//! The patterns of subscriptions (PROTOCOL.md §6.2) are another language: they have neither `job-*` nor `{name}`, escape
+//! otherwise, and let a `**` at the end stand for no segment at all.
 
 use std::collections::HashSet;
 use std::fmt;
