@@ -51,6 +51,13 @@ const INDEX: &str = "
             AND (SELECT array_agg(attname::text ORDER BY attname) FROM pg_attribute
                 WHERE attrelid = indrelid AND attnum = ANY ((indkey::int2[])[0:indnkeyatts - 1])) = $2)";
 
+/// Whether the user may make a table in the schema, or the schema itself if it is not there.
+const MAY_CREATE: &str = "
+    SELECT current_user::text, current_database()::text, pg_namespace.oid IS NOT NULL,
+        CASE WHEN pg_namespace.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+            ELSE has_schema_privilege(pg_namespace.oid, 'CREATE') END
+    FROM (SELECT $1::text AS name) AS wanted LEFT JOIN pg_namespace ON nspname = wanted.name";
+
 /// A table that is as its route needs it.
 #[derive(Debug)]
 pub(in crate::postgres) struct Target {
@@ -89,7 +96,11 @@ pub(super) async fn look(
         (&route.table.table as _, Type::TEXT),
     ];
     let Some(table) = transaction.query_typed_opt(TABLE, &name).await? else {
-        return Ok(Err(vec![RouteFault::no_table(route)]));
+        let mut faults = vec![RouteFault::no_table(route)];
+        if route.creates_table {
+            faults.extend(lacking_right_to_create(transaction, route).await?);
+        }
+        return Ok(Err(faults));
     };
     let oid: u32 = table.try_get(0)?;
     let user: String = table.try_get(3)?;
@@ -138,6 +149,21 @@ pub(super) async fn look(
         statement: statement(route, &types),
         types: route.columns.iter().map(|column| array_of(column.of)).collect(),
         defers: table.try_get(5)?,
+    }))
+}
+
+/// What keeps the mirror from making the table of a route.
+async fn lacking_right_to_create(
+    transaction: &Transaction<'_>,
+    route: &Route,
+) -> Result<Option<RouteFault>, Error> {
+    let schema = [(&route.table.schema as _, Type::TEXT)];
+    let row = transaction.query_typed_one(MAY_CREATE, &schema).await?;
+    let (user, database): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let (has_schema, may_create): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
+    Ok((!may_create).then(|| match has_schema {
+        true => RouteFault::missing_create_in_schema(route, &user),
+        false => RouteFault::missing_create_in_database(route, &user, &database),
     }))
 }
 
