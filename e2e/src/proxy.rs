@@ -4,13 +4,20 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A proxy before one server. Its threads end with the process of the test.
 #[derive(Debug)]
 pub struct CuttingProxy {
     address: SocketAddr,
-    cuts: Arc<AtomicUsize>,
+    cuts: Arc<Cuts>,
+}
+
+#[derive(Debug, Default)]
+struct Cuts {
+    answers: AtomicUsize,
+    cuts: AtomicUsize,
+    has_ended: AtomicBool,
 }
 
 impl CuttingProxy {
@@ -18,8 +25,7 @@ impl CuttingProxy {
     pub fn before(server: SocketAddr, nth: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let cuts = Arc::new(AtomicUsize::new(0));
-        let answers = Arc::new(AtomicUsize::new(0));
+        let cuts = Arc::new(Cuts::default());
         let counted = Arc::clone(&cuts);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -34,8 +40,8 @@ impl CuttingProxy {
                     let _ = socket.set_nodelay(true);
                 }
                 std::thread::spawn(move || pass(client_too, upstream_too));
-                let (answers, cuts) = (Arc::clone(&answers), Arc::clone(&counted));
-                std::thread::spawn(move || pass_or_cut(upstream, client, nth, &answers, &cuts));
+                let cuts = Arc::clone(&counted);
+                std::thread::spawn(move || pass_or_cut(upstream, client, nth, &cuts));
             }
         });
         Self { address, cuts }
@@ -48,7 +54,12 @@ impl CuttingProxy {
 
     /// How many answers it has cut.
     pub fn cuts(&self) -> usize {
-        self.cuts.load(Ordering::Relaxed)
+        self.cuts.cuts.load(Ordering::Relaxed)
+    }
+
+    /// From now on all is passed on.
+    pub fn cut_no_more(&self) {
+        self.cuts.has_ended.store(true, Ordering::Relaxed);
     }
 }
 
@@ -64,18 +75,12 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
 }
 
 /// Passes answers on, but drops every `nth` one together with its connection.
-fn pass_or_cut(
-    mut from: TcpStream,
-    mut to: TcpStream,
-    nth: usize,
-    answers: &AtomicUsize,
-    cuts: &AtomicUsize,
-) {
+fn pass_or_cut(mut from: TcpStream, mut to: TcpStream, nth: usize, cuts: &Cuts) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let answer = answers.fetch_add(1, Ordering::Relaxed) + 1;
-        if answer.is_multiple_of(nth) {
-            cuts.fetch_add(1, Ordering::Relaxed);
+        let answer = cuts.answers.fetch_add(1, Ordering::Relaxed) + 1;
+        if answer.is_multiple_of(nth) && !cuts.has_ended.load(Ordering::Relaxed) {
+            cuts.cuts.fetch_add(1, Ordering::Relaxed);
             let _ = to.shutdown(Shutdown::Both);
             let _ = from.shutdown(Shutdown::Both);
             return;

@@ -18,3 +18,4 @@ mod rig;
 mod routes;
 mod shared_routes;
 mod soak;
+mod verification;

@@ -1,9 +1,9 @@
 //! Mirrors behind PgBouncer, which has fewer connections to PostgreSQL than they have to it, and hands them out
 //! transaction by transaction.
 
-use tailwater_e2e::{PgBouncer, eventually};
+use tailwater_e2e::PgBouncer;
 
-use crate::instances::{LEASE_MS, Numbers, SHARES, metric};
+use crate::instances::{LEASE_MS, Numbers, SHARES};
 use crate::rig::{DATABASE, Rig};
 
 /// `jsonb` has no such number.
@@ -60,10 +60,7 @@ fn several_mirrors_behind_a_transaction_pooler_share_the_streams_and_one_is_kill
     let (code, printed, said) = rig.command(&["verify"], &[("DS_SYNC__POSTGRES_URL", &url)]);
     assert_eq!(code, Some(0), "{printed}{said}");
     for mirror in [&b, &c] {
-        eventually("it is ready", || {
-            (mirror.get("/readyz").status() == 200).then_some(())
-        });
-        assert_eq!(metric(mirror, "leases_lost_total"), 0.0);
+        mirror.expect_ready();
     }
     b.stop();
     c.stop();

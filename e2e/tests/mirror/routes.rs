@@ -91,7 +91,7 @@ fn what_tables_of_routes_lack_is_told_made_by_hand_and_filled() {
     let (code, said, complaints) = rig.command(&["verify"], &[]);
     assert_eq!(code, Some(0), "{said}{complaints}");
     assert!(
-        said.contains("1 streams are not compared: their routes have events = false"),
+        said.contains("route `steps`: 2 events of 1 streams compared with app.steps row by row, but for"),
         "{said}"
     );
     assert!(said.contains("4 events of 2 streams compared"), "{said}");

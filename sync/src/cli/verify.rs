@@ -1,25 +1,24 @@
-//! `verify`: reads streams again and compares each event with its row. Changes nothing, but that reading renews
+//! `verify`: reads streams again and compares each event with its rows. Changes nothing, but that reading renews
 //! lifetimes.
+//!
+//! - `findings`: what was found, and how it is told.
 
+mod findings;
+
+use std::collections::HashMap;
 use std::process::ExitCode;
+
+use findings::{Findings, OfStream};
 
 use super::error::CommandError;
 use super::print;
 use super::status::streams_at;
-use crate::postgres::Store;
-use crate::postgres::survey::{Differences, Known};
+use crate::event::Chunk;
+use crate::postgres::survey::Known;
+use crate::postgres::{KeyState, RoutedDifferences, Store};
+use crate::route::Routes;
 use crate::settings::Effective;
 use crate::source::{Error, Source, Stream};
-
-/// What was found.
-#[derive(Debug, Default)]
-struct Findings {
-    streams: u64,
-    /// Streams whose events are in the tables of their routes alone.
-    elsewhere: u64,
-    events: u64,
-    differences: Differences,
-}
 
 pub(super) async fn verify(effective: &Effective) -> Result<ExitCode, CommandError> {
     let sync = &effective.config.sync;
@@ -27,97 +26,117 @@ pub(super) async fn verify(effective: &Effective) -> Result<ExitCode, CommandErr
     let source = Source::new(sync.source())?;
     let present = streams_at(source.clone(), sync).await?;
     let mut store = Store::connect(&postgres).await?;
-    let mut findings = Findings::default();
+    let mut findings = Findings::of(&effective.routes);
     let mut after: Option<String> = None;
     loop {
         let known = store.known(after.as_deref()).await?;
         let Some(last) = known.last() else { break };
         after = Some(last.name.clone());
-        for known in &known {
+        for known in known.iter().filter(|known| sync.streams.matches(&known.name)) {
             let stream = present.get(&known.name);
             let Some(stream) = stream.filter(|stream| stream.incarnation == known.incarnation) else {
+                findings.gone += 1;
                 continue;
             };
-            if !effective.routes.keep_events_of(&known.name) {
-                findings.elsewhere += 1;
-                continue;
+            let compared = Comparison {
+                source: &source,
+                routes: &effective.routes,
+                store: &mut store,
+                findings: &mut findings,
+            };
+            let of_stream = compared.of(stream, known).await?;
+            print(&findings.add(&known.name, &of_stream))?;
+        }
+    }
+    print(&findings.to_string())?;
+    Ok(findings.exit_code())
+}
+
+/// One stream, read again and compared.
+struct Comparison<'a> {
+    source: &'a Source,
+    routes: &'a Routes,
+    store: &'a mut Store,
+    findings: &'a mut Findings,
+}
+
+impl Comparison<'_> {
+    /// Compares what the source still has with what the mirror has of it.
+    async fn of(mut self, stream: &Stream, known: &Known) -> Result<OfStream, CommandError> {
+        let mut found = OfStream {
+            keeps_events: self.routes.keep_events_of(&known.name),
+            route: self.routes.of(&known.name),
+            is_trimmed: stream.oldest.position() > 0,
+            ..OfStream::default()
+        };
+        // Keys whose row is not as the last event has it that was read.
+        let mut keys = HashMap::new();
+        let mut after = stream.oldest;
+        while after.position() < known.next.position() {
+            let read = self
+                .source
+                .read(&stream.name, stream.incarnation, &stream.content_type, after)
+                .await;
+            let mut chunk = match read {
+                // It is trimmed or deleted while it is read.
+                Err(Error::OffsetGone { oldest, .. }) => {
+                    after = oldest;
+                    continue;
+                }
+                Err(Error::StreamGone { .. } | Error::Replaced { .. }) => break,
+                chunk => chunk?,
+            };
+            // What is behind the mirror's place is still to come.
+            chunk
+                .events
+                .retain(|event| event.offset.position() <= known.next.position());
+            let Some(next) = chunk.events.last().map(|event| event.offset) else {
+                break;
+            };
+            chunk.next = next;
+            if found.keeps_events {
+                found.differences += self.store.differences(&chunk).await?;
             }
-            let (events, differences) = compare(&source, &mut store, stream, known).await?;
-            findings.streams += 1;
-            findings.events += events;
-            findings.differences += differences;
-            if !differences.is_none() {
-                let Differences {
-                    missing,
-                    extra,
-                    different,
-                } = differences;
-                print(&format!(
-                    "{}: {missing} missing, {extra} without an event, {different} different\n",
-                    known.name
-                ))?;
+            let routed = self.routed(&chunk, found.route).await?;
+            found.of_route += routed.rows;
+            for (key, state) in routed.keys {
+                match state {
+                    KeyState::Same => drop(keys.remove(&key)),
+                    state => drop(keys.insert(key, state)),
+                }
+            }
+            found.events += chunk.events.len() as u64;
+            after = next;
+        }
+        if !keys.is_empty() {
+            let places = self.store.places(&[&known.name]).await?;
+            // Rows that are written over meanwhile are as later events have them.
+            found.has_moved = places.get(&known.name).map(|place| place.next) != Some(known.next);
+        }
+        if !found.has_moved {
+            let missing = keys.values().filter(|state| **state == KeyState::Missing).count() as u64;
+            found.of_route.missing += missing;
+            found.of_route.different += keys.len() as u64 - missing;
+        }
+        Ok(found)
+    }
+
+    /// The rows of the stream's route; nothing, if it has none, or one whose table cannot be compared.
+    async fn routed(
+        &mut self,
+        chunk: &Chunk,
+        route: Option<usize>,
+    ) -> Result<RoutedDifferences, CommandError> {
+        let Some(number) = route.filter(|number| self.findings.can_compare(*number)) else {
+            return Ok(RoutedDifferences::default());
+        };
+        match self.store.routed_differences(chunk).await {
+            Ok(differences) => Ok(differences),
+            Err(error) if error.heals() => Err(error.into()),
+            Err(error) => {
+                self.findings.cannot_compare(number, &error);
+                Ok(RoutedDifferences::default())
             }
         }
     }
-    let Findings {
-        streams,
-        elsewhere,
-        events,
-        differences,
-    } = findings;
-    if elsewhere > 0 {
-        print(&format!(
-            "{elsewhere} streams are not compared: their routes have events = false\n"
-        ))?;
-    }
-    let verdict = if differences.is_none() {
-        "as they are in the streams"
-    } else {
-        "NOT as they are in the streams"
-    };
-    print(&format!(
-        "{events} events of {streams} streams compared: they are {verdict}\n"
-    ))?;
-    Ok(if differences.is_none() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-/// Compares what the source still has with what the mirror has of it.
-async fn compare(
-    source: &Source,
-    store: &mut Store,
-    stream: &Stream,
-    known: &Known,
-) -> Result<(u64, Differences), CommandError> {
-    let (mut events, mut differences) = (0, Differences::default());
-    let mut after = stream.oldest;
-    while after.position() < known.next.position() {
-        let read = source
-            .read(&stream.name, stream.incarnation, &stream.content_type, after)
-            .await;
-        let mut chunk = match read {
-            // It is trimmed or deleted while it is read.
-            Err(Error::OffsetGone { oldest, .. }) => {
-                after = oldest;
-                continue;
-            }
-            Err(Error::StreamGone { .. } | Error::Replaced { .. }) => break,
-            chunk => chunk?,
-        };
-        // What is behind the mirror's place is still to come.
-        chunk
-            .events
-            .retain(|event| event.offset.position() <= known.next.position());
-        let Some(next) = chunk.events.last().map(|event| event.offset) else {
-            break;
-        };
-        chunk.next = next;
-        differences += store.differences(&chunk).await?;
-        events += chunk.events.len() as u64;
-        after = next;
-    }
-    Ok((events, differences))
 }

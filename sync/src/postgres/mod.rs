@@ -44,7 +44,7 @@ pub use error::Error;
 pub use lease::{Fence, InstanceId, Leases, Membership, Sharing};
 pub use leases_table::Expired;
 pub use place::{Outcome, Place, Tail};
-pub use routed::{Problem, RouteFault};
+pub use routed::{KeyState, Problem, RouteFault, RoutedDifferences};
 pub use settings::{Settings, SettingsError};
 pub use store::Store;
 

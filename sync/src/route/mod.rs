@@ -11,11 +11,13 @@
 //! - [`value`]: a part of an event as a value of a type, or why it is none.
 //! - [`mapping`]: an event as values, one for each column, or why it cannot be.
 //! - [`table_name`]: names of tables.
+//! - [`extent`]: how far rows can be compared with the events that they were made of.
 
 pub mod column;
 mod column_entry;
 pub mod column_type;
 mod entry;
+pub mod extent;
 pub mod file;
 pub mod mapping;
 pub mod mistake;
@@ -27,6 +29,7 @@ use crate::source::Pattern;
 
 pub use column::{Absent, Column, Field, Filling};
 pub use column_type::{ColumnType, TimeFormat};
+pub use extent::Extent;
 pub use mapping::{Mapper, Unmappable};
 pub use pointer::Pointer;
 pub use table_name::TableName;

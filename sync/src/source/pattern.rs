@@ -1,4 +1,7 @@
 //! Which streams are meant: exact names and globs, read once from text. Knows nothing of listings.
+//!
+//! The patterns of subscriptions (PROTOCOL.md §6.2) are another language: they have neither `job-*` nor `{name}`, escape
+//! otherwise, and let a `**` at the end stand for no segment at all.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -101,6 +104,14 @@ impl Pattern {
     /// The names in its braces, in its order.
     pub fn capture_names(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(Segment::capture)
+    }
+
+    /// Whether the segments of a name that stand where these `{name}`s do tell the whole name.
+    #[must_use]
+    pub fn is_told_by(&self, names: &[&str]) -> bool {
+        self.segments.iter().all(|segment| {
+            segment.literal().is_some() || segment.capture().is_some_and(|name| names.contains(&name))
+        })
     }
 
     /// The one name that it stands for, unless it is a glob.

@@ -147,3 +147,15 @@ fn patterns_are_written_alike_whichever_order_they_come_in() {
     assert_eq!(written(&["runs/**", "jobs/a", "b", "jobs/a"]), "b,jobs/a,runs/**");
     assert_eq!(written(&["b", "runs/**", "jobs/a"]), "b,jobs/a,runs/**");
 }
+
+#[test]
+fn a_name_is_told_by_its_captures_if_nothing_else_of_it_varies() {
+    let is_told = |text: &str, names: &[&str]| text.parse::<Pattern>().unwrap().is_told_by(names);
+    assert!(is_told("runs/{run}", &["run"]));
+    assert!(is_told("runs/{run}/{step}", &["step", "run"]));
+    assert!(is_told("runs/7", &[]));
+    assert!(!is_told("runs/{run}/{step}", &["run"]));
+    assert!(!is_told("runs/{run}/*", &["run"]));
+    assert!(!is_told("runs/{run}/**", &["run"]));
+    assert!(!is_told("run-*/{run}", &["run"]));
+}

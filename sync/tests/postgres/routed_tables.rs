@@ -1,9 +1,9 @@
 //! Tables of routes: what is wrong with them is told before anything is written, and the SQL that is offered mends it.
 
-use tailwater_sync::postgres::{Error, Problem, Store};
+use tailwater_sync::postgres::{Error, Problem, Settings, Store};
 
 use crate::routing::{faults_of, json, routes, store_of};
-use crate::scene::{Scene, Source, written};
+use crate::scene::{DATABASE, Scene, Source, written};
 
 const RUNS: &str = r#"
 [[route]]
@@ -92,8 +92,8 @@ async fn the_rights_that_are_asked_for_are_enough() {
         RUNS
     );
     assert_eq!(faults_of(&scene, "mirror", &text).await, []);
-    let url = scene.postgres.url_of("mirror", crate::scene::DATABASE);
-    let mut settings = tailwater_sync::postgres::Settings::from_url(&url).unwrap();
+    let url = scene.postgres.url_of("mirror", DATABASE);
+    let mut settings = Settings::from_url(&url).unwrap();
     settings.routes = routes(&text);
     let mut store = Store::connect(&settings).await.unwrap();
     let source = Source::of("runs/7", 1, json([r#"{"state":"begun"}"#, r#"{"state":"done"}"#]));
@@ -106,6 +106,46 @@ async fn the_rights_that_are_asked_for_are_enough() {
     }
     assert_eq!(scene.sql("SELECT run, state FROM logs.runs"), "7|done");
     assert_eq!(scene.sql("SELECT count(*) FROM logs.lines"), "2");
+}
+
+/// What is told before the start is what keeps the mirror from making the table, and its SQL is all that it takes.
+#[tokio::test]
+async fn the_right_to_make_a_table_is_asked_for_before_the_mirror_is_to_make_it() {
+    let scene = Scene::new().await;
+    scene.sql("CREATE USER mirror; GRANT USAGE ON SCHEMA tailwater TO mirror");
+    scene.sql("GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA tailwater TO mirror");
+    let made = RUNS.replace("mode =", "create_tables = true\nmode =");
+    let make = async || {
+        let mut settings = Settings::from_url(&scene.postgres.url_of("mirror", DATABASE)).unwrap();
+        settings.routes = routes(&made);
+        Store::connect(&settings).await.unwrap().migrate().await
+    };
+    for (problem, granted, undone) in [
+        (
+            "the user mirror lacks CREATE on the database postgres, where the schema logs is to be made",
+            "GRANT CREATE ON DATABASE \"postgres\" TO \"mirror\";",
+            "DROP SCHEMA logs CASCADE; REVOKE CREATE ON DATABASE postgres FROM mirror; CREATE SCHEMA logs",
+        ),
+        (
+            "the user mirror lacks CREATE on the schema logs",
+            "GRANT USAGE, CREATE ON SCHEMA \"logs\" TO \"mirror\";",
+            "SELECT 1",
+        ),
+    ] {
+        // Who is to make nothing needs no right to.
+        assert_eq!(faults_of(&scene, "mirror", RUNS).await.len(), 1);
+        let faults = faults_of(&scene, "mirror", &made).await;
+        let kept: Vec<_> = faults.iter().filter(|fault| !fault.heals_at_start).collect();
+        let [fault] = &kept[..] else { panic!("{faults:?}") };
+        assert_eq!(fault.problem.to_string(), problem);
+        assert_eq!(fault.sql.as_deref(), Some(granted));
+        let refused = make().await.unwrap_err();
+        assert!(!refused.heals(), "{refused}");
+        scene.sql(granted);
+        make().await.unwrap();
+        assert_eq!(faults_of(&scene, "mirror", &made).await, []);
+        scene.sql(undone);
+    }
 }
 
 #[tokio::test]

@@ -70,6 +70,24 @@ pub(super) fn grant_usage(route: &Route, user: &str) -> String {
     )
 }
 
+/// Lets a user make tables in the schema.
+pub(super) fn grant_create_in_schema(route: &Route, user: &str) -> String {
+    format!(
+        "GRANT USAGE, CREATE ON SCHEMA {} TO {};",
+        identifier(&route.table.schema),
+        identifier(user)
+    )
+}
+
+/// Lets a user make schemas.
+pub(super) fn grant_create_in_database(database: &str, user: &str) -> String {
+    format!(
+        "GRANT CREATE ON DATABASE {} TO {};",
+        identifier(database),
+        identifier(user)
+    )
+}
+
 fn definition(column: &Column) -> String {
     let not_null = if column.may_be_null() { "" } else { " NOT NULL" };
     format!("{} {}{not_null}", identifier(&column.name), column.of)

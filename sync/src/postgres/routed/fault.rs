@@ -110,7 +110,7 @@ pub enum Problem {
         user: String,
         /// What it lacks.
         rights: String,
-        /// The table, or its schema.
+        /// The table, its schema, or the database.
         place: String,
     },
 }
@@ -167,6 +167,33 @@ impl RouteFault {
             place: format!("the schema {}", route.table.schema),
         };
         Self::with(route, problem, definition::grant_usage(route, user))
+    }
+
+    /// The mirror is to make the table, and may not.
+    pub(super) fn missing_create_in_schema(route: &Route, user: &str) -> Self {
+        let problem = Problem::MissingRights {
+            user: user.to_owned(),
+            rights: "CREATE".to_owned(),
+            place: format!("the schema {}", route.table.schema),
+        };
+        Self::with(route, problem, definition::grant_create_in_schema(route, user))
+    }
+
+    /// The mirror is to make the table and its schema, and may not.
+    pub(super) fn missing_create_in_database(route: &Route, user: &str, database: &str) -> Self {
+        let problem = Problem::MissingRights {
+            user: user.to_owned(),
+            rights: "CREATE".to_owned(),
+            place: format!(
+                "the database {database}, where the schema {} is to be made",
+                route.table.schema
+            ),
+        };
+        Self::with(
+            route,
+            problem,
+            definition::grant_create_in_database(database, user),
+        )
     }
 
     fn with(route: &Route, problem: Problem, sql: String) -> Self {

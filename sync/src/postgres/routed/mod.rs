@@ -4,12 +4,15 @@
 //! - `fault`: what is wrong with a table.
 //! - `target`: a table as it was found, and the statement that writes to it.
 //! - `rows`: events as rows of it.
+//! - `comparison`: events, and the rows that are there.
 
+mod comparison;
 mod definition;
 mod fault;
 mod rows;
 mod target;
 
+pub use comparison::{KeyState, RoutedDifferences};
 pub use fault::{Problem, RouteFault};
 
 pub(super) use rows::RoutedRow;

@@ -42,12 +42,7 @@ impl<'a> Destination<RoutedRow<'a>> for Target {
         while !rest.is_empty() {
             let (part, behind) = rest.split_at(part_of(rest));
             rest = behind;
-            let column = |at: usize| {
-                part.iter()
-                    .map(move |row| row.values[at].as_ref().map(Sent))
-                    .collect()
-            };
-            let columns: Vec<Vec<Option<Sent<'_>>>> = (0..self.types.len()).map(column).collect();
+            let columns = columns_of(part, self.types.len());
             let arrays = columns.iter().map(|column| column as &(dyn ToSql + Sync));
             let arrays: Vec<_> = arrays.zip(self.types.iter().cloned()).collect();
             transaction.execute_typed(&self.statement, &arrays).await?;
@@ -68,8 +63,14 @@ impl<'a> Destination<RoutedRow<'a>> for Target {
     }
 }
 
+/// The values of rows, column by column.
+pub(super) fn columns_of<'r>(rows: &'r [RoutedRow<'_>], columns: usize) -> Vec<Vec<Option<Sent<'r>>>> {
+    let column = |at: usize| rows.iter().map(|row| row.values[at].as_ref().map(Sent)).collect();
+    (0..columns).map(column).collect()
+}
+
 /// How many of the first rows one statement takes: one at least.
-fn part_of(rows: &[RoutedRow<'_>]) -> usize {
+pub(super) fn part_of(rows: &[RoutedRow<'_>]) -> usize {
     let mut bytes = 0;
     let fits = |row: &&RoutedRow<'_>| {
         bytes += row.event.payload.as_bytes().len();
@@ -80,7 +81,7 @@ fn part_of(rows: &[RoutedRow<'_>]) -> usize {
 
 /// A value as it goes to PostgreSQL.
 #[derive(Debug, Clone, Copy)]
-struct Sent<'v>(&'v Value<'v>);
+pub(super) struct Sent<'v>(&'v Value<'v>);
 
 impl ToSql for Sent<'_> {
     fn to_sql(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {

@@ -17,8 +17,8 @@ const TABLE: &str = "
     WHERE nspname = $1 AND relname = $2";
 
 /// Of each column of the route: its type with and without its length, whether PostgreSQL turns a value of the route's
-/// type into it unasked, and what may be done with it. A value of a domain is one of its type first. Texts are read as
-/// all kinds of texts and enumerations, but for those that would be cut.
+/// type into it unasked, what may be done with it, and as what its values can be compared. A value of a domain is one of
+/// its type first. Texts are read as all kinds of texts and enumerations, but for those that would be cut.
 const COLUMNS: &str = "
     SELECT format_type(atttypid, atttypmod), format_type(base.oid, -1),
         base.typname NOT IN ('name', 'char') AND (base.oid = wanted.type::regtype
@@ -28,7 +28,9 @@ const COLUMNS: &str = "
             OR (wanted.type = 'jsonb' AND base.oid = 'json'::regtype)),
         attnotnull, attgenerated <> '' OR attidentity = 'a',
         has_column_privilege($1, attnum, 'INSERT'), has_column_privilege($1, attnum, 'UPDATE'),
-        has_column_privilege($1, attnum, 'SELECT')
+        has_column_privilege($1, attnum, 'SELECT'),
+        CASE WHEN base.oid = 'json'::regtype THEN 'jsonb' ELSE format_type(base.oid,
+            CASE WHEN pg_type.typtype = 'd' THEN pg_type.typtypmod ELSE atttypmod END) END
     FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS wanted (name, type, number)
     LEFT JOIN pg_attribute ON attrelid = $1 AND attname = wanted.name AND attnum > 0 AND NOT attisdropped
     LEFT JOIN pg_type ON pg_type.oid = atttypid
@@ -49,6 +51,13 @@ const INDEX: &str = "
             AND (SELECT array_agg(attname::text ORDER BY attname) FROM pg_attribute
                 WHERE attrelid = indrelid AND attnum = ANY ((indkey::int2[])[0:indnkeyatts - 1])) = $2)";
 
+/// Whether the user may make a table in the schema, or the schema itself if it is not there.
+const MAY_CREATE: &str = "
+    SELECT current_user::text, current_database()::text, pg_namespace.oid IS NOT NULL,
+        CASE WHEN pg_namespace.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+            ELSE has_schema_privilege(pg_namespace.oid, 'CREATE') END
+    FROM (SELECT $1::text AS name) AS wanted LEFT JOIN pg_namespace ON nspname = wanted.name";
+
 /// A table that is as its route needs it.
 #[derive(Debug)]
 pub(in crate::postgres) struct Target {
@@ -56,6 +65,8 @@ pub(in crate::postgres) struct Target {
     pub(super) statement: String,
     /// Of these arrays.
     pub(super) types: Vec<Type>,
+    /// What the values of each column are made before they are compared.
+    pub(super) compared_as: Vec<String>,
     /// Whether something in the table may only be checked when the transaction ends.
     pub(super) defers: bool,
 }
@@ -72,6 +83,7 @@ struct Found {
     may_insert: bool,
     may_update: bool,
     may_select: bool,
+    compared_as: String,
 }
 
 /// Looks at a route's table. Takes no lock on it.
@@ -84,7 +96,11 @@ pub(super) async fn look(
         (&route.table.table as _, Type::TEXT),
     ];
     let Some(table) = transaction.query_typed_opt(TABLE, &name).await? else {
-        return Ok(Err(vec![RouteFault::no_table(route)]));
+        let mut faults = vec![RouteFault::no_table(route)];
+        if route.creates_table {
+            faults.extend(lacking_right_to_create(transaction, route).await?);
+        }
+        return Ok(Err(faults));
     };
     let oid: u32 = table.try_get(0)?;
     let user: String = table.try_get(3)?;
@@ -127,10 +143,27 @@ pub(super) async fn look(
         .flatten()
         .map(|found| found.bare_type.as_str())
         .collect();
+    let compared_as = found.iter().flatten().map(|found| found.compared_as.clone());
     Ok(Ok(Target {
+        compared_as: compared_as.collect(),
         statement: statement(route, &types),
         types: route.columns.iter().map(|column| array_of(column.of)).collect(),
         defers: table.try_get(5)?,
+    }))
+}
+
+/// What keeps the mirror from making the table of a route.
+async fn lacking_right_to_create(
+    transaction: &Transaction<'_>,
+    route: &Route,
+) -> Result<Option<RouteFault>, Error> {
+    let schema = [(&route.table.schema as _, Type::TEXT)];
+    let row = transaction.query_typed_one(MAY_CREATE, &schema).await?;
+    let (user, database): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let (has_schema, may_create): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
+    Ok((!may_create).then(|| match has_schema {
+        true => RouteFault::missing_create_in_schema(route, &user),
+        false => RouteFault::missing_create_in_database(route, &user, &database),
     }))
 }
 
@@ -175,6 +208,7 @@ fn read_column(row: &Row) -> Result<Option<Found>, Error> {
         may_insert: row.try_get(5)?,
         may_update: row.try_get(6)?,
         may_select: row.try_get(7)?,
+        compared_as: row.try_get(8)?,
     }))
 }
 
@@ -243,9 +277,7 @@ fn statement(route: &Route, types: &[&str]) -> String {
     let list = |item: &dyn Fn(usize) -> String| numbers.clone().map(item).collect::<Vec<_>>().join(", ");
     let names = list(&|n| identifier(&route.columns[n - 1].name));
     let values = list(&|n| format!("c{n}"));
-    let typed = list(&|n| format!("c{n}::{}::{} AS c{n}", route.columns[n - 1].of, types[n - 1]));
-    let arrays = list(&|n| format!("${n}::{}[]", sent_as(route.columns[n - 1].of)));
-    let events = format!("SELECT {typed}, n FROM unnest({arrays}) WITH ORDINALITY AS event ({values}, n)");
+    let events = events(route, types);
     let Mode::Upsert { key } = &route.mode else {
         return format!("INSERT INTO {table} ({names}) SELECT {values} FROM ({events}) AS event");
     };
@@ -270,6 +302,16 @@ fn statement(route: &Route, types: &[&str]) -> String {
          ORDER BY {key_values}, n DESC) AS last ON CONFLICT ({}) DO {action}",
         key_names.join(", ")
     )
+}
+
+/// The values of events, from one array for each column of the route, as these types and with the events' order `n`.
+pub(super) fn events(route: &Route, types: &[&str]) -> String {
+    let numbers = 1..=route.columns.len();
+    let list = |item: &dyn Fn(usize) -> String| numbers.clone().map(item).collect::<Vec<_>>().join(", ");
+    let values = list(&|n| format!("c{n}"));
+    let typed = list(&|n| format!("c{n}::{}::{} AS c{n}", route.columns[n - 1].of, types[n - 1]));
+    let arrays = list(&|n| format!("${n}::{}[]", sent_as(route.columns[n - 1].of)));
+    format!("SELECT {typed}, n FROM unnest({arrays}) WITH ORDINALITY AS event ({values}, n)")
 }
 
 /// The type of SQL that values are sent as.
