@@ -101,6 +101,18 @@ pub enum ConfigError {
         /// What to do about it.
         advice: String,
     },
+    /// A secret among the arguments, which everybody on the machine can see.
+    #[error(
+        "{origin}: `{key}` is not taken as an argument, since everybody on this machine can see those: {advice}"
+    )]
+    Argument {
+        /// Where it was given.
+        origin: Origin,
+        /// The setting.
+        key: &'static str,
+        /// How to give it instead.
+        advice: &'static str,
+    },
     /// Two settings of which one must be left out.
     #[error(
         "`{key}` (from {origin}) and `{other_key}` (from {other_origin}) are both set: leave one of them out"

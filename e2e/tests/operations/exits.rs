@@ -107,14 +107,28 @@ fn each_failure_of_the_mirror_is_told_of_in_the_document() {
     let document = std::fs::read_to_string(repository().join("docs/production.md")).expect("it is there");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let bind = format!("sync.bind_address={}", taken.local_addr().expect("it is bound"));
-    let url = "sync.postgres_url=postgres://me@127.0.0.1:1/db?sslmode=disable";
     for (code, arguments) in [
         (2, &[][..]),
         (2, &["--config", "/no/such/file"]),
         (2, &["--postgres-url-file", "/no/such/file"]),
-        (1, &["--set", url, "--set", &bind]),
+        (
+            2,
+            &[
+                "--set",
+                "sync.postgres_url=postgres://me:marker-of-an-argument@h/db",
+            ],
+        ),
+        (1, &["--set", &bind]),
     ] {
-        let (ended, said) = outcome(tailwater_sync(arguments));
+        let mut command = tailwater_sync(arguments);
+        if code == 1 {
+            command.env(
+                "DS_SYNC__POSTGRES_URL",
+                "postgres://me@127.0.0.1:1/db?sslmode=disable",
+            );
+        }
+        let (ended, said) = outcome(command);
+        assert!(!said.contains("marker"), "{said}");
         assert_eq!(ended, Some(code), "{arguments:?}: {said}");
         assert_told(&document, "tailwater-sync", ended, &said);
     }

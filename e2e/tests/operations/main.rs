@@ -1,8 +1,10 @@
-//! What operators rely on: health checks, exit codes, tokens out of files, metrics that rules and dashboards name, the roles of `docker-compose.yml`.
+//! What operators rely on: health checks, exit codes, tokens out of files, secrets
+//! that are shown nowhere, metrics that rules and dashboards name, the roles of `docker-compose.yml`.
 
 mod commands;
 mod exits;
 mod health;
 mod metrics;
 mod roles;
+mod secrets;
 mod tokens;

@@ -172,6 +172,13 @@ impl Rules<'_> {
                 _ => {}
             }
         }
+        if let origin @ Origin::Flag(_) = self.values.origin(POSTGRES_URL) {
+            errors.push(ConfigError::Argument {
+                origin,
+                key: POSTGRES_URL,
+                advice: "set DS_SYNC__POSTGRES_URL, or name a file that holds it by --postgres-url-file",
+            });
+        }
         let (key, other_key) = ("sync.batch_bytes", "sync.buffer_bytes");
         if is_known([key, other_key]) && sync.batch_bytes > sync.buffer_bytes {
             errors.push(ConfigError::Conflict {
