@@ -27,7 +27,7 @@ OLD_POSTGRES_VERSION := 13.23.0-beta.16
 OLD_POSTGRES_DIR := $(TOOLS_DIR)/old-postgres
 OLD_POSTGRES_INSTALLED := $(OLD_POSTGRES_DIR)/version-$(OLD_POSTGRES_VERSION)
 
-export CHROMIUM
+export CHROMIUM PGBOUNCER
 
 FUZZ_SECS ?= 60
 # How long `make soak` takes: rounds of each campaign of crashes, and streams of the store that has very many.
