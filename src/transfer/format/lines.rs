@@ -63,6 +63,8 @@ pub(super) struct StreamLine<'a> {
     pub(super) name: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) id: Cow<'a, str>,
+    pub(super) kind: KindField,
+    pub(super) beside: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub(super) content_type: Cow<'a, str>,
     pub(super) lifetime: Option<LifetimeField>,
@@ -84,6 +86,13 @@ pub(super) struct StreamLine<'a> {
     pub(super) touched_at_ms: u64,
     pub(super) deleted: bool,
     pub(super) has_forks: bool,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum KindField {
+    Plain,
+    Run,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]

@@ -57,6 +57,7 @@ impl Engine {
         match self.delete(name).await {
             Ok(()) | Err(DeleteError::NotFound | DeleteError::Gone) => Ok(()),
             Err(DeleteError::Engine(error)) => Err(error),
+            Err(DeleteError::Refused(refusal)) => unreachable!("a hidden stream is no run: {refusal}"),
         }
     }
 

@@ -209,7 +209,7 @@ impl Importer {
         let beside = source.as_ref().map(|source| source.id).or(replaced);
         let id = self.engine.next_id(&named.name, beside);
         if let Some(beside) = beside {
-            self.engine.lead(&named.name, beside).await?;
+            self.engine.lead(vec![named.name.clone()], beside).await?;
         }
         let lineage = lineage_of(id, &exported.state, source.as_ref())?;
         self.staged = Some(Staged::new(&self.engine, named, exported, id, lineage, source));
@@ -324,6 +324,7 @@ fn is_same(here: &StreamState, exported: &StreamState) -> bool {
     let known = |state: &StreamState| {
         (
             state.content_type.clone(),
+            (state.kind, state.beside.clone()),
             state.lifetime,
             state.oldest,
             state.tail,

@@ -14,6 +14,7 @@
 //! | [`producer`] | idempotent producers: epochs, sequence numbers, duplicates |
 //! | [`expiry`] | sliding and absolute lifetimes |
 //! | [`fork`] | where a fork may branch off |
+//! | [`kind`] | what a stream is for: runs are governed by the server |
 //! | [`transition`] | what a record changes: the unit that backends commit and replay |
 //! | [`command`] | what clients ask for, and why it may be refused |
 //! | [`stream`] | [`StreamState`]: decides commands and applies transitions |
@@ -24,6 +25,7 @@ pub mod content_type;
 pub mod expiry;
 pub mod fork;
 pub mod json;
+pub mod kind;
 pub mod lineage;
 pub mod name;
 pub mod offset;
@@ -33,12 +35,13 @@ pub mod subscription;
 pub mod transition;
 
 pub use command::{
-    AppendCommand, AppendDecision, AppendRefusal, CreateCommand, CreateDecision, CreateRefusal, EncodedBody,
-    Limits, TrimDecision, TrimRefusal,
+    AppendCommand, AppendDecision, AppendRefusal, CreateCommand, CreateDecision, CreateRefusal,
+    DeleteRefusal, EncodedBody, Limits, TrimDecision, TrimRefusal,
 };
 pub use content_type::{ContentKind, ContentType};
 pub use expiry::{Lifetime, Timestamp};
 pub use fork::{AppendExtent, ForkPoint, ForkRefusal, ForkRequest, ForkSource};
+pub use kind::{LEASE_PRODUCER, LeaseRefusal, StreamKind};
 pub use lineage::{Lineage, OffsetRefusal, Span};
 pub use name::{NameLimits, NameRefusal, StreamName};
 pub use offset::{Offset, OffsetToken, Position, StreamId};

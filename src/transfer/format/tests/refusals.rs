@@ -64,7 +64,7 @@ fn fields_that_are_unknown_or_missing_or_of_another_kind_are_refused_by_name() {
         (
             r#""oldest":11"#,
             r#""oldest":11,"size":3"#,
-            "line 2: `stream.size` cannot be read: unknown field `size`, expected one of `name`, `id`, `content_type`, `lifetime`, `requested`, `lineage`, `source`, `oldest`, `tail`, `messages`, `closed`, `stream_seq`, `producers`, `created_at_ms`, `last_append_at_ms`, `touched_at_ms`, `deleted`, `has_forks` (column 285); docs/export-format.md says what stands there",
+            "line 2: `stream.size` cannot be read: unknown field `size`, expected one of `name`, `id`, `kind`, `beside`, `content_type`, `lifetime`, `requested`, `lineage`, `source`, `oldest`, `tail`, `messages`, `closed`, `stream_seq`, `producers`, `created_at_ms`, `last_append_at_ms`, `touched_at_ms`, `deleted`, `has_forks` (column 285); docs/export-format.md says what stands there",
         ),
         (
             r#""oldest":11,"#,

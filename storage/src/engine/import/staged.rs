@@ -110,6 +110,8 @@ impl Staged {
         let created = Created {
             id: state.id,
             name: state.name.clone(),
+            kind: state.kind,
+            beside: state.beside.clone(),
             content_type: state.content_type.clone(),
             lifetime: state.lifetime,
             requested: state.requested.clone(),
