@@ -63,8 +63,6 @@ pub(super) struct StreamLine<'a> {
     pub(super) name: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) id: Cow<'a, str>,
-    pub(super) kind: KindField,
-    pub(super) beside: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub(super) content_type: Cow<'a, str>,
     pub(super) lifetime: Option<LifetimeField>,
@@ -85,6 +83,8 @@ pub(super) struct StreamLine<'a> {
     pub(super) last_append_at_ms: Option<u64>,
     pub(super) touched_at_ms: u64,
     pub(super) deleted: bool,
+    pub(super) kind: KindField,
+    pub(super) beside: Option<Cow<'a, str>>,
     pub(super) has_forks: bool,
 }
 

@@ -27,11 +27,6 @@ pub(super) fn line(stream: &ExportedStream) -> StreamLine<'_> {
     StreamLine {
         name: state.name.as_str().into(),
         id: state.id.to_string().into(),
-        kind: match state.kind {
-            StreamKind::Plain => KindField::Plain,
-            StreamKind::Run => KindField::Run,
-        },
-        beside: state.beside.as_ref().map(|name| name.as_str().into()),
         content_type: state.content_type.as_str().into(),
         lifetime: lifetime_field(state.lifetime),
         requested: requested_field(&state.requested),
@@ -47,6 +42,11 @@ pub(super) fn line(stream: &ExportedStream) -> StreamLine<'_> {
         last_append_at_ms: state.last_append_at.map(Timestamp::as_millis),
         touched_at_ms: state.touched_at.as_millis(),
         deleted: state.deleted,
+        kind: match state.kind {
+            StreamKind::Plain => KindField::Plain,
+            StreamKind::Run => KindField::Run,
+        },
+        beside: state.beside.as_ref().map(|name| name.as_str().into()),
         has_forks: stream.has_forks,
     }
 }
