@@ -12,6 +12,7 @@
 //! | [`content_type`] | the media type and what it means for message boundaries |
 //! | [`json`] | how a JSON body becomes stored messages |
 //! | [`producer`] | idempotent producers: epochs, sequence numbers, duplicates |
+//! | [`rfc3339`] | the text of times |
 //! | [`expiry`] | sliding and absolute lifetimes |
 //! | [`fork`] | where a fork may branch off |
 //! | [`kind`] | what a stream is for: runs are governed by the server |
@@ -19,6 +20,7 @@
 //! | [`command`] | what clients ask for, and why it may be refused |
 //! | [`stream`] | [`StreamState`]: decides commands and applies transitions |
 //! | [`subscription`] | [`Subscription`]: durable cursors that wake workers, by the same way of deciding |
+//! | [`queue`] | [`Queue`]: jobs that are leased to workers, and the runs that tell what became of them |
 
 pub mod command;
 pub mod content_type;
@@ -30,6 +32,8 @@ pub mod lineage;
 pub mod name;
 pub mod offset;
 pub mod producer;
+pub mod queue;
+pub mod rfc3339;
 pub mod stream;
 pub mod subscription;
 pub mod transition;
@@ -46,6 +50,7 @@ pub use lineage::{Lineage, OffsetRefusal, Span};
 pub use name::{NameLimits, NameRefusal, StreamName};
 pub use offset::{Offset, OffsetToken, Position, StreamId};
 pub use producer::{Epoch, ProducerId, ProducerMark, ProducerState, Producers, Seq};
+pub use queue::{Queue, QueueConfig};
 pub use stream::{CreateRequest, StreamState};
 pub use subscription::{Subscription, SubscriptionConfig, SubscriptionId};
 pub use transition::{Append, ControlChange, Created, MessageEnds, Part, Record, Transition};
