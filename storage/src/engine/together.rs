@@ -37,6 +37,14 @@ enum State {
 }
 
 impl Settling {
+    /// What has become of the draft already; none if it is on its way.
+    pub fn known(&self) -> Option<Settled> {
+        match &self.0 {
+            State::Known(settled) => Some(*settled),
+            State::Record(_) | State::Earlier(..) => None,
+        }
+    }
+
     /// What became of the draft: of its record, or, if it changes nothing, of what it was decided on.
     pub async fn settled(self) -> Settled {
         match self.0 {

@@ -37,6 +37,8 @@ pub struct Incarnation {
     pub name: StreamName,
     /// What it is for.
     pub kind: StreamKind,
+    /// The name of the stream that it belongs to, and is kept beside: a run's queue, for example.
+    pub beside: Option<StreamName>,
     /// Its content type.
     pub content_type: ContentType,
     /// Its lifetime.
@@ -69,6 +71,7 @@ impl Incarnation {
             id: state.id,
             name: state.name.clone(),
             kind: state.kind,
+            beside: state.beside.clone(),
             content_type: state.content_type.clone(),
             lifetime: state.lifetime,
             created_at: state.created_at,

@@ -127,6 +127,20 @@ impl Queue {
         self.index = index;
     }
 
+    /// Takes over when leases end from the same queue as it was known before.
+    pub fn keep_lease_ends(&mut self, before: &Self) {
+        let leased = self.jobs.iter().filter(|(_, job)| job.lease().is_some());
+        for (position, job) in leased {
+            let was_the_same = before
+                .jobs
+                .get(position)
+                .is_some_and(|known| known.epoch == job.epoch);
+            if let Some(at_ms) = before.index.lease_ends_ms(*position).filter(|_| was_the_same) {
+                self.index.set_lease_end(*position, Some(at_ms));
+            }
+        }
+    }
+
     /// What it was made with.
     pub fn config(&self) -> &QueueConfig {
         &self.config

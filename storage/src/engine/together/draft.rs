@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tailwater_stream::{
-    AppendCommand, AppendDecision, AppendRefusal, ControlChange, EncodedBody, Part, Position, ProducerMark,
-    Record, StreamId, StreamKind, StreamState, Timestamp, Transition,
+    AppendCommand, AppendDecision, AppendRefusal, ControlChange, EncodedBody, Limits, Part, Position,
+    ProducerMark, Record, StreamId, StreamKind, StreamState, Timestamp, Transition,
 };
 
 use super::super::Engine;
@@ -154,6 +154,39 @@ impl<'a> Draft<'a> {
         closes: bool,
     ) -> Result<AppendDecision, AppendRefusal> {
         let limits = self.engine.shared.limits.of_stream();
+        self.append_within(limits, nth, body, producer, closes)
+    }
+
+    /// Likewise, also if the stream or its producers are over the limits: what the server has to say of a stream, such as
+    /// the end of a run, does not depend on how much its clients have put there.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    ///
+    /// # Panics
+    /// As [`Self::append`].
+    pub fn append_whatever_its_size(
+        &mut self,
+        nth: usize,
+        body: EncodedBody,
+        producer: Option<ProducerMark>,
+        closes: bool,
+    ) -> Result<AppendDecision, AppendRefusal> {
+        let limits = Limits {
+            stream_bytes_max: u64::MAX,
+            producers_max: usize::MAX,
+        };
+        self.append_within(limits, nth, body, producer, closes)
+    }
+
+    fn append_within(
+        &mut self,
+        limits: Limits,
+        nth: usize,
+        body: EncodedBody,
+        producer: Option<ProducerMark>,
+        closes: bool,
+    ) -> Result<AppendDecision, AppendRefusal> {
         let now = self.now;
         let stream = &mut self.streams[nth];
         stream.is_looked_at = true;

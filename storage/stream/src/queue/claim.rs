@@ -20,6 +20,8 @@ pub struct Leased {
     pub attempt: u32,
     /// By which its events are told from those of others.
     pub epoch: u64,
+    /// How long the worker may be silent.
+    pub lease_ms: u64,
     /// What it is given; none if that is to be read from the run.
     pub payload: Option<JsonText>,
 }
@@ -124,6 +126,7 @@ impl Queue {
             run: job.run.clone(),
             attempt: job.attempt + 1,
             epoch: job.epoch + 1,
+            lease_ms: self.config.lease_ms,
             payload,
         };
         state.counters.claimed += 1;

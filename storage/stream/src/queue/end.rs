@@ -244,6 +244,42 @@ impl Queue {
         changes
     }
 
+    /// Calls off a run that is tried anew and whose message has not come.
+    pub fn cancel_awaited(&self, run: &StreamName, reason: Option<&str>, now: Now) -> Vec<Change> {
+        let mut state = self.state.clone();
+        state.counters.cancelled += 1;
+        let status = RunStatus {
+            state: RunState::Cancelled,
+            attempt: 0,
+            queue: self.stream.clone(),
+            job: None,
+        };
+        let append = RunAppend {
+            run: run.clone(),
+            producer: Some((0, 1)),
+            event: RunEvent::Cancelled {
+                reason: reason.map(Into::into),
+            },
+            status: Some(status.clone()),
+            at: now.wall,
+        };
+        let mut changes = vec![
+            Change::Append(append),
+            Change::Adopted {
+                run: run.clone(),
+                status,
+            },
+        ];
+        if self.config.run_retention_ms.is_some() {
+            changes.push(Change::Ended {
+                run: run.clone(),
+                at: now.wall,
+            });
+        }
+        changes.push(Change::State(Box::new(state)));
+        changes
+    }
+
     /// Calls off jobs whose messages begin before `until`, at most `count_max` of them. What changes is applied already.
     /// Answers how many; fewer than `count_max` only if jobs without keys are not all known, or there are no more.
     pub fn purge(
@@ -302,10 +338,12 @@ impl Queue {
         self.change_state(|state| state.deleting = true)
     }
 
-    /// Forgets a dead letter.
-    pub fn bury(&self, job: Position) -> Vec<Change> {
-        let mut changes =
-            self.change_state(|state| state.dead_letters = state.dead_letters.saturating_sub(1));
+    /// Counts a run that is tried anew, and forgets the dead letter of the one before.
+    pub fn bury_and_count_retry(&self, job: Position) -> Vec<Change> {
+        let mut changes = self.change_state(|state| {
+            state.dead_letters = state.dead_letters.saturating_sub(1);
+            state.retries += 1;
+        });
         changes.push(Change::Buried { job });
         changes
     }
