@@ -3,6 +3,8 @@
 //! What the engine counts is read from the engine; what only HTTP knows is counted here. Labels are few and
 //! bounded: a refusal's `code` is one of those in `http/error.rs`.
 
+mod queues;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -251,6 +253,9 @@ impl Metrics {
         }
         if let Some(served) = &app.subscriptions {
             subscription_samples(&mut page, &served.all);
+        }
+        if let Some(all) = &app.queues {
+            queues::samples(&mut page, all, app.config.queues.max_metric_queues);
         }
         if let Some(deliverer) = &self.deliverer {
             webhook_samples(&mut page, &deliverer.counts());

@@ -6,6 +6,7 @@ mod connection;
 mod control_socket;
 mod event_socket;
 mod metered;
+mod queues;
 mod startup;
 mod storage;
 mod subscriptions;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use tailwater_storage::OpenError;
 use tailwater_storage::engine::SWEEP_INTERVAL_MS;
+use tailwater_storage::queues::QueueError;
 use tailwater_storage::subscriptions::SubscriptionError;
 use tailwater_storage::{BackendError, Engine};
 use tokio::net::{TcpListener, TcpStream};
@@ -70,6 +72,9 @@ pub enum ServeError {
     /// Subscriptions cannot be read.
     #[error("the subscriptions cannot be read: {0}")]
     Subscriptions(#[source] SubscriptionError),
+    /// Queues cannot be read.
+    #[error("the job queues cannot be read: {0}")]
+    Queues(#[source] QueueError),
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -94,6 +99,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
     let (served, deliverer) = subscriptions::start(&config, &engine).await?;
     let (subscriptions, keys) = (served.all.clone(), Arc::clone(&served.keys));
+    let queues = queues::start(&config, &engine).await?;
     let metrics = Arc::new(Metrics::new(store.clone(), tls_metrics).with_deliverer(deliverer));
     let app = App::new(
         Arc::clone(&config),
@@ -101,6 +107,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         metrics,
         threads,
         Some(served),
+        Some(queues.clone()),
     );
     let app = Arc::new(app);
     let control = store.and_then(|store| {
@@ -142,6 +149,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         () = signals.hurry() => {}
     }
     subscriptions.stop();
+    queues.stop();
     sweeper.abort();
     usher.abort();
     if let Some(renewer) = renewer {
@@ -285,5 +293,5 @@ pub(crate) fn app_for_tests(config: Config) -> Arc<App> {
     let config = Arc::new(config);
     let storage = storage::start(&config).expect("memory can be had");
     let metrics = Arc::new(Metrics::new(None, None));
-    Arc::new(App::new(config, storage.engine, metrics, 1, None))
+    Arc::new(App::new(config, storage.engine, metrics, 1, None, None))
 }

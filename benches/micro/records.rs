@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tailwater_storage::stream::{
     Append, ContentType, CreateRequest, Created, Lifetime, Lineage, MessageEnds, NameLimits, Position,
-    Record, StreamId, StreamName, Timestamp, Transition,
+    Record, StreamId, StreamKind, StreamName, Timestamp, Transition,
 };
 
 /// Writes to its streams in turn.
@@ -65,6 +65,8 @@ fn create(stream: usize) -> Record {
     let created = Created {
         id,
         name: StreamName::parse(&format!("stream-{stream}"), NameLimits::default()).expect("a name"),
+        kind: StreamKind::Plain,
+        beside: None,
         content_type: ContentType::default(),
         lifetime: Lifetime::Forever,
         requested: CreateRequest::default(),

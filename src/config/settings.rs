@@ -234,6 +234,27 @@ tailwater_process::settings! {
             "subscriptions.max_deliveries_per_host", "32", Count { min: 1, max: 100_000 };
     }
 
+    /// Job queues: how many there may be, and what one call may ask for.
+    queues: QueuesConfig {
+        /// Job queues that there may be.
+        max_queues: usize = "queues.max_queues", "1000", Count { min: 0, max: 1_000_000 };
+        /// Jobs that one claim may give to a worker.
+        max_claim_jobs: usize = "queues.max_claim_jobs", "100", Count { min: 1, max: 10_000 };
+        /// How long a claim may wait for a job.
+        max_claim_wait_ms: u64 = "queues.max_claim_wait_ms", "60000", Milliseconds { min: 0, max: 3_600_000 };
+        /// The longest lease that a queue may give.
+        max_lease_ms: u64 =
+            "queues.max_lease_ms", "3600000", Milliseconds { min: 1_000, max: DAY_SECS * 1_000 };
+        /// Jobs of one queue that are passed over because their concurrency key holds them back; with more, claims
+        /// give out nothing that stands behind them.
+        max_held_jobs: usize = "queues.max_held_jobs", "10000", Count { min: 1, max: ENTRIES_MAX };
+        /// The body of a call to a queue or a run, and with it the payload of a job that is enqueued by one.
+        max_body_bytes: usize =
+            "queues.max_body_bytes", "1MiB", BufferSize(Size { min: KIB, max: 64 * MIB });
+        /// Queues that have metrics of their own, in the order of their names; those beyond have none.
+        max_metric_queues: usize = "queues.max_metric_queues", "100", Count { min: 0, max: 10_000 };
+    }
+
     /// What the server writes to stderr. Levels come from `RUST_LOG`.
     log: LogConfig {
         /// Lines for people, or one JSON object a line for machines.

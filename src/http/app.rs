@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
-use tailwater_storage::Engine;
 use tailwater_storage::stream::NameLimits;
+use tailwater_storage::{Engine, Queues};
 use tokio::sync::watch;
 
 use super::caching::CacheHeaders;
@@ -29,6 +29,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// None only in tests that need none.
     pub(crate) subscriptions: Option<Served>,
+    /// Likewise.
+    pub(crate) queues: Option<Queues>,
     pub(crate) in_flight: InFlight,
     pub(crate) writes: Writes,
     pub(crate) cors: Cors,
@@ -53,6 +55,7 @@ impl App {
         metrics: Arc<Metrics>,
         threads: usize,
         subscriptions: Option<Served>,
+        queues: Option<Queues>,
     ) -> Self {
         Self {
             cors: Cors::new(&config.http.cors_origins),
@@ -78,6 +81,7 @@ impl App {
             engine,
             metrics,
             subscriptions,
+            queues,
         }
     }
 

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::error::Problem;
 use super::request_body::Share;
-use super::{App, Response, changes, export, health, import, list, subscriptions, trim};
+use super::{App, Response, changes, export, health, import, list, queues, runs, subscriptions, trim};
 use crate::limits::Client;
 
 /// The routes beside the streams.
@@ -29,6 +29,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route(&format!("{base}/__ds/export"), get(export::export))
         .route(&format!("{base}/__ds/import"), post(import::import))
         .merge(subscriptions::routes(&base))
+        .merge(queues::routes(&base))
+        .merge(runs::routes(&base))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .with_state(Arc::clone(app))
@@ -41,7 +43,9 @@ async fn not_found(State(app): State<Arc<App>>, request: Request) -> Problem {
 async fn method_not_allowed(request: Request) -> Problem {
     let posted = ["/__ds/trim", "/__ds/import"];
     let path = request.uri().path();
-    let allowed = if let Some(allowed) = subscriptions::allowed(path) {
+    let of_others = subscriptions::allowed(path);
+    let of_jobs = queues::allowed(path).or_else(|| runs::allowed(path));
+    let allowed = if let Some(allowed) = of_others.or(of_jobs) {
         allowed
     } else if posted.iter().any(|posted| path.ends_with(posted)) {
         "POST"

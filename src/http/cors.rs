@@ -15,7 +15,7 @@ static ALLOWED: HeaderValue = HeaderValue::from_static(
 );
 static EXPOSED: HeaderValue = HeaderValue::from_static(
     "content-encoding, etag, location, producer-epoch, producer-expected-seq, producer-received-seq, producer-seq, \
-     retry-after, stream-closed, stream-cursor, stream-expires-at, stream-next-offset, stream-oldest-offset, \
+     retry-after, run-attempt, run-queue, run-state, stream-closed, stream-cursor, stream-expires-at, stream-next-offset, stream-oldest-offset, \
      stream-sse-data-encoding, stream-ttl, stream-up-to-date, vary, x-ratelimit-limit, x-ratelimit-remaining",
 );
 static ANY: HeaderValue = HeaderValue::from_static("*");

@@ -5,6 +5,7 @@
 
 mod engine;
 mod overload;
+mod queues;
 mod subscriptions;
 
 use std::time::Duration;

@@ -1,11 +1,24 @@
 //! HEAD: tells of a stream without its data (PROTOCOL.md §5.5).
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
-use tailwater_storage::stream::{OffsetToken, Position, StreamName};
+use tailwater_storage::engine::Incarnation;
+use tailwater_storage::stream::queue::RunStatus;
+use tailwater_storage::stream::{OffsetToken, Position, StreamKind, StreamName};
 
 use super::caching::Picture;
 use super::error::Problem;
+use super::queues::document;
 use super::{App, Response, ResponseBody, headers};
+
+/// Where a run stands; none if the stream is none.
+async fn run_status(app: &App, stream: &Incarnation) -> Result<Option<RunStatus>, Problem> {
+    match &app.queues {
+        Some(queues) if stream.kind == StreamKind::Run => {
+            Ok(queues.statuses(vec![stream.id]).await?.pop().flatten())
+        }
+        _ => Ok(None),
+    }
+}
 
 pub(super) async fn head(app: &App, name: &StreamName) -> Result<Response, Problem> {
     let reader = app.engine.look(name).await?;
@@ -27,6 +40,14 @@ pub(super) async fn head(app: &App, name: &StreamName) -> Result<Response, Probl
         );
     }
     headers::put_lifetime(to, stream.lifetime);
+    if let Some(status) = run_status(app, stream).await? {
+        to.insert(&headers::RUN_STATE, headers::text(status.state.name()));
+        to.insert(&headers::RUN_ATTEMPT, headers::number(u64::from(status.attempt)));
+        to.insert(
+            &headers::RUN_QUEUE,
+            headers::text(&document::encoded(&status.queue)),
+        );
+    }
     let picture = Picture {
         id: stream.id,
         from: OffsetToken::START,

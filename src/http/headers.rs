@@ -31,6 +31,9 @@ header_names! {
     PRODUCER_SEQ = "producer-seq";
     PRODUCER_EXPECTED_SEQ = "producer-expected-seq";
     PRODUCER_RECEIVED_SEQ = "producer-received-seq";
+    RUN_STATE = "run-state";
+    RUN_ATTEMPT = "run-attempt";
+    RUN_QUEUE = "run-queue";
     LAST_EVENT_ID = "last-event-id";
     X_RATELIMIT_LIMIT = "x-ratelimit-limit";
     X_RATELIMIT_REMAINING = "x-ratelimit-remaining";

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
 use tailwater_storage::engine::Listed;
-use tailwater_storage::stream::Lifetime;
+use tailwater_storage::stream::queue::RunStatus;
+use tailwater_storage::stream::{Lifetime, StreamKind};
 
 use super::control::{self, to_side};
 use super::error::Problem;
@@ -48,12 +49,46 @@ pub(super) async fn list(
         .engine
         .list(&query.prefix, query.after.as_deref(), query.limit)
         .await?;
-    let streams: Vec<_> = listing.streams.iter().map(describe).collect();
+    let statuses = run_statuses(&app, &listing.streams).await?;
+    let streams: Vec<_> = listing
+        .streams
+        .iter()
+        .zip(statuses)
+        .map(|(stream, status)| {
+            let mut document = describe(stream);
+            if let Some(status) = status {
+                document["run"] = json!({
+                    "state": status.state.name(),
+                    "attempt": status.attempt,
+                    "queue": status.queue.as_str(),
+                });
+            }
+            document
+        })
+        .collect();
     Ok(to_side(control::json(&json!({
         "streams": streams,
         "after": listing.after.map(|name| name.to_string()),
         "changes": listing.changes.to_string(),
     }))))
+}
+
+/// Where those of the streams stand that are runs.
+async fn run_statuses(app: &App, streams: &[Listed]) -> Result<Vec<Option<RunStatus>>, Problem> {
+    let is_run = |stream: &&Listed| stream.kind == StreamKind::Run;
+    let runs: Vec<_> = streams.iter().filter(is_run).map(|stream| stream.id).collect();
+    let Some(queues) = app.queues.as_ref().filter(|_| !runs.is_empty()) else {
+        return Ok(streams.iter().map(|_| None).collect());
+    };
+    let mut statuses = queues.statuses(runs).await?.into_iter();
+    let of_each = streams.iter().map(|stream| {
+        if is_run(&stream) {
+            statuses.next().flatten()
+        } else {
+            None
+        }
+    });
+    Ok(of_each.collect())
 }
 
 /// A stream as a JSON object.

@@ -225,13 +225,36 @@ impl Backend for AcidStore {
         placement.next_id(at_least)
     }
 
-    fn lead(&self, name: &StreamName, beside: StreamId) -> Result<(), BackendError> {
-        let (own, other) = (Placement::of_name(name), Placement::of_id(beside));
-        // Also if both are in one shard now: there may be more of them later.
-        if own == other {
-            return Ok(());
+    fn lead(&self, names: &[StreamName], beside: StreamId) -> Result<(), BackendError> {
+        let other = Placement::of_id(beside);
+        let mut of_shards: Vec<_> = self.shards.iter().map(|shard| (shard, Vec::new())).collect();
+        for name in names {
+            let own = Placement::of_name(name);
+            // Also if both are in one shard now: there may be more of them later.
+            if own != other {
+                of_shards[own.shard(self.shards.len())].1.push(name);
+            }
         }
-        self.shard(own).redirect(name, other)
+        of_shards.retain(|(_, names)| !names.is_empty());
+        // Each shard syncs by itself, and most of that is waiting.
+        let Some(((first, names), others)) = of_shards.split_first() else {
+            return Ok(());
+        };
+        std::thread::scope(|threads| {
+            let others = others.iter().map(|(shard, names)| {
+                let lead = || shard.redirect(names, other);
+                let thread = std::thread::Builder::new().name("lead".to_owned());
+                thread
+                    .spawn_scoped(threads, lead)
+                    .expect("a thread for a shard can be made")
+            });
+            let others: Vec<_> = others.collect();
+            let led = first.redirect(names, other);
+            let others = others
+                .into_iter()
+                .map(|other| other.join().unwrap_or(Err(BackendError::Panicked)));
+            others.fold(led, Result::and)
+        })
     }
 
     fn commit(&self, partition: usize, batch: &[Record]) -> Result<Outcomes, BackendError> {

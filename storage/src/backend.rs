@@ -24,13 +24,13 @@ pub trait Backend: Send + Sync + 'static {
         at_least
     }
 
-    /// Lets a name be looked up in the partition of a stream, durably, for another stream that will stand beside that
-    /// one. If none comes to have the name there, nothing is found under it.
+    /// Lets names be looked up in the partition of a stream, durably, for other streams that will stand beside that
+    /// one. If none comes to have such a name there, nothing is found under it.
     ///
     /// # Errors
-    /// If the backend cannot be written.
-    fn lead(&self, name: &StreamName, beside: StreamId) -> Result<(), BackendError> {
-        let _ = (name, beside);
+    /// If the backend cannot be written. Some of the names may lead there then.
+    fn lead(&self, names: &[StreamName], beside: StreamId) -> Result<(), BackendError> {
+        let _ = (names, beside);
         Ok(())
     }
 

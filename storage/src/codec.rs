@@ -6,14 +6,16 @@
 use bytes::Bytes;
 use tailwater_stream::{
     ContentType, CreateRequest, Created, Epoch, ForkRequest, ForkSource, Lifetime, Lineage, MessageEnds,
-    NameLimits, OffsetToken, Position, ProducerId, ProducerMark, Producers, Seq, Span, StreamId, StreamName,
-    StreamState, Timestamp,
+    NameLimits, OffsetToken, Position, ProducerId, ProducerMark, Producers, Seq, Span, StreamId, StreamKind,
+    StreamName, StreamState, Timestamp,
 };
 
 const CLOSED: u8 = 1;
 const DELETED: u8 = 2;
+const RUN: u8 = 16;
+const BESIDE: u8 = 32;
 /// The flags of a stream's state that are its own.
-const STATE_FLAGS: u8 = CLOSED | DELETED;
+const STATE_FLAGS: u8 = CLOSED | DELETED | RUN | BESIDE;
 
 /// Bytes that are not what their place says they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -107,9 +109,18 @@ pub(crate) trait Encode {
         });
     }
 
+    fn put_kind(&mut self, kind: StreamKind) {
+        self.put_u8(match kind {
+            StreamKind::Plain => 0,
+            StreamKind::Run => 1,
+        });
+    }
+
     fn put_created(&mut self, created: &Created) {
         self.put_id(created.id);
         self.put_str(created.name.as_str());
+        self.put_kind(created.kind);
+        self.put_option(created.beside.as_ref(), |out, name| out.put_str(name.as_str()));
         self.put_str(created.content_type.as_str());
         self.put_lifetime(created.lifetime);
         self.put_create_request(&created.requested);
@@ -124,8 +135,19 @@ pub(crate) trait Encode {
     /// [`STATE_FLAGS`].
     fn put_state(&mut self, state: &StreamState, flags: u8) {
         debug_assert_eq!(flags & STATE_FLAGS, 0, "flags of the state itself");
-        self.put_u8(flags | (u8::from(state.closed) * CLOSED) | (u8::from(state.deleted) * DELETED));
+        let is_run = state.kind == StreamKind::Run;
+        let own = [
+            (state.closed, CLOSED),
+            (state.deleted, DELETED),
+            (is_run, RUN),
+            (state.beside.is_some(), BESIDE),
+        ];
+        let own = own.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag);
+        self.put_u8(own.fold(flags, |flags, flag| flags | flag));
         self.put_str(state.name.as_str());
+        if let Some(beside) = &state.beside {
+            self.put_str(beside.as_str());
+        }
         self.put_str(state.content_type.as_str());
         self.put_lifetime(state.lifetime);
         self.put_create_request(&state.requested);
@@ -324,6 +346,15 @@ impl<'a> Decoder<'a> {
             .ok_or(Malformed { what })
     }
 
+    fn kind(&mut self) -> Result<StreamKind, Malformed> {
+        let what = "what a stream is for";
+        match self.u8(what)? {
+            0 => Ok(StreamKind::Plain),
+            1 => Ok(StreamKind::Run),
+            _ => malformed(what),
+        }
+    }
+
     pub(crate) fn content_type(&mut self) -> Result<ContentType, Malformed> {
         let what = "a content type";
         ContentType::parse(self.str(what)?).ok_or(Malformed { what })
@@ -385,6 +416,8 @@ impl<'a> Decoder<'a> {
         Ok(Created {
             id: self.id()?,
             name: self.name()?,
+            kind: self.kind()?,
+            beside: self.option(what, Self::name)?,
             content_type: self.content_type()?,
             lifetime: self.lifetime()?,
             requested: self.create_request()?,
@@ -406,6 +439,14 @@ impl<'a> Decoder<'a> {
         let state = StreamState {
             id,
             name: self.name()?,
+            kind: match flags & RUN {
+                0 => StreamKind::Plain,
+                _ => StreamKind::Run,
+            },
+            beside: match flags & BESIDE {
+                0 => None,
+                _ => Some(self.name()?),
+            },
             content_type: self.content_type()?,
             lifetime: self.lifetime()?,
             requested: self.create_request()?,

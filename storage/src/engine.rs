@@ -11,6 +11,7 @@
 //! | `committer.rs` | one thread for each partition: many records, one commit |
 //! | `watch.rs` | what readers see, and how they are woken |
 //! | `changes.rs` | the change feed over all streams |
+//! | `together.rs` | records over several streams |
 //! | `create.rs append.rs delete.rs trim.rs reader.rs list.rs` | one operation each |
 //! | `hidden.rs` | streams of the server's own, whose content is control keys |
 //! | `pins.rs`, `leftovers.rs` | whose bytes must stay for forks, and whose can go |
@@ -31,6 +32,7 @@ mod reader;
 mod registry;
 mod sequencer;
 mod sweep;
+mod together;
 mod trim;
 mod watch;
 
@@ -38,19 +40,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tailwater_stream::{Limits, Record, StreamId, StreamName, Timestamp};
+use tailwater_stream::{Limits, Part, Record, StreamId, StreamName, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
 pub use append::{AppendError, AppendRequest, Appended};
 pub use changes::{Change, ChangeKind, ChangePage, ChangeToken, Changes, ChangesGone};
-pub use create::{CreateError, Created};
+pub use create::{CreateError, Created, Origin};
 pub use delete::DeleteError;
 pub use export::{Export, ExportedAppend, ExportedStream, Exporter};
 pub(crate) use hidden::HiddenError;
 pub use import::{Begun, Existing, ImportError, Importer};
 pub use list::{Listed, Listing};
 pub use reader::{MessageRecord, OpenError, RECORD_BYTES, ReadFailure, Reader};
+pub use sequencer::Settled;
 pub use sweep::SWEEP_INTERVAL_MS;
+pub use together::{Draft, Footing, Held, NameTaken, Settling};
 pub use trim::{TrimError, Trimmed};
 pub use watch::{Incarnation, View};
 
@@ -59,11 +63,11 @@ use crate::clock::Clock;
 use crate::stats::EngineStats;
 use crate::subscriptions::Moves;
 use crate::sync::{AtomicU64, Mutex, thread};
-use committer::{Partition, Publisher, Waiter};
+use committer::{Concerned, Decided, Partition, Publisher, Waiter};
 use leftovers::{Leftover, Leftovers};
 use pins::{ForkPin, Pins};
 use registry::Registry;
-use sequencer::{Decision, Entry, Sequencer, Settled, Standing};
+use sequencer::{Decision, Entry, Sequencer, Standing};
 
 /// How many storages that an earlier run left are looked at in one go. Meanwhile no fork is begun.
 const RECLAIMED_AT_START: usize = 64;
@@ -140,9 +144,9 @@ struct Shared {
 }
 
 impl Shared {
-    /// Shows a record that has become durable to all who look.
-    fn show(&self, sequencer: &mut Sequencer, record: &Record) {
-        sequencer.show(record, &self.changes, &self.stats, &self.leftovers, &self.moves);
+    /// Shows parts of a record that has become durable to all who look.
+    fn show(&self, sequencer: &mut Sequencer, parts: &[Part]) {
+        sequencer.show(parts, &self.changes, &self.stats, &self.leftovers, &self.moves);
     }
 
     fn fail(&self, error: BackendError) {
@@ -243,6 +247,11 @@ impl Engine {
         self.shared.clock.now()
     }
 
+    /// The engine's time that no setting of a clock moves: see [`Clock::monotonic_ms`].
+    pub fn monotonic_ms(&self) -> u64 {
+        self.shared.clock.monotonic_ms()
+    }
+
     /// An id for a new stream, which says in which partition it stands: that of its name, or that of another stream.
     fn next_id(&self, name: &StreamName, beside: Option<StreamId>) -> StreamId {
         let now = self.shared.clock.now_micros();
@@ -255,13 +264,12 @@ impl Engine {
         StreamId::new(next(last)).expect("the clock is centuries below the limit")
     }
 
-    /// Lets a name be looked up where a stream stands, before another one that has the name is placed beside it.
-    async fn lead(&self, name: &StreamName, beside: StreamId) -> Result<(), EngineError> {
-        if self.shared.nature.partitions == 1 {
+    /// Lets names be looked up where a stream stands, before others that have those names are placed beside it.
+    async fn lead(&self, names: Vec<StreamName>, beside: StreamId) -> Result<(), EngineError> {
+        if self.shared.nature.partitions == 1 || names.is_empty() {
             return Ok(());
         }
-        let name = name.clone();
-        self.ask(move |backend| backend.lead(&name, beside)).await
+        self.ask(move |backend| backend.lead(&names, beside)).await
     }
 
     /// Asks the backend something, off the runtime if it may have to wait for a disk.
@@ -345,11 +353,13 @@ impl Engine {
             return Ok(None);
         }
         let (answer, settled) = oneshot::channel();
-        sequencer.accept(&record);
+        sequencer.accept(&record.parts);
         let partition = partition_of(self.shared.backend.as_ref(), &record);
         let waiter = Waiter {
-            entry: Arc::clone(entry),
-            generation: sequencer.generation(),
+            concerned: Concerned::One(Decided {
+                entry: Arc::clone(entry),
+                generation: sequencer.generation(),
+            }),
             answer,
             pin,
         };
@@ -363,6 +373,14 @@ impl Engine {
     }
 
     fn commit_inline(&self, sequencer: &mut Sequencer, record: &Record) -> Result<(), EngineError> {
+        self.put_inline(record)?;
+        sequencer.accept(&record.parts);
+        self.shared.show(sequencer, &record.parts);
+        Ok(())
+    }
+
+    /// Makes a record durable at once. Call it while all its streams are locked.
+    fn put_inline(&self, record: &Record) -> Result<(), EngineError> {
         let shared = &self.shared;
         if shared.has_failed.load(Ordering::Relaxed) {
             return Err(BackendError::Poisoned.into());
@@ -373,11 +391,7 @@ impl Engine {
         let outcomes = committer::commit_to(shared.backend.as_ref(), partition, records);
         shared.stats.observe_commit(1, started.elapsed());
         match outcomes.inspect_err(|error| shared.fail(error.clone()))?[..] {
-            [Outcome::Durable] => {
-                sequencer.accept(record);
-                shared.show(sequencer, record);
-                Ok(())
-            }
+            [Outcome::Durable] => Ok(()),
             _ => Err(EngineError::Full),
         }
     }

@@ -10,6 +10,7 @@
 //! | [`Store`] | a store on disk, of either of these two |
 //! | [`engine`] | [`Engine`]: create, append, read, watch, delete, trim, list |
 //! | [`subscriptions`] | [`Subscriptions`]: durable cursors that wake workers when streams move |
+//! | [`queues`] | [`Queues`]: jobs that are leased to workers, and their runs |
 //! | `directory` | whose directory it is: lock, identity, mode, format |
 //! | [`disk`] | the seam to the operating system: files and directories |
 //! | `database`, `stream_tables` | a redb database in one of those files; what is known of streams, as its tables |
@@ -32,6 +33,7 @@ pub mod engine;
 pub mod file;
 mod findings;
 pub mod memory;
+pub mod queues;
 mod reachable;
 pub mod stats;
 pub mod store;
@@ -44,6 +46,7 @@ pub use directory::OpenError;
 pub use engine::{Engine, EngineLimits};
 pub use file::{FileOptions, FileStore};
 pub use memory::Memory;
+pub use queues::Queues;
 pub use store::{Store, StoreOptions, StoreStats};
 pub use subscriptions::Subscriptions;
 pub use tailwater_stream as stream;

@@ -16,6 +16,7 @@ mod engine {
     mod lifetimes;
     mod residency;
     mod space;
+    mod together;
     mod without_space;
 }
 

@@ -53,6 +53,9 @@ struct Streams {
     notes: StreamId,
     closed: StreamId,
     deleted: StreamId,
+    /// Of the queue `notes`.
+    first_job: StreamId,
+    second_job: StreamId,
 }
 
 /// Writes every kind of record there is: first what is folded into a segment, then what stays in a journal.
@@ -64,6 +67,7 @@ fn write(store: &FileStore, author: &mut Author) -> Streams {
     let (notes, created) = author.create_living("notes", Lifetime::Ttl { seconds: 1 << 40 });
     let (closed, last) = author.create("closed");
     let (deleted, doomed) = author.create("deleted");
+    let (first_job, first) = author.create_run("runs/notes/1", "notes");
     let batch = [
         forked,
         author.append(fork, Body::one("{\"n\":3},")),
@@ -80,6 +84,7 @@ fn write(store: &FileStore, author: &mut Author) -> Streams {
             },
         ),
         doomed,
+        together([first, control(notes, "queue/job/1", Some("leased"))]),
         control(run, "lease", Some("worker-7")),
         control(run, "cursor", Some("12")),
     ];
@@ -89,7 +94,18 @@ fn write(store: &FileStore, author: &mut Author) -> Streams {
         stream_seq: Some("b-2".into()),
         ..mark(1)
     };
+    let (second_job, second) = author.create_run("runs/notes/2", "notes");
+    let ends = Marks {
+        closes: true,
+        ..Marks::default()
+    };
     let batch = [
+        together([
+            second,
+            author.append_with(first_job, Body::one("{\"type\":\"run.succeeded\"},"), ends),
+            control(notes, "queue/job/1", None),
+            control(notes, "queue/job/2", Some("leased")),
+        ]),
         author.append_with(run, Body::many(&["{\"n\":4},", "{\"n\":5},"]), marks),
         author.trim(notes, 10),
         author.touch(notes, millis(1 << 30)),
@@ -104,6 +120,8 @@ fn write(store: &FileStore, author: &mut Author) -> Streams {
         notes,
         closed,
         deleted,
+        first_job,
+        second_job,
     }
 }
 
@@ -114,6 +132,8 @@ fn check(store: &FileStore, author: &Author, streams: &Streams) {
         ("notes", streams.notes),
         ("closed", streams.closed),
         ("deleted", streams.deleted),
+        ("runs/notes/1", streams.first_job),
+        ("runs/notes/2", streams.second_job),
     ] {
         assert_eq!(load(store, name).as_ref(), Some(author.state(id)), "{name}");
     }
@@ -127,6 +147,9 @@ fn check(store: &FileStore, author: &Author, streams: &Streams) {
     assert_eq!(text(streams.closed, 0, 5000), "x".repeat(5000));
     let controls = store.controls(streams.run, b"").expect("they can be read");
     assert_eq!(controls, [("lease".into(), "worker-7".into())]);
+    assert!(author.state(streams.first_job).closed && author.state(streams.second_job).is_open_run());
+    let controls = store.controls(streams.notes, b"").expect("they can be read");
+    assert_eq!(controls, [("queue/job/2".into(), "leased".into())]);
     assert_eq!(store.deleted().expect("it can be read"), [streams.deleted]);
     assert!(store.has_forks(streams.run).expect("it can be read"));
     assert_eq!(author.state(streams.notes).oldest, at(10));

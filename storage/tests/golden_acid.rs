@@ -60,7 +60,10 @@ fn a_store_of_format_1_is_whole_and_read_whole() {
     copy_store(&golden(), dir.path());
     let report = acid::verify_directory(dir.path()).expect("it is a store");
     assert_eq!(report.damage, [""; 0]);
-    assert_eq!((report.streams, report.deleted_streams, report.shards), (8, 1, 2));
+    assert_eq!(
+        (report.streams, report.deleted_streams, report.shards),
+        (11, 1, 2)
+    );
     check(&open(dir.path()));
     // Whoever has used it leaves it whole too.
     let report = acid::verify_directory(dir.path()).expect("it is a store");

@@ -5,7 +5,10 @@ use tailwater_storage::engine::{
     AppendError, ChangesGone, CreateError, DeleteError, EngineError, OpenError, ReadFailure, TrimError,
 };
 use tailwater_storage::stream::producer::ProducerRefusal;
-use tailwater_storage::stream::{AppendRefusal, CreateRefusal, ForkRefusal, OffsetRefusal, OffsetToken};
+use tailwater_storage::stream::{
+    AppendRefusal, CreateRefusal, DeleteRefusal, ForkRefusal, LeaseRefusal, OffsetRefusal, OffsetToken,
+    TrimRefusal,
+};
 
 use super::{Problem, sentence};
 use crate::http::headers;
@@ -20,6 +23,11 @@ impl Problem {
     fn stream_gone() -> Self {
         let detail = "The stream was deleted and is kept only for its forks; use another name.";
         Self::new(StatusCode::GONE, "stream_gone", detail)
+    }
+
+    fn open_run() -> Self {
+        let detail = "The stream is a run that has not ended; cancel it first, or wait for its end.";
+        Self::conflict("run_open", detail)
     }
 
     fn stream_full(bytes: u64, bytes_max: u64) -> Self {
@@ -110,6 +118,7 @@ impl From<DeleteError> for Problem {
         match error {
             DeleteError::NotFound => Self::stream_not_found(),
             DeleteError::Gone => Self::stream_gone(),
+            DeleteError::Refused(DeleteRefusal::OpenRun) => Self::open_run(),
             DeleteError::Engine(error) => error.into(),
         }
     }
@@ -120,7 +129,8 @@ impl From<TrimError> for Problem {
         match error {
             TrimError::NotFound => Self::stream_not_found(),
             TrimError::Gone => Self::stream_gone(),
-            TrimError::Refused(_) => OffsetRefusal::Unknown.into(),
+            TrimError::Refused(TrimRefusal::OpenRun) => Self::open_run(),
+            TrimError::Refused(TrimRefusal::Unknown) => OffsetRefusal::Unknown.into(),
             TrimError::Engine(error) => error.into(),
         }
     }
@@ -205,6 +215,7 @@ impl From<AppendRefusal> for Problem {
                     .next_offset(tail)
             }
             AppendRefusal::ContentType { expected } => Self::content_type_mismatch(expected.as_str()),
+            AppendRefusal::Lease(refusal) => refusal.into(),
             AppendRefusal::Producer(refusal) => refusal.into(),
             AppendRefusal::TailMismatch { tail } => {
                 let detail = "The tail is not the offset in If-Match; read what is new and decide again.";
@@ -222,6 +233,23 @@ impl From<AppendRefusal> for Problem {
             }
             AppendRefusal::StreamFull { bytes, bytes_max } => Self::stream_full(bytes, bytes_max),
         }
+    }
+}
+
+impl From<LeaseRefusal> for Problem {
+    fn from(refusal: LeaseRefusal) -> Self {
+        let why = sentence(&refusal);
+        let what = match refusal {
+            LeaseRefusal::NotTheLease => {
+                "Claim the job, and append with Producer-Id, Producer-Epoch and Producer-Seq as the claim says."
+            }
+            LeaseRefusal::NotLeased => "Stop: claim the job again to go on with it.",
+            LeaseRefusal::NotGiven { .. } => "Send the epoch of your own claim.",
+            LeaseRefusal::Closes => {
+                "Leave Stream-Closed out, and end the run by completing or failing its job."
+            }
+        };
+        Self::new(StatusCode::FORBIDDEN, "run_lease", format!("{why} {what}"))
     }
 }
 

@@ -145,7 +145,7 @@ pub(super) fn body_bytes_max(app: &App) -> usize {
     app.config.subscriptions.max_body_bytes
 }
 
-pub(super) fn no_content() -> SideResponse {
+pub(in crate::http) fn no_content() -> SideResponse {
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
     response

@@ -83,7 +83,16 @@ pub(super) struct StreamLine<'a> {
     pub(super) last_append_at_ms: Option<u64>,
     pub(super) touched_at_ms: u64,
     pub(super) deleted: bool,
+    pub(super) kind: KindField,
+    pub(super) beside: Option<Cow<'a, str>>,
     pub(super) has_forks: bool,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum KindField {
+    Plain,
+    Run,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]

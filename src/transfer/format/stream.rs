@@ -6,13 +6,13 @@ use tailwater_storage::engine::ExportedStream;
 use tailwater_storage::stream::producer::NUMBER_MAX;
 use tailwater_storage::stream::{
     CreateRequest, Epoch, ForkRequest, ForkSource, Lifetime, Lineage, NameLimits, Position, ProducerId,
-    ProducerMark, ProducerState, Producers, Seq, Span, StreamState, Timestamp,
+    ProducerMark, ProducerState, Producers, Seq, Span, StreamKind, StreamState, Timestamp,
 };
 
 use super::error::{Mistake, quoted};
 use super::fields;
 use super::lines::{
-    ForkField, LifetimeField, ProducerField, RequestedField, SourceField, SpanField, StreamLine,
+    ForkField, KindField, LifetimeField, ProducerField, RequestedField, SourceField, SpanField, StreamLine,
 };
 
 /// What was once allowed stays a name, whatever the limits are now.
@@ -42,6 +42,11 @@ pub(super) fn line(stream: &ExportedStream) -> StreamLine<'_> {
         last_append_at_ms: state.last_append_at.map(Timestamp::as_millis),
         touched_at_ms: state.touched_at.as_millis(),
         deleted: state.deleted,
+        kind: match state.kind {
+            StreamKind::Plain => KindField::Plain,
+            StreamKind::Run => KindField::Run,
+        },
+        beside: state.beside.as_ref().map(|name| name.as_str().into()),
         has_forks: stream.has_forks,
     }
 }
@@ -110,6 +115,14 @@ pub(super) fn exported(line: StreamLine<'_>, names: NameLimits) -> Result<Export
     let state = StreamState {
         id: fields::id("stream.id", &line.id)?,
         name: fields::name("stream.name", &line.name, names)?,
+        kind: match line.kind {
+            KindField::Plain => StreamKind::Plain,
+            KindField::Run => StreamKind::Run,
+        },
+        beside: line
+            .beside
+            .map(|text| fields::name("stream.beside", &text, ANY_NAME))
+            .transpose()?,
         content_type: fields::content_type("stream.content_type", &line.content_type)?,
         lifetime: lifetime(line.lifetime),
         requested: requested(&line.requested)?,

@@ -153,14 +153,26 @@ impl Shard {
         }
     }
 
-    /// Leads a name to a place where a stream may come to have it, beside those that it leads to already: one of them may
-    /// stand there, or another one may be about to.
-    pub(super) fn redirect(&self, name: &StreamName, placement: Placement) -> Result<(), BackendError> {
-        if self.redirects(name)?.contains(&placement) {
+    /// Leads names to a place where streams may come to have them, beside those that they lead to already: one of them
+    /// may stand there, or another one may be about to.
+    pub(super) fn redirect(&self, names: &[&StreamName], placement: Placement) -> Result<(), BackendError> {
+        let view = self.database.view()?;
+        let mut new = Vec::new();
+        for name in names {
+            let placements = view.ask(|tables| tables::redirects(tables, name.as_str()))?;
+            if !placements.contains(&placement.0) {
+                new.push(name);
+            }
+        }
+        drop(view);
+        if new.is_empty() {
             return Ok(());
         }
         let change = self.database.change()?;
-        change.ask(|transaction| tables::put_redirect(transaction, name.as_str(), placement.0))?;
+        change.ask(|transaction| {
+            new.iter()
+                .try_for_each(|name| tables::put_redirect(transaction, name.as_str(), placement.0))
+        })?;
         change.commit().map(drop)
     }
 

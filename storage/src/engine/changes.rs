@@ -253,6 +253,8 @@ mod tests {
         let created = tailwater_stream::Created {
             id,
             name: StreamName::parse(name, NameLimits::default()).expect("a name"),
+            kind: tailwater_stream::StreamKind::Plain,
+            beside: None,
             content_type: tailwater_stream::ContentType::default(),
             lifetime: tailwater_stream::Lifetime::Forever,
             requested: tailwater_stream::CreateRequest::default(),

@@ -1,11 +1,12 @@
 //! The committer of a partition: one thread that commits all that has gathered as one batch, while the next one
 //! gathers.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tailwater_stream::Record;
+use tailwater_stream::{Part, Record};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
@@ -21,23 +22,102 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// Who waits for a record that was accepted.
 pub(super) struct Waiter {
-    pub(super) entry: Arc<Entry>,
-    /// The sequencer's generation in which it was decided.
-    pub(super) generation: u64,
+    pub(super) concerned: Concerned,
     pub(super) answer: oneshot::Sender<Settled>,
     /// What a fork in the making holds: until the record is settled, also when its client has gone away.
     pub(super) pin: Option<Arc<ForkPin>>,
 }
 
-impl Waiter {
+/// The streams that a record changes.
+pub(super) enum Concerned {
+    One(Decided),
+    /// Each with a share of the record.
+    Several(Box<Several>),
+}
+
+/// A stream, as it was when a record was decided on its accepted state.
+pub(super) struct Decided {
+    pub(super) entry: Arc<Entry>,
+    /// The sequencer's generation then.
+    pub(super) generation: u64,
+}
+
+/// The streams of one record, and which of its parts concern each.
+pub(super) struct Several {
+    pub(super) shares: Vec<(Decided, Range<usize>)>,
+    /// What forks in the making hold.
+    pub(super) _pins: Vec<Arc<ForkPin>>,
+}
+
+impl Decided {
     /// Whether the state that the record was decided on has not been taken back.
     fn stands(&self) -> bool {
         self.generation == self.entry.sequencer.lock().generation()
     }
+
+    /// Sets the accepted state back to the committed one, unless that was done since.
+    fn take_back(&self, backend: &dyn Backend) -> Result<(), BackendError> {
+        let committed = backend.load(&self.entry.name)?;
+        let mut sequencer = self.entry.sequencer.lock();
+        if sequencer.generation() == self.generation {
+            sequencer.take_back(committed);
+        }
+        Ok(())
+    }
+}
+
+impl Waiter {
+    fn decided(&self) -> impl Iterator<Item = &Decided> {
+        let (one, several) = match &self.concerned {
+            Concerned::One(one) => (Some(one), &[][..]),
+            Concerned::Several(several) => (None, &several.shares[..]),
+        };
+        one.into_iter().chain(several.iter().map(|(decided, _)| decided))
+    }
+
+    /// The streams, and the parts of the record that concern each.
+    fn shares<'a>(&'a self, record: &'a Record) -> impl Iterator<Item = (&'a Decided, &'a [Part])> {
+        let (one, several) = match &self.concerned {
+            Concerned::One(one) => (Some((one, &record.parts[..])), &[][..]),
+            Concerned::Several(several) => (None, &several.shares[..]),
+        };
+        let several = several
+            .iter()
+            .map(|(decided, parts)| (decided, &record.parts[parts.clone()]));
+        one.into_iter().chain(several)
+    }
+
+    /// Whether nothing that the record was decided on has been taken back.
+    fn stands(&self) -> bool {
+        self.decided().all(Decided::stands)
+    }
+
+    /// Whether some of what the record was decided on has been taken back, and some has not.
+    fn is_torn(&self) -> bool {
+        let Concerned::Several(several) = &self.concerned else {
+            return false;
+        };
+        let (mut stands, mut is_void) = (false, false);
+        for (decided, _) in &several.shares {
+            let stood = decided.stands();
+            stands |= stood;
+            is_void |= !stood;
+        }
+        stands && is_void
+    }
+
+    /// Sets the accepted states of all its streams back to the committed ones. Answers whether the record's decision
+    /// still stood.
+    fn take_back(&self, backend: &dyn Backend) -> Result<bool, BackendError> {
+        let stood = self.stands();
+        self.decided()
+            .try_for_each(|decided| decided.take_back(backend))?;
+        Ok(stood)
+    }
 }
 
 fn payload_bytes(record: &Record) -> usize {
-    use tailwater_stream::{Part, Transition};
+    use tailwater_stream::Transition;
     let bytes = |part: &Part| match part {
         Part::Stream {
             transition: Transition::Append(append),
@@ -81,18 +161,26 @@ impl Batch {
         }
     }
 
-    /// Takes out those that were decided on what has been taken back.
-    fn take_void(&mut self) -> Self {
+    /// Takes out those that were decided on what has been taken back. What others have decided on these is taken back as
+    /// well, so that a record over several streams is void in all of them.
+    ///
+    /// # Errors
+    /// If the committed states cannot be read. Nothing is taken out then.
+    fn take_void(&mut self, backend: &dyn Backend) -> Result<Self, BackendError> {
         let mut void = Self::default();
         if self.waiters.iter().all(Waiter::stands) {
-            return void;
+            return Ok(void);
+        }
+        // Each round takes a stream back, whose records in this batch are void then.
+        while let Some(torn) = self.waiters.iter().find(|waiter| waiter.is_torn()) {
+            torn.take_back(backend)?;
         }
         let all = std::mem::take(self);
         for (record, waiter) in all.into_iter() {
             let to = if waiter.stands() { &mut *self } else { &mut void };
             to.push(record, waiter);
         }
-        void
+        Ok(void)
     }
 
     fn settled(self, settled: Settled) -> Finished {
@@ -248,7 +336,13 @@ struct Committer {
 impl Committer {
     fn run(&self) {
         while let Some(mut batch) = self.shared.partitions[self.number].take() {
-            let void = batch.take_void().settled(Settled::DecideAgain);
+            let void = match batch.take_void(self.shared.backend.as_ref()) {
+                Ok(void) => void.settled(Settled::DecideAgain),
+                Err(error) => {
+                    self.fail(error, batch.settled(Settled::Failed));
+                    return;
+                }
+            };
             match self.commit(batch) {
                 Ok(finished) => self.publish(void.and(finished)),
                 Err((error, finished)) => {
@@ -289,7 +383,7 @@ impl Committer {
                 Outcome::Durable => Settled::Durable,
                 // A later record of the same stream was decided on a refused one, unless its state was taken
                 // back before: then its own generation is already void and it only decides again.
-                refused => match take_back(backend.as_ref(), &waiter) {
+                refused => match waiter.take_back(backend.as_ref()) {
                     Ok(true) if refused == Outcome::Full => Settled::Full,
                     Ok(_) => Settled::DecideAgain,
                     Err(error) => {
@@ -336,27 +430,16 @@ pub(super) fn commit_to(
     catch_unwind(commit).unwrap_or(Err(BackendError::Panicked))
 }
 
-/// Sets the accepted state back to the committed one. Answers whether this record's decision still stood.
-fn take_back(backend: &dyn Backend, waiter: &Waiter) -> Result<bool, BackendError> {
-    let committed = backend.load(&waiter.entry.name)?;
-    let mut sequencer = waiter.entry.sequencer.lock();
-    let stood = sequencer.generation() == waiter.generation;
-    if stood {
-        sequencer.take_back(committed);
-    }
-    Ok(stood)
-}
-
 /// Shows what has become durable, then answers those who wait for it. Not the request's work but the
 /// committer's: a client that goes away stalls nothing.
 pub(super) fn publish(shared: &Shared, finished: Finished) {
     let Finished { batch, settled } = finished;
     let records = batch.records.iter().zip(settled);
     for ((record, settled), waiter) in records.zip(batch.waiters) {
-        {
-            let mut sequencer = waiter.entry.sequencer.lock();
+        for (decided, parts) in waiter.shares(record) {
+            let mut sequencer = decided.entry.sequencer.lock();
             if settled == Settled::Durable {
-                shared.show(&mut sequencer, record);
+                shared.show(&mut sequencer, parts);
             }
             if settled == Settled::Failed {
                 sequencer.fail();
@@ -364,10 +447,12 @@ pub(super) fn publish(shared: &Shared, finished: Finished) {
             sequencer.settle();
         }
         let Waiter {
-            entry, answer, pin, ..
+            concerned,
+            answer,
+            pin,
         } = waiter;
-        // Whoever is answered finds the stream and the fork's source unpinned.
-        drop((entry, pin));
+        // Whoever is answered finds the streams and the fork's source unpinned.
+        drop((concerned, pin));
         // Whoever waited may have gone away.
         let _ = answer.send(settled);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tailwater_stream::{
     ContentType, CreateCommand, CreateDecision, CreateRefusal, CreateRequest, Created as CreatedTransition,
     EncodedBody, ForkPoint, ForkRefusal, ForkRequest, ForkSource, Lifetime, Lineage, OffsetToken, Position,
-    Record, StreamId, StreamName, StreamState, Timestamp, Transition, fork,
+    Record, StreamId, StreamKind, StreamName, StreamState, Timestamp, Transition, fork,
 };
 
 use super::pins::ForkPin;
@@ -66,7 +66,8 @@ impl From<ReadFailure> for CreateError {
 }
 
 /// What a new stream begins with: nothing, or what it inherits.
-struct Origin {
+pub struct Origin {
+    requested: CreateRequest,
     content_type: ContentType,
     lifetime: Lifetime,
     lineage: Option<Lineage>,
@@ -75,6 +76,63 @@ struct Origin {
     messages: u64,
     /// Held until the fork is durable or refused.
     pin: Option<Arc<ForkPin>>,
+}
+
+impl Origin {
+    /// That of a stream which inherits nothing.
+    pub fn new(content_type: ContentType) -> Self {
+        Self::of(&CreateCommand {
+            content_type: Some(content_type),
+            ..CreateCommand::default()
+        })
+    }
+
+    fn of(command: &CreateCommand) -> Self {
+        Self {
+            requested: CreateRequest::from(command),
+            content_type: command.content_type.clone().unwrap_or_default(),
+            lifetime: command.lifetime,
+            lineage: None,
+            source: None,
+            oldest: Position::ZERO,
+            messages: 0,
+            pin: None,
+        }
+    }
+
+    /// The beginning of a stream.
+    pub(super) fn begin(
+        &self,
+        id: StreamId,
+        name: &StreamName,
+        kind: StreamKind,
+        beside: Option<StreamName>,
+        now: Timestamp,
+    ) -> CreatedTransition {
+        let lineage = match (&self.lineage, &self.source) {
+            (Some(inherited), Some(source)) => inherited.fork(id, source.point),
+            _ => Lineage::root(id),
+        };
+        CreatedTransition {
+            id,
+            name: name.clone(),
+            kind,
+            beside,
+            content_type: self.content_type.clone(),
+            lifetime: self.lifetime,
+            requested: self.requested.clone(),
+            lineage,
+            source: self.source.clone(),
+            oldest: self.oldest,
+            messages: self.messages,
+            at: now,
+        }
+    }
+
+    /// What holds the source of a fork until it is settled.
+    pub(super) fn pin(&self) -> Option<Arc<ForkPin>> {
+        self.pin.clone()
+    }
 }
 
 enum Step {
@@ -148,7 +206,7 @@ impl Engine {
                 Step::Prepare => {
                     let begins = self.origin(command).await?;
                     if let Some(source) = &begins.source {
-                        self.lead(&entry.name, source.id).await?;
+                        self.lead(vec![entry.name.clone()], source.id).await?;
                     }
                     let body = EncodedBody::new(begins.content_type.kind(), &command.body);
                     origin = Some((begins, body));
@@ -173,22 +231,7 @@ impl Engine {
     ) -> Decision<Step> {
         let beside = origin.source.as_ref().map(|source| source.id);
         let id = self.next_id(name, beside);
-        let lineage = match (&origin.lineage, &origin.source) {
-            (Some(inherited), Some(source)) => inherited.fork(id, source.point),
-            _ => Lineage::root(id),
-        };
-        let created = CreatedTransition {
-            id,
-            name: name.clone(),
-            content_type: origin.content_type.clone(),
-            lifetime: origin.lifetime,
-            requested: CreateRequest::from(command),
-            lineage,
-            source: origin.source.clone(),
-            oldest: origin.oldest,
-            messages: origin.messages,
-            at: now,
-        };
+        let created = origin.begin(id, name, StreamKind::Plain, None, now);
         let mut state = StreamState::created(&created);
         let mut record = Record::of(id, Transition::Create(Box::new(created)));
         match state.first_append(command, body, now, self.shared.limits.of_stream()) {
@@ -207,18 +250,22 @@ impl Engine {
         }
     }
 
+    /// What a stream begins with that is a fork as `request` says. Its source is held as long as this is.
+    ///
+    /// # Errors
+    /// [`CreateError`] if there is nothing to fork from there.
+    pub async fn origin_of_fork(&self, request: ForkRequest) -> Result<Origin, CreateError> {
+        let command = CreateCommand {
+            fork: Some(request),
+            ..CreateCommand::default()
+        };
+        self.origin(&command).await
+    }
+
     async fn origin(&self, command: &CreateCommand) -> Result<Origin, CreateError> {
         match &command.fork {
             Some(request) => self.fork_origin(command, request).await,
-            None => Ok(Origin {
-                content_type: command.content_type.clone().unwrap_or_default(),
-                lifetime: command.lifetime,
-                lineage: None,
-                source: None,
-                oldest: Position::ZERO,
-                messages: 0,
-                pin: None,
-            }),
+            None => Ok(Origin::of(command)),
         }
     }
 
@@ -242,6 +289,7 @@ impl Engine {
             requested => requested,
         };
         Ok(Origin {
+            requested: CreateRequest::from(command),
             content_type: source.content_type.clone(),
             lifetime,
             lineage: Some(source.lineage.clone()),

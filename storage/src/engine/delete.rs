@@ -1,6 +1,6 @@
 //! Deletes a stream.
 
-use tailwater_stream::{Record, StreamId, StreamName, Transition};
+use tailwater_stream::{DeleteRefusal, Record, StreamId, StreamName, Transition};
 
 use super::sequencer::{Decision, Standing};
 use super::{Engine, EngineError};
@@ -14,13 +14,16 @@ pub enum DeleteError {
     /// It is deleted already, and forks of it remain.
     #[error("the stream was deleted")]
     Gone,
+    /// The rules refuse it.
+    #[error(transparent)]
+    Refused(#[from] DeleteRefusal),
     /// The engine cannot do it.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
 enum Step {
-    Done(StreamId),
+    Done(Result<StreamId, DeleteRefusal>),
     Expired,
     Deleted(StreamId),
     Missing,
@@ -40,14 +43,18 @@ impl Engine {
                     Standing::Missing => Decision::Answer(Step::Missing),
                     Standing::Deleted(id) => Decision::Answer(Step::Deleted(id)),
                     Standing::Expired => Decision::Look(Step::Expired),
-                    Standing::Alive(state) => {
-                        let delete = Transition::Delete { at: now };
-                        Decision::Commit(Record::of(state.id, delete), Step::Done(state.id))
-                    }
+                    Standing::Alive(state) => match state.delete() {
+                        Err(refusal) => Decision::Answer(Step::Done(Err(refusal))),
+                        Ok(()) => {
+                            let delete = Transition::Delete { at: now };
+                            Decision::Commit(Record::of(state.id, delete), Step::Done(Ok(state.id)))
+                        }
+                    },
                 })
                 .await?;
             match step {
-                Step::Done(id) => {
+                Step::Done(deleted) => {
+                    let id = deleted?;
                     self.shared.stats.deletes.add(1);
                     self.forget_deleted(&entry, id).await?;
                     self.shared.registry.unpin_vacant(&entry);

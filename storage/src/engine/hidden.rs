@@ -57,6 +57,7 @@ impl Engine {
         match self.delete(name).await {
             Ok(()) | Err(DeleteError::NotFound | DeleteError::Gone) => Ok(()),
             Err(DeleteError::Engine(error)) => Err(error),
+            Err(DeleteError::Refused(refusal)) => unreachable!("a hidden stream is no run: {refusal}"),
         }
     }
 
@@ -127,6 +128,41 @@ impl Engine {
         prefix: &'static [u8],
     ) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
         self.ask(move |backend| backend.controls(id, prefix)).await
+    }
+
+    /// Likewise, with a prefix that is made.
+    pub(crate) async fn controls_with(
+        &self,
+        id: StreamId,
+        prefix: Vec<u8>,
+    ) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
+        self.ask(move |backend| backend.controls(id, &prefix)).await
+    }
+
+    /// The values of control keys of a stream, each beside its key.
+    pub(crate) async fn controls_at(
+        &self,
+        id: StreamId,
+        keys: Vec<Bytes>,
+    ) -> Result<Vec<(Bytes, Option<Bytes>)>, EngineError> {
+        self.ask(move |backend| {
+            let values = keys.into_iter().map(|key| {
+                let value = backend.control(id, &key)?;
+                Ok((key, value))
+            });
+            values.collect()
+        })
+        .await
+    }
+
+    /// The values of one control key of many streams.
+    pub(crate) async fn control_of_each(
+        &self,
+        ids: Vec<StreamId>,
+        key: &'static [u8],
+    ) -> Result<Vec<Option<Bytes>>, EngineError> {
+        self.ask(move |backend| ids.into_iter().map(|id| backend.control(id, key)).collect())
+            .await
     }
 
     /// How far streams reach, each beside the value of a control key of the hidden stream `id`, if a key is given.

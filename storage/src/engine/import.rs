@@ -87,14 +87,15 @@ pub enum ImportError {
         /// How many it may have.
         bytes_max: u64,
     },
-    /// A stream that it is to replace stands in another partition than its source, and no record lies in both.
+    /// A stream that it is to replace stands in another partition than its source, or than the stream that it belongs to,
+    /// and no record lies in both.
     #[error(
-        "it branches off `{source_name}`, and the stream of its name that is to be replaced is not kept beside that; \
-         delete it first, then import again"
+        "it is kept beside `{beside}`, and the stream of its name that is to be replaced is not; delete it first, then \
+         import again"
     )]
     Apart {
-        /// The name of the source here.
-        source_name: StreamName,
+        /// The name of its source here, or of the stream that it belongs to.
+        beside: StreamName,
     },
     /// Its ids lie in the future, so that new streams here would get the same ones.
     #[error("its id {id} was given by a clock that is far ahead of this machine's; set the clock")]
@@ -206,10 +207,14 @@ impl Importer {
             Some(source) => Some(self.source_of(source).await?),
             None => None,
         };
-        let beside = source.as_ref().map(|source| source.id).or(replaced);
+        let mut beside = source.as_ref().map(|source| source.id);
+        if let (None, Some(belongs_to)) = (beside, &exported.state.beside) {
+            beside = Some(self.engine.place_of(belongs_to).await?);
+        }
+        let beside = beside.or(replaced);
         let id = self.engine.next_id(&named.name, beside);
         if let Some(beside) = beside {
-            self.engine.lead(&named.name, beside).await?;
+            self.engine.lead(vec![named.name.clone()], beside).await?;
         }
         let lineage = lineage_of(id, &exported.state, source.as_ref())?;
         self.staged = Some(Staged::new(&self.engine, named, exported, id, lineage, source));
@@ -292,6 +297,14 @@ impl Importer {
 }
 
 impl Engine {
+    /// An id of the place where a stream of this name stands, or where it will, if it was not imported yet.
+    async fn place_of(&self, name: &StreamName) -> Result<StreamId, EngineError> {
+        let loaded = name.clone();
+        let state = self.ask(move |backend| backend.load(&loaded)).await?;
+        let standing = state.filter(|state| !state.deleted).map(|state| state.id);
+        Ok(standing.unwrap_or_else(|| self.next_id(name, None)))
+    }
+
     /// Refuses what would go beyond the limits here, and makes new ids greater than the imported ones.
     fn check_import(&self, state: &StreamState) -> Result<(), ImportError> {
         let limits = self.shared.limits;
@@ -324,6 +337,7 @@ fn is_same(here: &StreamState, exported: &StreamState) -> bool {
     let known = |state: &StreamState| {
         (
             state.content_type.clone(),
+            (state.kind, state.beside.clone()),
             state.lifetime,
             state.oldest,
             state.tail,

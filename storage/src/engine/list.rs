@@ -1,6 +1,8 @@
 //! Lists streams, and describes those that the change feed names.
 
-use tailwater_stream::{ContentType, Lifetime, OffsetToken, StreamId, StreamName, StreamState, Timestamp};
+use tailwater_stream::{
+    ContentType, Lifetime, OffsetToken, StreamId, StreamKind, StreamName, StreamState, Timestamp,
+};
 
 use super::{ChangeToken, Engine, EngineError, Incarnation, View};
 use crate::backend::ListRequest;
@@ -15,6 +17,8 @@ pub struct Listed {
     pub id: StreamId,
     /// Its name.
     pub name: StreamName,
+    /// What it is for.
+    pub kind: StreamKind,
     /// Its content type.
     pub content_type: ContentType,
     /// Its tail.
@@ -133,6 +137,7 @@ impl From<&StreamState> for Listed {
         Self {
             id: state.id,
             name: state.name.clone(),
+            kind: state.kind,
             content_type: state.content_type.clone(),
             tail: state.tail_token(),
             oldest: state.lineage.token(state.oldest),
@@ -152,6 +157,7 @@ impl Listed {
         Self {
             id: incarnation.id,
             name: incarnation.name.clone(),
+            kind: incarnation.kind,
             content_type: incarnation.content_type.clone(),
             tail: incarnation.token(view.tail),
             oldest: incarnation.token(view.oldest),

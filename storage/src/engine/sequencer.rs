@@ -72,7 +72,7 @@ pub(super) enum Decision<T> {
 
 /// What became of something that waited for the committer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
+pub enum Settled {
     /// It is durable.
     Durable,
     /// There was no space for it.
@@ -176,9 +176,14 @@ impl Sequencer {
         self.generation
     }
 
-    /// Whether all that was accepted is durable, and nobody waits.
+    /// Whether all that was accepted is durable.
+    pub(super) fn is_settled(&self) -> bool {
+        self.queued == self.settled
+    }
+
+    /// Likewise, and nobody waits.
     pub(super) fn is_clean(&self) -> bool {
-        self.queued == self.settled && self.waiting.is_empty()
+        self.is_settled() && self.waiting.is_empty()
     }
 
     /// Whether the entry is worth nothing: no stream, nothing queued.
@@ -194,9 +199,9 @@ impl Sequencer {
         }
     }
 
-    /// Makes the accepted state what it is after `record`.
-    pub(super) fn accept(&mut self, record: &Record) {
-        for part in &record.parts {
+    /// Makes the accepted state what it is after `parts` of a record, none of which concerns a stream of another name.
+    pub(super) fn accept(&mut self, parts: &[Part]) {
+        for part in parts {
             let Part::Stream { id, transition } = part else {
                 continue;
             };
@@ -230,7 +235,7 @@ impl Sequencer {
         if self.failed {
             return Err(BackendError::Poisoned);
         }
-        if self.queued == self.settled {
+        if self.is_settled() {
             return Ok(None);
         }
         let (sender, receiver) = oneshot::channel();
@@ -241,16 +246,17 @@ impl Sequencer {
         Ok(Some(receiver))
     }
 
-    /// Shows a record that has become durable to readers and to the change feed.
+    /// Shows parts of a record that has become durable to readers and to the change feed. None of them concerns a stream
+    /// of another name.
     pub(super) fn show(
         &mut self,
-        record: &Record,
+        parts: &[Part],
         changes: &Changes,
         stats: &EngineStats,
         leftovers: &Leftovers,
         moves: &Moves,
     ) {
-        for part in &record.parts {
+        for part in parts {
             let Part::Stream { id, transition } = part else {
                 continue;
             };

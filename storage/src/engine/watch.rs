@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
 use tailwater_stream::{
-    ContentType, ForkSource, Lifetime, Lineage, OffsetToken, Position, StreamId, StreamName, StreamState,
-    Timestamp, Transition,
+    ContentType, ForkSource, Lifetime, Lineage, OffsetToken, Position, StreamId, StreamKind, StreamName,
+    StreamState, Timestamp, Transition,
 };
 use tokio::sync::watch;
 
@@ -35,6 +35,10 @@ pub struct Incarnation {
     pub id: StreamId,
     /// Its name.
     pub name: StreamName,
+    /// What it is for.
+    pub kind: StreamKind,
+    /// The name of the stream that it belongs to, and is kept beside: a run's queue, for example.
+    pub beside: Option<StreamName>,
     /// Its content type.
     pub content_type: ContentType,
     /// Its lifetime.
@@ -66,6 +70,8 @@ impl Incarnation {
         Self {
             id: state.id,
             name: state.name.clone(),
+            kind: state.kind,
+            beside: state.beside.clone(),
             content_type: state.content_type.clone(),
             lifetime: state.lifetime,
             created_at: state.created_at,

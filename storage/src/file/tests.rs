@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tailwater_stream::{
     Append, ContentType, CreateRequest, Created, Lifetime, Lineage, MessageEnds, NameLimits, Part, Position,
-    Record, StreamId, StreamName, Timestamp, Transition,
+    Record, StreamId, StreamKind, StreamName, Timestamp, Transition,
 };
 use tempfile::TempDir;
 
@@ -122,6 +122,8 @@ fn created() -> Created {
     Created {
         id: stream(),
         name: StreamName::parse("a", NameLimits::default()).expect("a name"),
+        kind: StreamKind::Plain,
+        beside: None,
         content_type: ContentType::default(),
         lifetime: Lifetime::Forever,
         requested: CreateRequest::default(),

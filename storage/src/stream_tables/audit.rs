@@ -2,7 +2,7 @@
 //! looks at itself, through the same auditor.
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition};
-use tailwater_stream::{Producers, StreamId};
+use tailwater_stream::{Producers, StreamId, StreamName};
 
 use super::deadline;
 use super::keys;
@@ -10,7 +10,7 @@ use super::queries;
 use super::rows::{self, StreamRow};
 use crate::database::Failure;
 use crate::findings::Findings;
-use crate::subscriptions;
+use crate::{queues, subscriptions};
 
 /// What was counted, for whoever says how much there is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,8 +37,8 @@ pub(crate) struct Auditor<'a> {
     pub(crate) is_partial: bool,
     /// The last stream that was asked for, for rows of one stream stand together.
     last_asked: Option<(StreamId, bool)>,
-    /// The last stream with control keys, and whether it is a subscription's.
-    last_hidden: Option<(StreamId, bool)>,
+    /// The last stream with control keys, and its name.
+    last_owner: Option<(StreamId, Option<StreamName>)>,
 }
 
 impl<'a> Auditor<'a> {
@@ -51,7 +51,7 @@ impl<'a> Auditor<'a> {
             sums: Sums::default(),
             is_partial: false,
             last_asked: None,
-            last_hidden: None,
+            last_owner: None,
         })
     }
 
@@ -254,27 +254,34 @@ impl<'a> Auditor<'a> {
             let value = self.row("controls", queries::read_control(key.value(), value.value()));
             self.check_owner("controls", key.value())?;
             if let (Some(value), Some((owner, control_key))) = (value, key.value().split_first_chunk()) {
-                self.check_subscription(u64::from_be_bytes(*owner), control_key, &value)?;
+                self.check_control(u64::from_be_bytes(*owner), control_key, &value)?;
             }
         }
         Ok(())
     }
 
-    /// What stands in the control keys of a subscription's stream must be what a start reads there.
-    fn check_subscription(&mut self, owner: u64, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+    /// What stands in the control keys of a subscription, a queue or a run must be what a start reads there.
+    fn check_control(&mut self, owner: u64, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         let Some(owner) = StreamId::new(owner) else {
             return Ok(());
         };
-        let is_known = self.last_hidden.is_some_and(|(id, _)| id == owner);
+        let is_known = self.last_owner.as_ref().is_some_and(|(id, _)| *id == owner);
         if !is_known {
             // A row of the stream that cannot be read is told of where streams are looked at.
             let row = self.head(owner).ok().flatten();
-            let is_subscription = row.is_some_and(|row| row.state.name.subscription().is_some());
-            self.last_hidden = Some((owner, is_subscription));
+            self.last_owner = Some((owner, row.map(|row| row.state.name)));
         }
-        if self.last_hidden == Some((owner, true))
-            && let Err(malformed) = subscriptions::check_stored(key, value)
-        {
+        let Some((_, Some(name))) = &self.last_owner else {
+            return Ok(());
+        };
+        let checked = if name.subscription().is_some() {
+            subscriptions::check_stored(key, value)
+        } else if queues::is_of_queue(key) {
+            queues::check_stored(name, key, value)
+        } else {
+            Ok(())
+        };
+        if let Err(malformed) = checked {
             let what = format!("{malformed} under {} of stream {owner}", key.escape_ascii());
             self.wrong("controls", &what);
         }

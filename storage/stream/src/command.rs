@@ -6,6 +6,7 @@ use crate::content_type::{ContentKind, ContentType};
 use crate::expiry::Lifetime;
 use crate::fork::ForkRequest;
 use crate::json::{self, JsonRefusal};
+use crate::kind::LeaseRefusal;
 use crate::lineage::OffsetRefusal;
 use crate::offset::{OffsetToken, Position};
 use crate::producer::{ProducerMark, ProducerRefusal, ProducerState};
@@ -152,6 +153,9 @@ pub enum AppendRefusal {
         /// The stream's content type.
         expected: ContentType,
     },
+    /// The stream is a run, and a client may not append this to it.
+    #[error(transparent)]
+    Lease(#[from] LeaseRefusal),
     /// The producer's claim does not hold.
     #[error(transparent)]
     Producer(#[from] ProducerRefusal),
@@ -186,6 +190,9 @@ pub enum AppendRefusal {
 /// Why a trim is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TrimRefusal {
+    /// It is a run that has not ended.
+    #[error("the stream is a run that has not ended")]
+    OpenRun,
     /// The offset is not one of this stream's.
     #[error("the offset is not known to this stream")]
     Unknown,
@@ -195,6 +202,14 @@ impl From<OffsetRefusal> for TrimRefusal {
     fn from(_: OffsetRefusal) -> Self {
         Self::Unknown
     }
+}
+
+/// Why a stream is not deleted for a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteRefusal {
+    /// It is a run that has not ended.
+    #[error("the stream is a run that has not ended")]
+    OpenRun,
 }
 
 /// What became of a trim command.

@@ -13,6 +13,8 @@ pub const RESERVED_SEGMENT: &str = "__ds";
 pub const RESERVED_PREFIX: &str = "__ds/";
 /// What the names of the hidden streams of subscriptions begin with; their ids follow.
 pub const SUBSCRIPTIONS_PREFIX: &str = "__ds/subscriptions/";
+/// What the names of the hidden streams that tell of queues begin with; the names of the queues' own streams follow.
+pub const QUEUES_PREFIX: &str = "__ds/queues/";
 
 /// How long a name may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +87,11 @@ impl StreamName {
         let subscription = path
             .strip_prefix(SUBSCRIPTIONS_PREFIX)
             .and_then(|id| SubscriptionId::parse(id).ok());
-        match subscription {
-            Some(id) => Ok(Self::of_subscription(&id)),
+        if let Some(id) = subscription {
+            return Ok(Self::of_subscription(&id));
+        }
+        match path.strip_prefix(QUEUES_PREFIX) {
+            Some(queue) => Self::parse(queue, limits).map(|queue| Self::of_queue(&queue)),
             None => Self::parse(path, limits),
         }
     }
@@ -100,6 +105,21 @@ impl StreamName {
     pub fn subscription(&self) -> Option<SubscriptionId> {
         let id = self.0.strip_prefix(SUBSCRIPTIONS_PREFIX)?;
         SubscriptionId::parse(id).ok()
+    }
+
+    /// The hidden stream that tells of a queue.
+    pub fn of_queue(queue: &Self) -> Self {
+        Self(format!("{QUEUES_PREFIX}{queue}").into())
+    }
+
+    /// The queue that this hidden stream tells of.
+    pub fn queue(&self) -> Option<Self> {
+        let queue = self.0.strip_prefix(QUEUES_PREFIX)?;
+        let any = NameLimits {
+            bytes_max: usize::MAX,
+            segments_max: usize::MAX,
+        };
+        Self::parse(queue, any).ok()
     }
 
     /// Whether it is a hidden stream's: no client can ask for it, and none is told of it.
@@ -212,6 +232,19 @@ mod tests {
             let refused = StreamName::parse_stored(path, NameLimits::default());
             assert_eq!(refused, Err(NameRefusal::Reserved), "{path}");
         }
+    }
+
+    #[test]
+    fn a_queue_is_told_of_by_a_hidden_stream_of_its_name() {
+        let queue = StreamName::parse("jobs/mail", NameLimits::default()).expect("a name");
+        let name = StreamName::of_queue(&queue);
+        assert!(name.is_reserved());
+        assert_eq!(name.queue(), Some(queue));
+        assert_eq!(
+            StreamName::parse_stored(name.as_str(), NameLimits::default()),
+            Ok(name)
+        );
+        assert!(StreamName::parse_stored("__ds/queues/", NameLimits::default()).is_err());
     }
 
     #[test]

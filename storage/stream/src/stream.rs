@@ -1,12 +1,13 @@
 //! The state of one stream: decides commands and applies transitions.
 
 use crate::command::{
-    AppendCommand, AppendDecision, AppendRefusal, CreateCommand, CreateDecision, CreateRefusal, Limits,
-    TrimDecision, TrimRefusal,
+    AppendCommand, AppendDecision, AppendRefusal, CreateCommand, CreateDecision, CreateRefusal,
+    DeleteRefusal, Limits, TrimDecision, TrimRefusal,
 };
 use crate::content_type::ContentType;
 use crate::expiry::{Lifetime, Timestamp};
 use crate::fork::{ForkRequest, ForkSource};
+use crate::kind::{LeaseRefusal, StreamKind, check_lease};
 use crate::lineage::{Lineage, OffsetRefusal};
 use crate::name::StreamName;
 use crate::offset::{OffsetToken, Position, StreamId};
@@ -42,6 +43,10 @@ pub struct StreamState {
     pub id: StreamId,
     /// Its name.
     pub name: StreamName,
+    /// What it is for.
+    pub kind: StreamKind,
+    /// The name of the stream that it belongs to, and is kept beside: a run's queue, for example.
+    pub beside: Option<StreamName>,
     /// Its content type.
     pub content_type: ContentType,
     /// Its lifetime.
@@ -84,6 +89,8 @@ impl StreamState {
         Self {
             id: created.id,
             name: created.name.clone(),
+            kind: created.kind,
+            beside: created.beside.clone(),
             content_type: created.content_type.clone(),
             lifetime: created.lifetime,
             requested: created.requested.clone(),
@@ -198,7 +205,7 @@ impl StreamState {
         Ok(CreateDecision::Exists)
     }
 
-    /// Decides an append, a close, or both (PROTOCOL.md §5.2, §5.2.1, §5.3).
+    /// Decides a client's append, close, or both (PROTOCOL.md §5.2, §5.2.1, §5.3).
     ///
     /// A retry of an accepted request is a duplicate also after the stream was closed: its bytes are there.
     ///
@@ -212,6 +219,40 @@ impl StreamState {
         command: &AppendCommand,
         now: Timestamp,
         limits: Limits,
+    ) -> Result<AppendDecision, AppendRefusal> {
+        self.decide_append(command, now, limits, Self::check_client)
+    }
+
+    /// Decides an append of the server's own, which the lease of a run does not bind, nor a limit on producers, nor one
+    /// on the bytes of a run: its end must fit in. Everything else does.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    ///
+    /// # Panics
+    /// As [`Self::append`].
+    pub fn append_by_server(
+        &self,
+        command: &AppendCommand,
+        now: Timestamp,
+        limits: Limits,
+    ) -> Result<AppendDecision, AppendRefusal> {
+        let limits = Limits {
+            stream_bytes_max: match self.kind {
+                StreamKind::Plain => limits.stream_bytes_max,
+                StreamKind::Run => u64::MAX,
+            },
+            producers_max: usize::MAX,
+        };
+        self.decide_append(command, now, limits, |_, _| Ok(()))
+    }
+
+    fn decide_append(
+        &self,
+        command: &AppendCommand,
+        now: Timestamp,
+        limits: Limits,
+        check_author: impl FnOnce(&Self, &AppendCommand) -> Result<(), LeaseRefusal>,
     ) -> Result<AppendDecision, AppendRefusal> {
         assert_eq!(
             command.body.kind(),
@@ -235,6 +276,7 @@ impl StreamState {
             };
         }
         self.check_content_type(command)?;
+        check_author(self, command)?;
         if let Some(ProducerVerdict::Duplicate(state)) = verdict.transpose()? {
             return Ok(AppendDecision::Duplicate(state));
         }
@@ -262,6 +304,13 @@ impl StreamState {
             closes: command.closes,
             at: now,
         }))
+    }
+
+    fn check_client(&self, command: &AppendCommand) -> Result<(), LeaseRefusal> {
+        match self.kind {
+            StreamKind::Plain => Ok(()),
+            StreamKind::Run => check_lease(&self.producers, command),
+        }
     }
 
     fn check_content_type(&self, command: &AppendCommand) -> Result<(), AppendRefusal> {
@@ -331,11 +380,31 @@ impl StreamState {
         }))
     }
 
-    /// Decides a trim.
+    /// Whether this is a run that has not ended.
+    pub fn is_open_run(&self) -> bool {
+        self.kind == StreamKind::Run && !self.closed
+    }
+
+    /// Whether a client may delete it.
     ///
     /// # Errors
-    /// [`TrimRefusal::Unknown`] if the token is none of this stream's.
+    /// [`DeleteRefusal::OpenRun`] if it is a run that has not ended.
+    pub fn delete(&self) -> Result<(), DeleteRefusal> {
+        if self.is_open_run() {
+            return Err(DeleteRefusal::OpenRun);
+        }
+        Ok(())
+    }
+
+    /// Decides a client's trim.
+    ///
+    /// # Errors
+    /// [`TrimRefusal::OpenRun`] if it is a run that has not ended, [`TrimRefusal::Unknown`] if the token is none of
+    /// this stream's.
     pub fn trim(&self, before: OffsetToken) -> Result<TrimDecision, TrimRefusal> {
+        if self.is_open_run() {
+            return Err(TrimRefusal::OpenRun);
+        }
         match self.lineage.resolve(before, self.oldest, self.tail) {
             Ok(position) if position > self.oldest => Ok(TrimDecision::Trim(position)),
             Ok(_) | Err(OffsetRefusal::Trimmed { .. }) => Ok(TrimDecision::AlreadyTrimmed),

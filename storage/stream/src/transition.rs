@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::content_type::ContentType;
 use crate::expiry::{Lifetime, Timestamp};
 use crate::fork::ForkSource;
+use crate::kind::StreamKind;
 use crate::lineage::Lineage;
 use crate::name::StreamName;
 use crate::offset::{Position, StreamId};
@@ -117,6 +118,10 @@ pub struct Created {
     pub id: StreamId,
     /// Its name.
     pub name: StreamName,
+    /// What it is for.
+    pub kind: StreamKind,
+    /// The name of the stream that it belongs to, and is kept beside.
+    pub beside: Option<StreamName>,
     /// Its content type, inherited or requested.
     pub content_type: ContentType,
     /// Its lifetime, inherited or requested.

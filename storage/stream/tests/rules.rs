@@ -4,6 +4,7 @@ mod rules {
     mod append;
     mod create_again;
     mod first_append;
+    mod run;
     mod setup;
     mod trim;
 }

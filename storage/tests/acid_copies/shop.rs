@@ -113,7 +113,9 @@ fn lead(store: &AcidStore, record: &Record) {
         } = part
             && let Some(source) = &created.source
         {
-            store.lead(&created.name, source.id).expect("the disk works");
+            store
+                .lead(std::slice::from_ref(&created.name), source.id)
+                .expect("the disk works");
         }
     }
 }

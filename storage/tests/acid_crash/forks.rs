@@ -99,7 +99,7 @@ fn a_name_leads_to_its_stream_though_it_was_led_elsewhere_later() {
         author.go_to(place.get() % 4);
         let (id, create) = author.create(&fork);
         for place in places.iter().chain([&id]).chain(&places) {
-            store.lead(&name(&fork), *place).expect("led");
+            store.lead(&[name(&fork)], *place).expect("led");
         }
         let partition = store.partition_of(id);
         store.commit(partition, &[create]).expect("committed");
@@ -127,7 +127,7 @@ fn a_name_leads_to_the_newest_stream_that_has_it() {
             }
             author.go_to(place);
             let (id, create) = author.create(&text);
-            store.lead(&name(&text), id).expect("led");
+            store.lead(&[name(&text)], id).expect("led");
             store
                 .commit(store.partition_of(id), &[create])
                 .expect("committed");

@@ -192,14 +192,14 @@ impl Run {
         let is_its_own = self.store().partition_of(own) == self.store().partition_of(id);
         let elsewhere = (self.rng.u8(..8) == 0).then(|| self.rng.u64(1..256));
         if let Some(elsewhere) = elsewhere.and_then(StreamId::new) {
-            self.store().lead(name, elsewhere)?;
+            self.store().lead(std::slice::from_ref(name), elsewhere)?;
         }
         if !is_its_own || self.rng.bool() {
-            self.store().lead(name, id)?;
+            self.store().lead(std::slice::from_ref(name), id)?;
         }
         let elsewhere = (self.rng.u8(..8) == 0).then(|| self.rng.u64(1..256));
         match elsewhere.and_then(StreamId::new) {
-            Some(elsewhere) => self.store().lead(name, elsewhere),
+            Some(elsewhere) => self.store().lead(std::slice::from_ref(name), elsewhere),
             None => Ok(()),
         }
     }

@@ -8,8 +8,8 @@ use tailwater_storage::Backend;
 use tailwater_storage::backend::{Outcome, ReadError, ReadRequest, Slices};
 use tailwater_storage::stream::{
     Append, ContentType, ControlChange, CreateRequest, Created, ForkSource, Lifetime, Lineage, MessageEnds,
-    NameLimits, Part, Position, ProducerMark, Record, Span, StreamId, StreamName, StreamState, Timestamp,
-    Transition,
+    NameLimits, Part, Position, ProducerMark, Record, Span, StreamId, StreamKind, StreamName, StreamState,
+    Timestamp, Transition,
 };
 
 /// Streams that were imported by any test.
@@ -204,6 +204,22 @@ impl Author {
         self.begin(stream, lifetime, None)
     }
 
+    /// A run that belongs to a stream.
+    pub(super) fn create_run(&mut self, stream: &str, beside: &str) -> (StreamId, Record) {
+        let (id, mut record) = self.begin(stream, Lifetime::Forever, None);
+        let Some(Part::Stream {
+            transition: Transition::Create(created),
+            ..
+        }) = record.parts.first_mut()
+        else {
+            panic!("a stream begins with its creation");
+        };
+        created.kind = StreamKind::Run;
+        created.beside = Some(name(beside));
+        self.apply(&record);
+        (id, record)
+    }
+
     /// A fork of `source` at `point`, which must be the end of one of its messages, or cut one.
     pub(super) fn fork(&mut self, source: StreamId, stream: &str, point: u64) -> (StreamId, Record) {
         let source = self.state(source).clone();
@@ -225,6 +241,8 @@ impl Author {
         let created = Created {
             id,
             name: name(stream),
+            kind: StreamKind::Plain,
+            beside: None,
             content_type: ContentType::default(),
             lifetime,
             requested: CreateRequest::default(),
@@ -252,6 +270,8 @@ impl Author {
         let created = Created {
             id,
             name: name(stream),
+            kind: StreamKind::Plain,
+            beside: None,
             content_type: ContentType::default(),
             lifetime: Lifetime::Forever,
             requested: CreateRequest::default(),

@@ -2,6 +2,7 @@
 
 mod atomicity;
 mod forks;
+mod runs;
 mod sameness;
 
 use bytes::Bytes;

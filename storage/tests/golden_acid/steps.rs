@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tailwater_storage::Backend;
 use tailwater_storage::acid::AcidStore;
-use tailwater_storage::engine::AppendRequest;
-use tailwater_storage::stream::{ControlChange, Part, Record, StreamState};
+use tailwater_storage::engine::{AppendRequest, EngineError, Origin, Settled};
+use tailwater_storage::stream::{
+    ContentKind, ControlChange, EncodedBody, LEASE_PRODUCER, Part, Record, StreamKind, StreamState,
+};
 
 use crate::support::ask::{Rig, at, bytes, json, name, producer, run};
 
@@ -77,12 +79,51 @@ pub(crate) fn write(store: &Arc<AcidStore>) {
         rig.append("deleted", "inherited").await.expect("appended");
         rig.fork("heir", "deleted").await.expect("forked");
         rig.delete("deleted").await;
+        begin_runs(&rig).await;
         let Rig { engine, .. } = rig;
         engine.stop();
     });
     control(store, "runs/1", b"lease", Some(b"worker-7"));
     control(store, "runs/1", b"cursor", Some(b"12"));
     control(store, "runs/1", b"cursor", None);
+}
+
+/// Two runs of a queue, in one record with its key. One of them has ended.
+async fn begin_runs(rig: &Rig) {
+    rig.create_json("jobs").await;
+    let queue = rig.engine.hold(&[name("jobs")]).await.expect("readable");
+    let id = rig.look("jobs").await.incarnation().id;
+    let runs = [name("runs/jobs/1"), name("runs/jobs/2")];
+    let runs = rig
+        .engine
+        .hold_beside(&runs, &name("jobs"), id)
+        .await
+        .expect("led");
+    let held = [queue, runs].concat();
+    let origin = Origin::new(json());
+    let drafted = rig.engine.together(&held, |draft| {
+        draft.control(
+            0,
+            Bytes::from_static(b"queue/config"),
+            Some(Bytes::from_static(b"{}")),
+        );
+        for (run, ends) in [(1, true), (2, false)] {
+            draft
+                .create(run, StreamKind::Run, &origin)
+                .expect("the name is free");
+            let event = EncodedBody::new(
+                ContentKind::Json,
+                &Bytes::from_static(b"{\"type\":\"run.queued\"}"),
+            );
+            let lease = producer(LEASE_PRODUCER, 0, 0);
+            draft
+                .append(run, event, Some(lease), ends)
+                .expect("there is space");
+        }
+        Ok::<_, EngineError>(())
+    });
+    let ((), settling) = drafted.expect("queued");
+    assert_eq!(settling.settled().await, Settled::Durable);
 }
 
 /// Reads all of it.
@@ -104,6 +145,18 @@ pub(crate) fn check(store: &Arc<AcidStore>) {
     let notes = state(store, "notes");
     assert_eq!((notes.oldest, notes.tail), (at(10), at(21)));
     assert!(state(store, "closed").closed);
+    let queue = state(store, "jobs");
+    assert_eq!((queue.kind, queue.beside), (StreamKind::Plain, None));
+    assert_eq!(
+        store.controls(queue.id, b"").expect("readable"),
+        [("queue/config".into(), "{}".into())]
+    );
+    for (run, has_ended) in [("runs/jobs/1", true), ("runs/jobs/2", false)] {
+        let run = state(store, run);
+        assert_eq!(run.beside, Some(name("jobs")));
+        assert_eq!((run.is_open_run(), run.closed), (!has_ended, has_ended));
+        assert_eq!(store.partition_of(run.id), store.partition_of(queue.id));
+    }
     let deleted = state(store, "deleted");
     assert!(deleted.deleted);
     assert_eq!(store.deleted().expect("readable"), [deleted.id]);
@@ -119,6 +172,7 @@ pub(crate) fn check(store: &Arc<AcidStore>) {
             ("pages", &pages),
             ("closed", "the last word"),
             ("heir", "inherited"),
+            ("runs/jobs/2", r#"{"type":"run.queued"},"#),
         ] {
             assert_eq!(rig.text(stream).await, text, "{stream}");
         }

@@ -11,8 +11,8 @@ use tailwater_storage::stream::offset::LIMIT;
 use tailwater_storage::stream::producer::NUMBER_MAX;
 use tailwater_storage::stream::{
     ContentType, CreateRequest, Epoch, ForkRequest, ForkSource, Lifetime, Lineage, MessageEnds, NameLimits,
-    OffsetToken, ProducerId, ProducerMark, Producers, Seq, Span, StreamId, StreamName, StreamState,
-    Timestamp,
+    OffsetToken, ProducerId, ProducerMark, Producers, Seq, Span, StreamId, StreamKind, StreamName,
+    StreamState, Timestamp,
 };
 
 use super::Section;
@@ -172,7 +172,20 @@ fn beginning(source: Option<(StreamId, StreamName, u64, bool)>, start: u64) -> (
 fn sections_of(content_type: ContentType) -> impl Strategy<Value = Section> {
     let is_json = content_type.as_str().starts_with("application/json");
     let numbers = (0..=NUMBER_MAX, 0..=NUMBER_MAX, any::<u64>(), times());
-    let identity = (ids(), names(), lifetimes(), requests());
+    let kinds = any::<bool>().prop_map(|is_run| {
+        if is_run {
+            StreamKind::Run
+        } else {
+            StreamKind::Plain
+        }
+    });
+    let identity = (
+        ids(),
+        names(),
+        (kinds, option::of(names())),
+        lifetimes(),
+        requests(),
+    );
     let history = (
         appends(is_json),
         vec(any::<u64>(), 0..3),
@@ -184,7 +197,7 @@ fn sections_of(content_type: ContentType) -> impl Strategy<Value = Section> {
     let bytes = || vec(any::<u8>(), 0..6);
     let rest = (vec((bytes(), bytes()), 0..3), option::weighted(0.2, texts()));
     (identity, history, facts, rest).prop_map(move |(identity, history, facts, rest)| {
-        let (id, name, lifetime, requested) = identity;
+        let (id, name, (kind, beside), lifetime, requested) = identity;
         let ((start, before, appends), places, source, producing, stream_seq) = history;
         let ([closed, deleted, has_forks], created_at, last_append_at, touched_at) = facts;
         let bytes: usize = appends.iter().map(|append| append.payload.len()).sum();
@@ -197,6 +210,8 @@ fn sections_of(content_type: ContentType) -> impl Strategy<Value = Section> {
         let state = StreamState {
             id,
             name,
+            kind,
+            beside,
             content_type: content_type.clone(),
             lifetime,
             requested,

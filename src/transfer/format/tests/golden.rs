@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tailwater_storage::engine::{ExportedAppend, ExportedStream};
 use tailwater_storage::stream::{
     ContentType, CreateRequest, Epoch, ForkRequest, ForkSource, Lifetime, Lineage, MessageEnds, NameLimits,
-    OffsetToken, Position, ProducerId, ProducerMark, Producers, Seq, Span, StreamId, StreamName, StreamState,
-    Timestamp,
+    OffsetToken, Position, ProducerId, ProducerMark, Producers, Seq, Span, StreamId, StreamKind, StreamName,
+    StreamState, Timestamp,
 };
 
 use super::{Read, Section, events, read, written};
@@ -62,6 +62,8 @@ fn trimmed() -> Section {
     let state = StreamState {
         id: id(5),
         name: name("runs/1"),
+        kind: StreamKind::Plain,
+        beside: None,
         content_type: ContentType::parse("application/json").expect("a type"),
         lifetime: Lifetime::Ttl { seconds: 3600 },
         requested: CreateRequest {
@@ -101,6 +103,8 @@ fn fork(of: &StreamState) -> Section {
     let state = StreamState {
         id: id(7),
         name: name("runs/1/retry"),
+        kind: StreamKind::Run,
+        beside: Some(name("jobs")),
         lifetime: Lifetime::Until { at: ms(86_400_000) },
         requested: CreateRequest {
             content_type: None,
@@ -142,6 +146,8 @@ fn plain(number: u64, called: &str, content_type: &str) -> StreamState {
     StreamState {
         id: id(number),
         name: name(called),
+        kind: StreamKind::Plain,
+        beside: None,
         content_type: ContentType::parse(content_type).expect("a type"),
         lifetime: Lifetime::Forever,
         requested: CreateRequest {

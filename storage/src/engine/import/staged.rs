@@ -110,6 +110,8 @@ impl Staged {
         let created = Created {
             id: state.id,
             name: state.name.clone(),
+            kind: state.kind,
+            beside: state.beside.clone(),
             content_type: state.content_type.clone(),
             lifetime: state.lifetime,
             requested: state.requested.clone(),
@@ -278,11 +280,10 @@ impl Staged {
                         return Decision::Look(Step::ExpiredApart);
                     }
                     (Standing::Alive(_), Some(old)) if is_apart(old.id) => {
-                        // Only forks are placed by anything else than what is replaced.
-                        let source_name = state.source.as_ref().map_or(&state.name, |source| &source.name);
-                        return Decision::Answer(Step::Refused(ImportError::Apart {
-                            source_name: source_name.clone(),
-                        }));
+                        // Nothing else is placed by anything else than what is replaced.
+                        let source = state.source.as_ref().map(|source| &source.name);
+                        let beside = source.or(state.beside.as_ref()).unwrap_or(&state.name).clone();
+                        return Decision::Answer(Step::Refused(ImportError::Apart { beside }));
                     }
                     (Standing::Alive(_) | Standing::Expired, Some(old)) => {
                         record.push(old.id, Transition::Delete { at: now });

@@ -8,7 +8,8 @@ use std::path::Path;
 use bytes::Bytes;
 use tailwater_stream::{
     ContentType, CreateRequest, Created, Epoch, ForkRequest, ForkSource, Lifetime, Lineage, NameLimits,
-    OffsetToken, Position, ProducerId, ProducerMark, Seq, StreamId, StreamName, StreamState, Timestamp,
+    OffsetToken, Position, ProducerId, ProducerMark, Seq, StreamId, StreamKind, StreamName, StreamState,
+    Timestamp,
 };
 
 use super::{Catalog, CatalogChange, CatalogView, Meta, SegmentRow, StreamRow};
@@ -65,6 +66,8 @@ fn plain(number: u64, text: &str) -> StreamRow {
     let created = Created {
         id: id(number),
         name: name(text),
+        kind: StreamKind::Plain,
+        beside: None,
         content_type: ContentType::default(),
         lifetime: Lifetime::Forever,
         requested: CreateRequest::default(),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use redb::{ReadableTable as _, TableDefinition};
 use tailwater_stream::{
     Append, ContentType, ControlChange, CreateRequest, Created, Epoch, ForkSource, Lifetime, Lineage,
-    MessageEnds, NameLimits, Part, Position, ProducerId, ProducerMark, Record, Seq, StreamId, StreamName,
-    StreamState, Timestamp, Transition,
+    MessageEnds, NameLimits, Part, Position, ProducerId, ProducerMark, Record, Seq, StreamId, StreamKind,
+    StreamName, StreamState, Timestamp, Transition,
 };
 use tempfile::TempDir;
 
@@ -69,6 +69,8 @@ impl Writer {
         let created = Created {
             id: stream(number),
             name,
+            kind: StreamKind::Plain,
+            beside: None,
             content_type: ContentType::default(),
             lifetime,
             requested: CreateRequest::default(),

@@ -9,7 +9,7 @@ use tailwater_stream::fork;
 use tailwater_stream::{
     AppendDecision, ContentType, CreateCommand, CreateDecision, CreateRequest, Created, EncodedBody,
     ForkRefusal, ForkRequest, ForkSource, Lifetime, Limits, Lineage, Position, ProducerState, StreamId,
-    StreamName, StreamState, Timestamp, Transition, TrimDecision, TrimRefusal,
+    StreamKind, StreamName, StreamState, Timestamp, Transition, TrimDecision, TrimRefusal,
 };
 
 use super::command::{Append, BEGIN_MS, Create, Fork, Request};
@@ -216,6 +216,8 @@ impl Driver {
         let created = Created {
             id,
             name: stream_name(create.name),
+            kind: StreamKind::Plain,
+            beside: None,
             content_type: origin.content_type,
             lifetime: origin.lifetime,
             requested: CreateRequest::from(&command),
@@ -336,6 +338,7 @@ impl Driver {
         }
         match state.trim(before) {
             Err(TrimRefusal::Unknown) => Outcome::UnknownOffset,
+            Err(TrimRefusal::OpenRun) => unreachable!("no stream of the model is a run"),
             Ok(TrimDecision::AlreadyTrimmed) => Outcome::AlreadyTrimmed {
                 oldest: state.lineage.token(state.oldest).to_string(),
             },

@@ -75,6 +75,7 @@ pub(crate) fn of_append_refusal(refusal: &AppendRefusal) -> Outcome {
         AppendRefusal::ContentType { expected } => Outcome::ContentType {
             expected: expected.to_string(),
         },
+        AppendRefusal::Lease(_) => unreachable!("no stream of the model is a run"),
         AppendRefusal::Producer(ProducerRefusal::Fenced { current }) => Outcome::Fenced {
             current: current.get(),
         },

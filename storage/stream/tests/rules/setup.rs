@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tailwater_stream::{
     Append, AppendCommand, AppendDecision, AppendRefusal, ContentType, CreateCommand, CreateRequest, Created,
     EncodedBody, Epoch, ForkRequest, ForkSource, Limits, Lineage, NameLimits, OffsetToken, Position,
-    ProducerId, ProducerMark, Seq, StreamId, StreamName, StreamState, Timestamp, Transition,
+    ProducerId, ProducerMark, Seq, StreamId, StreamKind, StreamName, StreamState, Timestamp, Transition,
 };
 
 pub(crate) const JSON: &str = "application/json";
@@ -42,6 +42,8 @@ pub(crate) fn created(command: &CreateCommand) -> StreamState {
     StreamState::created(&Created {
         id: id(1),
         name: name("s"),
+        kind: StreamKind::Plain,
+        beside: None,
         content_type: command.content_type.clone().unwrap_or_default(),
         lifetime: command.lifetime,
         requested: CreateRequest::from(command),
@@ -62,6 +64,8 @@ pub(crate) fn forked(source: &StreamState, point: u64, command: &CreateCommand) 
     StreamState::created(&Created {
         id: id(2),
         name: name("fork"),
+        kind: StreamKind::Plain,
+        beside: None,
         content_type: source.content_type.clone(),
         lifetime: source.lifetime,
         requested: CreateRequest::from(command),

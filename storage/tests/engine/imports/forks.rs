@@ -64,8 +64,8 @@ fn a_fork_replaces_no_stream_that_stands_elsewhere_than_its_source() {
             let name = section.stream.state.name.as_str();
             match result {
                 Ok(_) => assert_eq!(there.text(name).await, "new"),
-                Err(ImportError::Apart { source_name }) => {
-                    assert_eq!(source_name.as_str(), "a/source");
+                Err(ImportError::Apart { beside }) => {
+                    assert_eq!(beside.as_str(), "a/source");
                     assert_eq!(there.text(name).await, "old");
                     kept += 1;
                 }

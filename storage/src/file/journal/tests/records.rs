@@ -8,7 +8,7 @@ use tailwater_stream::offset::LIMIT;
 use tailwater_stream::{
     Append, ContentType, ControlChange, CreateRequest, Created, Epoch, ForkRequest, ForkSource, Lifetime,
     Lineage, MessageEnds, NameLimits, OffsetToken, Part, Position, ProducerId, ProducerMark, Record, Seq,
-    Span, StreamId, StreamName, StreamState, Timestamp, Transition,
+    Span, StreamId, StreamKind, StreamName, StreamState, Timestamp, Transition,
 };
 
 pub(super) fn id(number: u64) -> StreamId {
@@ -48,6 +48,8 @@ pub(super) fn create(stream: u64) -> Record {
     let created = Created {
         id: id(stream),
         name: StreamName::parse("runs/1", NameLimits::default()).expect("a name"),
+        kind: StreamKind::Plain,
+        beside: None,
         content_type: ContentType::default(),
         lifetime: Lifetime::Forever,
         requested: CreateRequest::default(),
@@ -142,7 +144,15 @@ fn sources() -> impl Strategy<Value = ForkSource> {
 }
 
 fn creations() -> impl Strategy<Value = Created> {
-    let identity = (ids(), names(), content_types(), lifetimes(), requests());
+    let kinds = any::<bool>().prop_map(|is_run| {
+        if is_run {
+            StreamKind::Run
+        } else {
+            StreamKind::Plain
+        }
+    });
+    let belongs = (kinds, option::of(names()));
+    let identity = (ids(), names(), belongs, content_types(), lifetimes(), requests());
     let history = (
         lineages(),
         option::of(sources()),
@@ -151,9 +161,14 @@ fn creations() -> impl Strategy<Value = Created> {
         times(),
     );
     (identity, history).prop_map(
-        |((id, name, content_type, lifetime, requested), (lineage, source, oldest, messages, at))| Created {
+        |(
+            (id, name, (kind, beside), content_type, lifetime, requested),
+            (lineage, source, oldest, messages, at),
+        )| Created {
             id,
             name,
+            kind,
+            beside,
             content_type,
             lifetime,
             requested,

@@ -1,0 +1,150 @@
+//! Names that are held open for records over several streams.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tailwater_stream::{StreamId, StreamName};
+
+use super::super::sequencer::{Entry, Standing};
+use super::super::{Engine, EngineError};
+
+/// A name that is held open, with the stream that has it or may come to have it. Cheap to clone.
+#[derive(Clone)]
+pub struct Held {
+    pub(super) entry: Arc<Entry>,
+    /// The deleted stream of which it is known that the name is free of it.
+    pub(super) free_of: Option<StreamId>,
+    /// The stream that a new one of this name is to be placed beside.
+    pub(super) beside: Option<(StreamName, StreamId)>,
+}
+
+/// Grows whenever something that was accepted of a stream is taken back, for as long as the stream is held. Whoever
+/// remembers what it has accepted itself, such as control keys, knows by it whether that still stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Footing(pub(super) u64);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Held").field(&self.entry.name).finish()
+    }
+}
+
+impl Held {
+    /// The name.
+    pub fn name(&self) -> &StreamName {
+        &self.entry.name
+    }
+
+    /// The footing now. Take it while nothing of one's own is on its way, and before reading what is stored: then what
+    /// is read stands as long as this does.
+    pub fn footing(&self) -> Footing {
+        Footing(self.entry.sequencer.lock().generation())
+    }
+}
+
+impl Engine {
+    /// Holds names open, in the order given. Asks the backend once for all that are not open yet.
+    ///
+    /// # Errors
+    /// If the storage cannot be read.
+    pub async fn hold(&self, names: &[StreamName]) -> Result<Vec<Held>, EngineError> {
+        let registry = &self.shared.registry;
+        let entries: Vec<_> = names.iter().map(|name| registry.pin(name)).collect();
+        self.load_all(&entries).await?;
+        let sweep = self.shared.sweep.load(Ordering::Relaxed);
+        let mut held = Vec::with_capacity(entries.len());
+        for entry in entries {
+            entry.use_in(sweep);
+            let free_of = self.free(&entry).await?;
+            held.push(Held {
+                entry,
+                free_of,
+                beside: None,
+            });
+        }
+        Ok(held)
+    }
+
+    /// Likewise, and lets those names that no stream has be looked up beside the stream `id`, whose name is `beside`, so
+    /// that streams may be created under them there. Answers once that is durable.
+    ///
+    /// # Errors
+    /// If the storage cannot be read or written.
+    pub async fn hold_beside(
+        &self,
+        names: &[StreamName],
+        beside: &StreamName,
+        id: StreamId,
+    ) -> Result<Vec<Held>, EngineError> {
+        let mut held = self.hold(names).await?;
+        let is_vacant = |held: &&mut Held| {
+            let sequencer = held.entry.sequencer.lock();
+            sequencer.accepted().is_none_or(|state| state.deleted)
+        };
+        let mut vacant = Vec::new();
+        for held in held.iter_mut().filter(is_vacant) {
+            held.beside = Some((beside.clone(), id));
+            vacant.push(held.entry.name.clone());
+        }
+        self.lead(vacant, id).await?;
+        Ok(held)
+    }
+
+    /// Whether two streams stand in one partition, so that a record may change both.
+    pub fn are_together(&self, one: StreamId, other: StreamId) -> bool {
+        let partition = |id| self.shared.backend.partition_of(id);
+        partition(one) == partition(other)
+    }
+
+    /// Loads those that are not loaded yet. Nobody changes a stream before its entry is loaded, so what is read here
+    /// is right if nobody else has loaded it by then.
+    async fn load_all(&self, entries: &[Arc<Entry>]) -> Result<(), EngineError> {
+        let missing: Vec<_> = entries
+            .iter()
+            .filter(|entry| !entry.loaded.initialized())
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = missing.iter().map(|entry| entry.name.clone()).collect();
+        let load = move |backend: &dyn crate::Backend| names.iter().map(|name| backend.load(name)).collect();
+        let states: Vec<_> = self.ask(load).await?;
+        for (entry, state) in missing.into_iter().zip(states) {
+            let take_over = async || {
+                self.shared.stats.loads.add(u64::from(state.is_some()));
+                entry.sequencer.lock().load(state);
+            };
+            entry.loaded.get_or_init(take_over).await;
+        }
+        Ok(())
+    }
+
+    /// Ends a lifetime that is over, and frees the name of a deleted stream that no fork holds. Answers which one it
+    /// is known to be free of.
+    async fn free(&self, entry: &Arc<Entry>) -> Result<Option<StreamId>, EngineError> {
+        loop {
+            let deleted = {
+                let mut sequencer = entry.sequencer.lock();
+                match sequencer.standing(self.now()) {
+                    Standing::Missing | Standing::Alive(_) => return Ok(None),
+                    Standing::Expired => None,
+                    Standing::Deleted(id) => Some((id, sequencer.wait_until_settled()?)),
+                }
+            };
+            let Some((id, settled)) = deleted else {
+                self.expire(entry).await?;
+                continue;
+            };
+            if let Some(settled) = settled {
+                // Whatever became of it, it is looked at again.
+                let _ = settled.await;
+                continue;
+            }
+            if self.is_held_by_forks(id).await? {
+                return Ok(None);
+            }
+            self.forget_deleted(entry, id).await?;
+            return Ok(Some(id));
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Messages of a queue's stream are looked at: each becomes a job with a run, or a dead letter, or is one again.
+
+use std::collections::HashSet;
+
+use tailwater_stream::queue::{
+    Admitted, Arrived, Candidate, Decided, EnvelopeRefusal, Found, Frontier, Job, JsonText, Outcome,
+};
+use tailwater_stream::{NameLimits, Position, QueueConfig, StreamKind, StreamName, Timestamp};
+
+use super::error::QueueError;
+use super::opened::{Enqueued, Turn, now_of};
+use super::record::{Extra, Message, RecordError};
+use super::turns::Pending;
+use super::{Queues, codec};
+use crate::engine::{MessageRecord, Settled, Settling};
+
+/// Messages that are looked at in one record.
+pub(super) const MESSAGES_MAX: usize = 256;
+/// Their bytes, but for a message that is longer alone.
+const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+/// How often names are looked up anew that were taken in between.
+const LOOKS_MAX: usize = 8;
+
+/// A message of a queue's stream.
+pub(super) struct Read {
+    pub(super) start: Position,
+    record: MessageRecord,
+}
+
+impl Read {
+    /// The place behind it.
+    pub(super) fn frontier(&self) -> Frontier {
+        Frontier {
+            position: self.record.end,
+            messages: self.record.index + 1,
+        }
+    }
+
+    fn text(&self) -> JsonText {
+        let message = self.record.data.strip_suffix(b",").unwrap_or(&self.record.data);
+        let text = std::str::from_utf8(message).ok().and_then(JsonText::parse);
+        text.unwrap_or_else(JsonText::null)
+    }
+
+    /// The job that it was admitted as; none if it is none.
+    pub(super) fn into_job(self, config: &QueueConfig, names: NameLimits) -> Option<Job> {
+        let candidate = match config.candidate(&self.text(), self.start, names) {
+            Ok(candidate) => candidate,
+            // The concurrency key was changed since, and means something that is too long.
+            Err(EnvelopeRefusal::KeyTooLong { .. }) => {
+                let without_key = QueueConfig {
+                    concurrency_key: None,
+                    ..config.clone()
+                };
+                without_key.candidate(&self.text(), self.start, names).ok()?
+            }
+            Err(_) => return None,
+        };
+        Some(Job {
+            position: self.start,
+            end: self.record.end,
+            enqueued_at: self.record.at,
+            run: candidate.run,
+            max_attempts: candidate.envelope.max_attempts,
+            value: candidate.value,
+            payload: candidate.envelope.payload,
+        })
+    }
+}
+
+/// A message that is about to be looked at.
+pub(super) struct Incoming {
+    pub(super) position: Position,
+    pub(super) end: Position,
+    pub(super) at: Timestamp,
+    pub(super) text: JsonText,
+    pub(super) asks: Result<Candidate, EnvelopeRefusal>,
+}
+
+/// What is known of the name that a run is to have.
+pub(super) struct Look {
+    pub(super) found: Found,
+    /// The job of the run that has it.
+    pub(super) job: Option<Position>,
+}
+
+impl Queues {
+    /// Durable messages from a place on, before `until`.
+    pub(super) async fn read_messages(
+        &self,
+        turn: &Turn,
+        from: Frontier,
+        until: Position,
+        bytes_max: u64,
+    ) -> Result<Vec<Read>, QueueError> {
+        let mut view = turn.reader.incarnation().view();
+        view.tail = view.tail.min(until);
+        if from.position >= view.tail {
+            return Ok(Vec::new());
+        }
+        let records = turn.reader.records(from.position, &view, bytes_max).await?;
+        let mut start = from.position;
+        let read = records.into_iter().map(|record| {
+            let read = Read { start, record };
+            start = read.record.end;
+            read
+        });
+        Ok(read.collect())
+    }
+
+    /// Looks at durable messages behind the admitted frontier. Answers whether there may be more.
+    pub(super) async fn admit(&self, turn: &mut Turn, pending: &mut Pending) -> Result<bool, QueueError> {
+        if turn.queue.state().deleting {
+            return Ok(false);
+        }
+        let admitted = turn.queue.state().admitted;
+        let read = self
+            .read_messages(turn, admitted, Position::LAST, MESSAGE_BYTES_MAX)
+            .await?;
+        if read.is_empty() {
+            return Ok(false);
+        }
+        let config = turn.queue.config();
+        let mut names = HashSet::new();
+        let mut incoming = Vec::new();
+        for message in read.into_iter().take(MESSAGES_MAX) {
+            let text = message.text();
+            let asks = config.candidate(&text, message.start, self.names());
+            // One that names the run of another one waits until that is there.
+            if asks
+                .as_ref()
+                .is_ok_and(|candidate| !names.insert(candidate.run.clone()))
+            {
+                break;
+            }
+            incoming.push(Incoming {
+                position: message.start,
+                end: message.record.end,
+                at: message.record.at,
+                text,
+                asks,
+            });
+        }
+        let mut looks: Vec<Option<Look>> = incoming.iter().map(|_| None).collect();
+        for _ in 0..LOOKS_MAX {
+            match self.admit_as(turn, &incoming, &looks, None).await {
+                Ok((settling, outcomes)) => {
+                    self.tell_expecting(turn, &incoming, &looks, &outcomes, pending);
+                    pending.push_silent(settling);
+                    return Ok(!turn.is_stale);
+                }
+                Err(RecordError::NameTaken) => looks = self.look_for_all(turn, &incoming).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // Somebody makes streams of these names as fast as they are looked up.
+        Ok(true)
+    }
+
+    /// Whoever enqueued a message by a call is told what became of it once that is durable.
+    fn tell_expecting(
+        &self,
+        turn: &mut Turn,
+        incoming: &[Incoming],
+        looks: &[Option<Look>],
+        outcomes: &[Outcome],
+        pending: &mut Pending,
+    ) {
+        if turn.expected.is_empty() {
+            return;
+        }
+        for ((message, look), outcome) in incoming.iter().zip(looks).zip(outcomes) {
+            let Some(answer) = turn.expected.remove(&message.position) else {
+                continue;
+            };
+            let Ok(candidate) = &message.asks else { continue };
+            let run = candidate.run.clone();
+            let said = match outcome {
+                Outcome::New => Ok(Enqueued {
+                    new: true,
+                    job: Some(message.position),
+                    run,
+                }),
+                Outcome::Duplicate => Ok(Enqueued {
+                    new: false,
+                    job: look.as_ref().and_then(|look| look.job),
+                    run,
+                }),
+                Outcome::Dead(_) => Err(QueueError::Conflict { run }),
+            };
+            pending.push(None, answer, said);
+        }
+    }
+
+    /// Admits messages for what their names were found to be; those that were not looked for are taken to be free. In the
+    /// same record they are appended, if they are not in the stream yet.
+    pub(super) async fn admit_as(
+        &self,
+        turn: &mut Turn,
+        incoming: &[Incoming],
+        looks: &[Option<Look>],
+        message: Option<Message>,
+    ) -> Result<(Settling, Vec<Outcome>), RecordError> {
+        let arrived: Vec<_> = incoming
+            .iter()
+            .zip(looks)
+            .map(|(message, look)| Arrived {
+                position: message.position,
+                end: message.end,
+                at: message.at,
+                asks: message.asks.clone().map(|candidate| {
+                    let found = look.as_ref().map_or(Found::Free, |look| look.found);
+                    (candidate, found)
+                }),
+            })
+            .collect();
+        let payloads = incoming.iter().map(|message| {
+            let payload = match &message.asks {
+                Ok(candidate) => candidate.envelope.payload.clone(),
+                Err(_) => message.text.clone(),
+            };
+            (message.position, payload)
+        });
+        let extra = Extra {
+            message,
+            payloads: payloads.collect(),
+            ..Extra::default()
+        };
+        let Decided {
+            changes,
+            answer: Admitted { outcomes, ready },
+        } = turn.queue.admit(&arrived, now_of(&self.shared.engine));
+        let ahead_is_whole = turn.queue.ahead_from().is_none();
+        let settling = self.record(turn, &changes, extra, false).await?;
+        let has_room = turn.queue.ahead().len() < MESSAGES_MAX;
+        if ahead_is_whole && has_room {
+            let end = turn.queue.state().admitted;
+            turn.queue.read_ahead(ready, end);
+        }
+        Ok((settling, outcomes))
+    }
+
+    /// What has the names of the runs that messages are to have.
+    pub(super) async fn look_for_all(
+        &self,
+        turn: &Turn,
+        incoming: &[Incoming],
+    ) -> Result<Vec<Option<Look>>, QueueError> {
+        let mut looks = Vec::with_capacity(incoming.len());
+        for message in incoming {
+            let look = match &message.asks {
+                Ok(candidate) => Some(self.look_for(turn, candidate).await?),
+                Err(_) => None,
+            };
+            looks.push(look);
+        }
+        Ok(looks)
+    }
+
+    async fn look_for(&self, turn: &Turn, candidate: &Candidate) -> Result<Look, QueueError> {
+        let engine = &self.shared.engine;
+        let free = Look {
+            found: Found::Free,
+            job: None,
+        };
+        loop {
+            let held = engine.hold(std::slice::from_ref(&candidate.run)).await?;
+            let (stream, settling) = engine.together(&held, |draft| {
+                let state = draft.state(0);
+                Ok::<_, QueueError>(state.map(|state| (state.id, state.kind, state.closed)))
+            })?;
+            match settling.settled().await {
+                Settled::Durable => {}
+                Settled::DecideAgain | Settled::Full => continue,
+                Settled::Failed => return Err(crate::BackendError::Poisoned.into()),
+            }
+            let Some((id, kind, closed)) = stream else {
+                return Ok(free);
+            };
+            let taken = Look {
+                found: Found::Taken,
+                job: None,
+            };
+            if kind != StreamKind::Run {
+                return Ok(taken);
+            }
+            let Some(status) = self.status_of(&candidate.run, id).await? else {
+                return Ok(taken);
+            };
+            if status.queue != turn.queue.stream {
+                return Ok(taken);
+            }
+            let payload = self.payload_of(&candidate.run).await?;
+            // Of a run whose beginning was trimmed nobody knows what it was given.
+            let is_same = payload.is_none_or(|payload| payload == candidate.envelope.payload);
+            let found = match (is_same, turn.awaited.contains_key(&candidate.run)) {
+                (false, _) => Found::OtherPayload,
+                (true, true) => Found::Awaited,
+                (true, false) => Found::Same { is_open: !closed },
+            };
+            return Ok(Look {
+                found,
+                job: status.job,
+            });
+        }
+    }
+
+    /// Sends the messages of runs that are tried anew. Those that were sent before a crash are known by their numbers.
+    pub(super) async fn send_retries(
+        &self,
+        turn: &mut Turn,
+        pending: &mut Pending,
+    ) -> Result<(), QueueError> {
+        let mut unsent: Vec<_> = turn
+            .awaited
+            .iter()
+            .filter(|(_, number)| **number >= turn.retries_sent)
+            .collect();
+        unsent.sort_unstable_by_key(|(_, number)| **number);
+        let unsent: Vec<(StreamName, u64)> = unsent
+            .into_iter()
+            .map(|(run, number)| (run.clone(), *number))
+            .collect();
+        for (run, number) in unsent {
+            let sent = match self.payload_of(&run).await? {
+                Some(payload) => self.send_retry(turn, &run, number, payload),
+                None => Err(QueueError::RunNotFound),
+            };
+            match sent {
+                Ok((settling, _)) => pending.push_silent(settling),
+                // Nothing will ever come for it.
+                Err(QueueError::Closed | QueueError::RunNotFound) => {
+                    turn.retries_sent = number + 1;
+                    let reason = Some("the queue's stream was closed");
+                    let changes = turn
+                        .queue
+                        .cancel_awaited(&run, reason, now_of(&self.shared.engine));
+                    pending.push_silent(self.record(turn, &changes, Extra::default(), false).await?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The state of a run as it is stored.
+impl Queues {
+    pub(super) async fn status_of(
+        &self,
+        run: &StreamName,
+        id: tailwater_stream::StreamId,
+    ) -> Result<Option<tailwater_stream::queue::RunStatus>, QueueError> {
+        let stored = self.shared.engine.control(id, codec::RUN_KEY).await?;
+        let status = stored.map(|value| codec::decode_status(&value));
+        status
+            .transpose()
+            .map_err(|malformed| super::error::damaged(&format!("the run `{run}`"), malformed))
+    }
+}

@@ -1,0 +1,515 @@
+//! Makes queues of streams, changes and deletes them, pauses them, and calls their jobs off.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use tailwater_stream::queue::{ConfigRefusal, Frontier, Purge, QueueState};
+use tailwater_stream::{
+    ContentKind, CreateCommand, Lifetime, Position, QueueConfig, StreamId, StreamKind, StreamName,
+};
+
+use super::Queues;
+use super::codec::{self, StoredConfig};
+use super::error::{QueueError, UnfitStream};
+use super::opened::{Opened, Turn, now_of};
+use super::record::{Extra, json_type};
+use super::show::Described;
+use super::turns::{Pending, outcome};
+use crate::engine::{CreateError, Engine, EngineError, Origin};
+
+/// Jobs that are called off in one record.
+const PURGED_MAX: usize = 256;
+/// Keys that are removed in one record.
+const KEYS_MAX: usize = 1_000;
+
+/// A queue that exists now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made {
+    /// Whether this request made it.
+    pub new: bool,
+    /// The queue.
+    pub described: Described,
+}
+
+/// What a purge is to call off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PurgeWhat {
+    /// Jobs that are ready.
+    Ready,
+    /// Dead letters.
+    Dead,
+    /// All jobs that nobody has, and the dead letters. Workers are told to stop.
+    All,
+}
+
+/// What is known of a stream that is to belong to a queue.
+struct Known {
+    id: StreamId,
+    kind: StreamKind,
+    is_json: bool,
+    is_fork: bool,
+    lifetime: Lifetime,
+    content_type: tailwater_stream::ContentType,
+    tail: Frontier,
+}
+
+impl Queues {
+    /// Makes a queue of a stream, which is created if there is none; or finds it, and changes what may be changed.
+    ///
+    /// # Errors
+    /// [`QueueError`]; nothing is changed then, but that the stream may have been created.
+    pub async fn put(&self, stream: &StreamName, document: &Map<String, Value>) -> Result<Made, QueueError> {
+        let config = QueueConfig::parse(document, stream, self.names())?;
+        let lease_ms_max = self.shared.limits.lease_ms_max;
+        if config.lease_ms > lease_ms_max {
+            return Err(QueueError::Config(ConfigRefusal {
+                field: "lease_ms".into(),
+                value: config.lease_ms.to_string().into(),
+                fix: format!("send at most {lease_ms_max}, or raise queues.max_lease_ms").into(),
+            }));
+        }
+        let (all, stream) = (self.clone(), stream.clone());
+        self.to_its_end(async move { all.make_or_change(&stream, config).await })
+            .await
+    }
+
+    async fn make_or_change(&self, stream: &StreamName, config: QueueConfig) -> Result<Made, QueueError> {
+        // One that an import has brought is found before it would be made anew.
+        match self.find(stream).await {
+            Ok(_) | Err(QueueError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        loop {
+            let opened = self.place(stream, &config)?;
+            let mut turn = opened.turn.lock().await;
+            if let Some(found) = turn.as_mut() {
+                self.change(&opened, found, config).await?;
+                let described = self.describe(found);
+                opened.bell.notify_one();
+                return Ok(Made {
+                    new: false,
+                    described,
+                });
+            }
+            // Whoever had this place has given it up.
+            if opened.is_gone() {
+                continue;
+            }
+            match self.make(stream, &config).await {
+                Ok(made) => {
+                    let described = self.describe(turn.insert(made));
+                    drop(turn);
+                    tokio::spawn(self.clone().keep(opened));
+                    return Ok(Made { new: true, described });
+                }
+                Err(error) => {
+                    opened.set_gone();
+                    self.shared.all.lock().remove(stream);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The place of a queue that exists, or is to be made.
+    fn place(&self, stream: &StreamName, config: &QueueConfig) -> Result<Arc<Opened>, QueueError> {
+        let mut all = self.shared.all.lock();
+        if let Some(opened) = all.get(stream) {
+            return Ok(Arc::clone(opened));
+        }
+        let queues_max = self.shared.limits.queues_max;
+        if all.len() >= queues_max {
+            return Err(QueueError::TooMany { queues_max });
+        }
+        let mut prefixes = self.shared.prefixes.lock();
+        let alike = prefixes.iter().find(|(queue, prefix)| {
+            let is_within =
+                prefix.starts_with(&*config.run_prefix) || config.run_prefix.starts_with(&***prefix);
+            is_within && *queue != stream && all.contains_key(*queue)
+        });
+        if let Some((queue, _)) = alike {
+            return Err(QueueError::PrefixTaken { queue: queue.clone() });
+        }
+        prefixes.insert(stream.clone(), config.run_prefix.clone());
+        let opened = Arc::new(Opened::new(stream.clone()));
+        all.insert(stream.clone(), Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    async fn change(
+        &self,
+        opened: &Arc<Opened>,
+        turn: &mut Turn,
+        config: QueueConfig,
+    ) -> Result<(), QueueError> {
+        if turn.queue.state().deleting {
+            return Err(QueueError::Deleting);
+        }
+        if let Some(field) = turn.queue.config().unchangeable_difference(&config) {
+            return Err(QueueError::Unchangeable { field });
+        }
+        if *turn.queue.config() == config {
+            return Ok(());
+        }
+        let stored = StoredConfig {
+            config: config.clone(),
+            created_at: turn.created_at,
+        };
+        let extra = Extra {
+            controls: vec![(
+                Bytes::from_static(codec::CONFIG_KEY),
+                Some(codec::encode_config(&stored)),
+            )],
+            ..Extra::default()
+        };
+        self.record_and_wait(opened, turn, &[], extra).await?;
+        turn.queue.reconfigure(config, now_of(&self.shared.engine));
+        Ok(())
+    }
+
+    /// Makes a record in a turn of its own, and waits until it is durable.
+    pub(super) async fn record_and_wait(
+        &self,
+        opened: &Arc<Opened>,
+        turn: &mut Turn,
+        changes: &[tailwater_stream::queue::Change],
+        extra: Extra,
+    ) -> Result<(), QueueError> {
+        let settled = match self.record(turn, changes, extra, false).await {
+            Ok(settling) => outcome(settling.settled().await),
+            Err(error) => Err(error.into()),
+        };
+        if settled.is_err() || turn.is_stale {
+            self.reload(opened, turn).await?;
+        }
+        settled
+    }
+
+    /// Makes a queue of a stream that is none. First it is told of, so that it is found again, and then it is one.
+    async fn make(&self, stream: &StreamName, config: &QueueConfig) -> Result<Turn, QueueError> {
+        let engine = &self.shared.engine;
+        engine.create_hidden(&StreamName::of_queue(stream)).await?;
+        let made = self.make_told_of(stream, config).await;
+        if made.is_err() {
+            engine.delete_hidden(&StreamName::of_queue(stream)).await?;
+        }
+        made
+    }
+
+    async fn make_told_of(&self, stream: &StreamName, config: &QueueConfig) -> Result<Turn, QueueError> {
+        let engine = &self.shared.engine;
+        let known = self.json_stream(stream).await?;
+        let dead_letter = &config.dead_letter;
+        let names = std::slice::from_ref(dead_letter);
+        let mut held = vec![engine.hold(std::slice::from_ref(stream)).await?.remove(0)];
+        held.extend(engine.hold_beside(names, stream, known.id).await?);
+        let dead = look(engine, &held[1..]).await?;
+        if let Some(dead) = &dead {
+            let name = || dead_letter.clone();
+            if dead.kind == StreamKind::Run {
+                return Err(UnfitStream::Run { stream: name() }.into());
+            }
+            if !dead.is_json {
+                let content_type = dead.content_type.clone();
+                return Err(UnfitStream::NotJson {
+                    stream: name(),
+                    content_type,
+                }
+                .into());
+            }
+            if !engine.are_together(known.id, dead.id) {
+                return Err(UnfitStream::Apart { stream: name() }.into());
+            }
+        }
+        let stored = StoredConfig {
+            config: config.clone(),
+            created_at: engine.now(),
+        };
+        let beginning = engine.look(stream).await?.incarnation().view().oldest;
+        // What stands in the stream already are jobs, too.
+        let messages_before = known.tail.messages;
+        let state = QueueState {
+            admitted: self.first_frontier(stream, beginning, messages_before).await?,
+            ..QueueState::default()
+        };
+        let state = QueueState {
+            taken: state.admitted,
+            ..state
+        };
+        let ((), settling) = engine.together(&held, |draft| {
+            match draft.state(0) {
+                Some(state) if state.id == known.id => {}
+                _ => return Err(QueueError::NotFound),
+            }
+            if draft.state(1).is_none() {
+                let created = draft.create(1, StreamKind::Plain, &Origin::new(json_type()));
+                created.map_err(|_taken| UnfitStream::Deleted {
+                    stream: dead_letter.clone(),
+                })?;
+            }
+            let config_key = Bytes::from_static(codec::CONFIG_KEY);
+            draft.control(0, config_key, Some(codec::encode_config(&stored)));
+            draft.control(
+                0,
+                Bytes::from_static(codec::STATE_KEY),
+                Some(codec::encode_state(&state)),
+            );
+            Ok(())
+        })?;
+        outcome(settling.settled().await)?;
+        self.load(stream, known.id).await?.ok_or(QueueError::NotFound)
+    }
+
+    /// Where the messages of a stream begin that are still there.
+    async fn first_frontier(
+        &self,
+        stream: &StreamName,
+        oldest: Position,
+        messages: u64,
+    ) -> Result<Frontier, QueueError> {
+        let reader = self.shared.engine.look(stream).await?;
+        let view = reader.incarnation().view();
+        let first = if oldest < view.tail {
+            reader
+                .records(oldest, &view, 1)
+                .await?
+                .first()
+                .map(|record| record.index)
+        } else {
+            None
+        };
+        Ok(Frontier {
+            position: oldest,
+            messages: first.unwrap_or(messages),
+        })
+    }
+
+    /// A stream that may be a queue, created if there is none.
+    async fn json_stream(&self, stream: &StreamName) -> Result<Known, QueueError> {
+        let engine = &self.shared.engine;
+        let held = engine.hold(std::slice::from_ref(stream)).await?;
+        let known = match look(engine, &held).await? {
+            Some(known) => known,
+            None => {
+                let command = CreateCommand {
+                    content_type: Some(json_type()),
+                    ..CreateCommand::default()
+                };
+                match engine.create(stream, command).await {
+                    Ok(_) | Err(CreateError::Refused(_)) => {}
+                    Err(CreateError::HeldByForks) => {
+                        return Err(UnfitStream::Deleted {
+                            stream: stream.clone(),
+                        }
+                        .into());
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                look(engine, &held).await?.ok_or(QueueError::NotFound)?
+            }
+        };
+        let stream = stream.clone();
+        if known.kind == StreamKind::Run {
+            return Err(UnfitStream::Run { stream }.into());
+        }
+        if !known.is_json {
+            let content_type = known.content_type;
+            return Err(UnfitStream::NotJson { stream, content_type }.into());
+        }
+        if known.lifetime != Lifetime::Forever {
+            return Err(UnfitStream::HasLifetime { stream }.into());
+        }
+        if known.is_fork {
+            return Err(UnfitStream::Fork { stream }.into());
+        }
+        Ok(known)
+    }
+
+    /// Stops giving jobs to workers, or begins again.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn pause(&self, queue: &StreamName, paused: bool) -> Result<(), QueueError> {
+        let opened = self.find(queue).await?;
+        let all = self.clone();
+        self.to_its_end(async move {
+            let mut turn = opened.turn.lock().await;
+            let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
+            let changes = turn.queue.set_paused(paused);
+            if !changes.is_empty() {
+                all.record_and_wait(&opened, turn, &changes, Extra::default())
+                    .await?;
+            }
+            opened.bell.notify_one();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Calls jobs off that are there now, or forgets dead letters. Answers how many.
+    ///
+    /// # Errors
+    /// [`QueueError`]; some may have been called off then.
+    pub async fn purge(&self, queue: &StreamName, what: PurgeWhat) -> Result<u64, QueueError> {
+        let opened = self.find(queue).await?;
+        let all = self.clone();
+        self.to_its_end(async move {
+            let mut count = match what {
+                PurgeWhat::Ready => {
+                    all.purge_jobs(&opened, Purge::Ready, "the queue was purged")
+                        .await?
+                }
+                PurgeWhat::All => {
+                    all.purge_jobs(&opened, Purge::All, "the queue was purged")
+                        .await?
+                }
+                PurgeWhat::Dead => 0,
+            };
+            if what != PurgeWhat::Ready {
+                count += all.purge_dead(&opened).await?;
+            }
+            Ok(count)
+        })
+        .await
+    }
+
+    async fn purge_jobs(&self, opened: &Arc<Opened>, purge: Purge, reason: &str) -> Result<u64, QueueError> {
+        let mut count = 0;
+        let mut until = None;
+        loop {
+            let mut turn = opened.turn.lock().await;
+            let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
+            // What was appended before is meant, too.
+            if until.is_none() && purge != Purge::AtOnce {
+                let mut pending = Pending::default();
+                while self.admit(turn, &mut pending).await? {}
+                self.answer(opened, turn, pending).await;
+            }
+            let until = *until.get_or_insert(turn.queue.state().admitted.position);
+            let decided = turn
+                .queue
+                .purge(purge, reason, until, PURGED_MAX, now_of(&self.shared.engine));
+            if decided.answer == 0 {
+                if self.read_ahead(turn).await? {
+                    continue;
+                }
+                return Ok(count);
+            }
+            let settled = match self.record(turn, &decided.changes, Extra::default(), true).await {
+                Ok(settling) => outcome(settling.settled().await),
+                Err(error) => Err(error.into()),
+            };
+            if settled.is_err() || turn.is_stale {
+                self.reload(opened, turn).await?;
+            }
+            settled?;
+            count += decided.answer as u64;
+        }
+    }
+
+    /// Deletes a queue: all that is open is called off, whoever has a job is fenced off, and its stream is a plain one.
+    ///
+    /// # Errors
+    /// [`QueueError`]. It goes on with the next start, or another call.
+    pub async fn delete(&self, queue: &StreamName) -> Result<(), QueueError> {
+        let opened = self.find(queue).await?;
+        let all = self.clone();
+        self.to_its_end(async move { all.delete_opened(&opened).await })
+            .await
+    }
+
+    pub(super) async fn delete_opened(&self, opened: &Arc<Opened>) -> Result<(), QueueError> {
+        {
+            let mut turn = opened.turn.lock().await;
+            let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
+            let changes = turn.queue.begin_deletion();
+            if !changes.is_empty() {
+                self.record_and_wait(opened, turn, &changes, Extra::default())
+                    .await?;
+            }
+            for claimant in turn.claimants.drain(..) {
+                let _ = claimant.answer.send(Err(QueueError::Deleting));
+            }
+        }
+        self.purge_jobs(opened, Purge::AtOnce, "the queue was deleted")
+            .await?;
+        let mut turn = opened.turn.lock().await;
+        let Some(deleted) = turn.as_mut() else {
+            return Ok(());
+        };
+        for run in deleted.awaited.keys().cloned().collect::<Vec<_>>() {
+            let now = now_of(&self.shared.engine);
+            let changes = deleted
+                .queue
+                .cancel_awaited(&run, Some("the queue was deleted"), now);
+            self.record_and_wait(opened, deleted, &changes, Extra::default())
+                .await?;
+        }
+        for prefix in [codec::ENDED_PREFIX, codec::QUEUE_PREFIX] {
+            self.remove_keys(opened, deleted, prefix).await?;
+        }
+        self.shared
+            .engine
+            .delete_hidden(&StreamName::of_queue(&opened.name))
+            .await?;
+        opened.set_gone();
+        self.shared.all.lock().remove(&opened.name);
+        self.shared.prefixes.lock().remove(&opened.name);
+        *turn = None;
+        Ok(())
+    }
+
+    /// Removes the keys of a queue, that of its configuration last: a start that finds it goes on with the deletion.
+    async fn remove_keys(
+        &self,
+        opened: &Arc<Opened>,
+        turn: &mut Turn,
+        prefix: &'static [u8],
+    ) -> Result<(), QueueError> {
+        let stored = self.shared.engine.controls(turn.id, prefix).await?;
+        let mut keys: Vec<Bytes> = stored.into_iter().map(|(key, _)| key).collect();
+        keys.sort_by_key(|key| key == codec::CONFIG_KEY || key == codec::STATE_KEY);
+        for chunk in keys.chunks(KEYS_MAX) {
+            let extra = Extra {
+                controls: chunk.iter().map(|key| (key.clone(), None)).collect(),
+                ..Extra::default()
+            };
+            let settled = match self.record(turn, &[], extra, false).await {
+                Ok(settling) => outcome(settling.settled().await),
+                Err(error) => Err(error.into()),
+            };
+            if settled.is_err() {
+                self.reload(opened, turn).await?;
+            }
+            settled?;
+        }
+        Ok(())
+    }
+}
+
+/// What is known of the first of the streams that are held; none if there is none.
+async fn look(engine: &Engine, held: &[crate::engine::Held]) -> Result<Option<Known>, QueueError> {
+    loop {
+        let (known, settling) = engine.together(&held[..1], |draft| {
+            let known = draft.state(0).map(|state| Known {
+                id: state.id,
+                kind: state.kind,
+                is_json: state.content_type.kind() == ContentKind::Json,
+                is_fork: state.source.is_some(),
+                lifetime: state.lifetime,
+                content_type: state.content_type.clone(),
+                tail: Frontier {
+                    position: state.tail,
+                    messages: state.messages,
+                },
+            });
+            Ok::<_, EngineError>(known)
+        })?;
+        match settling.settled().await {
+            crate::engine::Settled::Durable => return Ok(known),
+            crate::engine::Settled::Failed => return Err(crate::BackendError::Poisoned.into()),
+            crate::engine::Settled::Full | crate::engine::Settled::DecideAgain => {}
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A queue as the runtime holds it: its turn, and the commands that wait for it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use tailwater_stream::queue::{Beat, Change, Envelope, Leased, Now, Settled, Word};
+use tailwater_stream::{Position, Queue, StreamId, StreamName, Timestamp};
+use tokio::sync::{Notify, oneshot};
+
+use super::error::QueueError;
+use super::rates::Rates;
+use super::show::Gauges;
+use crate::engine::{Footing, Held, Reader};
+use crate::sync::Mutex;
+
+/// Who waits for an answer, and may have gone away.
+pub(super) type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
+
+/// What a worker waits for.
+pub(super) struct Claimant {
+    pub(super) worker: Box<str>,
+    pub(super) count_max: usize,
+    /// Not later than then is it answered, by the monotonic clock.
+    pub(super) until_ms: u64,
+    pub(super) answer: Answer<Vec<Leased>>,
+}
+
+/// A job that somebody enqueues by a call of its own.
+pub(super) struct Enqueuer {
+    pub(super) envelope: Envelope,
+    pub(super) answer: Answer<Enqueued>,
+}
+
+/// A job that was enqueued by a call of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enqueued {
+    /// Whether this call made it.
+    pub new: bool,
+    /// The job; none if it is tried anew and its message is not in the queue yet.
+    pub job: Option<Position>,
+    /// Its run.
+    pub run: StreamName,
+}
+
+/// What is asked of a queue most often. Such commands are decided together, one after the other, in one turn.
+pub(super) enum Command {
+    Claim(Claimant),
+    Beat {
+        run: StreamName,
+        epoch: u64,
+        answer: Answer<Beat>,
+    },
+    Settle {
+        run: StreamName,
+        lease: (u64, u64),
+        word: Word,
+        answer: Answer<Settled>,
+    },
+    Enqueue(Enqueuer),
+    /// A job was given to somebody who had gone away.
+    Return {
+        job: Position,
+        epoch: u64,
+    },
+}
+
+/// A queue, or the place of one that is being made.
+pub(crate) struct Opened {
+    pub(super) name: StreamName,
+    /// Whoever holds it decides, and nobody else meanwhile. None before the queue is made, and once it is deleted.
+    pub(super) turn: tokio::sync::Mutex<Option<Turn>>,
+    /// Commands that wait for the next turn: at most one for each request.
+    inbox: Mutex<Vec<Command>>,
+    /// Rung when there is something to do.
+    pub(super) bell: Notify,
+    /// Whether it was deleted, or never came to be.
+    gone: AtomicBool,
+    /// What was last counted of it.
+    pub(super) gauges: Mutex<Gauges>,
+}
+
+impl Opened {
+    pub(super) fn new(name: StreamName) -> Self {
+        Self {
+            name,
+            turn: tokio::sync::Mutex::new(None),
+            inbox: Mutex::new(Vec::new()),
+            bell: Notify::new(),
+            gone: AtomicBool::new(false),
+            gauges: Mutex::new(Gauges::default()),
+        }
+    }
+
+    /// Has a command wait for the next turn. Refused by dropping it if there will be none.
+    pub(super) fn send(&self, command: Command) {
+        let mut inbox = self.inbox.lock();
+        if self.is_gone() {
+            return;
+        }
+        inbox.push(command);
+        drop(inbox);
+        self.bell.notify_one();
+    }
+
+    pub(super) fn take_commands(&self) -> Vec<Command> {
+        std::mem::take(&mut *self.inbox.lock())
+    }
+
+    /// Puts commands back that were not decided, before those that have come since.
+    pub(super) fn put_back(&self, mut commands: Vec<Command>) {
+        if commands.is_empty() {
+            return;
+        }
+        let mut inbox = self.inbox.lock();
+        commands.append(&mut inbox);
+        *inbox = commands;
+        drop(inbox);
+        self.bell.notify_one();
+    }
+
+    pub(super) fn set_gone(&self) {
+        let mut inbox = self.inbox.lock();
+        self.gone.store(true, Ordering::SeqCst);
+        inbox.clear();
+        drop(inbox);
+        self.bell.notify_one();
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+}
+
+/// What is known of a queue, in its turn.
+pub(super) struct Turn {
+    pub(super) queue: Queue,
+    pub(super) created_at: Timestamp,
+    /// The queue's stream, held open.
+    pub(super) stream: Held,
+    pub(super) id: StreamId,
+    pub(super) reader: Reader,
+    /// What is remembered stands as long as this is the stream's.
+    pub(super) footing: Footing,
+    /// Where each job that has a key is found by its run.
+    pub(super) by_run: HashMap<StreamName, Position, RandomState>,
+    /// Dead letters that were neither redriven nor purged.
+    pub(super) dead: BTreeSet<Position>,
+    /// Runs that are tried anew and wait for their messages, each with the number of its message.
+    pub(super) awaited: BTreeMap<StreamName, u64>,
+    /// Messages of runs that are tried anew before this one are in the stream.
+    pub(super) retries_sent: u64,
+    /// Workers that wait, in the order in which they came.
+    pub(super) claimants: VecDeque<Claimant>,
+    /// Who waits for messages to be looked at.
+    pub(super) expected: BTreeMap<Position, Answer<Enqueued>>,
+    /// Up to where the stream was trimmed, and when that was last looked at.
+    pub(super) trimmed: (Position, u64),
+    /// The oldest group of ended runs that may be there, and when it was last looked at.
+    pub(super) ended_from: (u64, u64),
+    /// Whether what is remembered may not be what is stored: then it is loaded anew.
+    pub(super) is_stale: bool,
+    /// Nothing is done by itself before, because there was no space for it.
+    pub(super) paused_until_ms: Option<u64>,
+    pub(super) rates: Rates,
+}
+
+impl Turn {
+    /// Takes over what was decided.
+    pub(super) fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.queue.apply(change);
+            self.note(change);
+        }
+    }
+
+    /// Takes over what was decided and what the queue knows already.
+    pub(super) fn note_all(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.note(change);
+        }
+    }
+
+    fn note(&mut self, change: &Change) {
+        match change {
+            Change::Job {
+                position,
+                job: Some(job),
+            } if !job.is_passed() => {
+                self.by_run.insert(job.run.clone(), *position);
+            }
+            Change::Append(append) if append.event.ends_run() => {
+                self.by_run.remove(&append.run);
+            }
+            Change::Dead(dead) => {
+                self.dead.insert(dead.job);
+            }
+            Change::Buried { job } => {
+                self.dead.remove(job);
+            }
+            Change::Adopted { run, .. } => {
+                self.awaited.remove(run);
+            }
+            Change::State(_)
+            | Change::Job { .. }
+            | Change::LeaseEnds { .. }
+            | Change::Begin { .. }
+            | Change::Append(_)
+            | Change::Ended { .. } => {}
+        }
+    }
+
+    /// Where the job of a run stands, if it has a key.
+    pub(super) fn job_of(&self, run: &StreamName) -> Option<Position> {
+        self.by_run.get(run).copied()
+    }
+}
+
+/// The time as the rules meet it.
+pub(super) fn now_of(engine: &crate::engine::Engine) -> Now {
+    Now {
+        wall: engine.now(),
+        monotonic_ms: engine.monotonic_ms(),
+    }
+}

@@ -1,0 +1,461 @@
+//! Changes become a record over the streams that they concern: the queue's own, its runs, its dead letters.
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use tailwater_stream::queue::event::job_text;
+use tailwater_stream::queue::{Change, DeadLetter, JsonText, RunAppend, RunEvent, RunStatus};
+use tailwater_stream::{
+    AppendDecision, ContentKind, ContentType, EncodedBody, Epoch, Position, ProducerMark, Seq, StreamKind,
+    StreamName, Timestamp, kind, rfc3339,
+};
+
+use super::Queues;
+use super::codec::{self, StoredDead};
+use super::error::QueueError;
+use super::opened::Turn;
+use crate::backend::BackendError;
+use crate::engine::{Draft, Engine, EngineError, Held, Origin, Settled, Settling};
+
+/// The place of the queue's stream among those of a record.
+pub(super) const QUEUE: usize = 0;
+
+/// Why a record is not made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecordError {
+    /// A stream has the name of a run that was to begin.
+    #[error("a stream has the name of a run")]
+    NameTaken,
+    /// What is remembered of the queue was taken back.
+    #[error("what the queue remembers was taken back")]
+    Stale,
+    /// Whoever asked is refused.
+    #[error(transparent)]
+    Refused(#[from] QueueError),
+}
+
+impl From<EngineError> for RecordError {
+    fn from(error: EngineError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// What is appended to the queue's stream in the same record.
+pub(super) struct Message {
+    pub(super) body: EncodedBody,
+    /// Where it is to begin.
+    pub(super) at: Position,
+}
+
+/// What a record is made of beside changes.
+#[derive(Default)]
+pub(super) struct Extra {
+    pub(super) message: Option<Message>,
+    /// What jobs that die without ever having had a run hold.
+    pub(super) payloads: HashMap<Position, JsonText, RandomState>,
+    /// The worker's lease that speaks, by its run: its number must be the next one.
+    pub(super) speaks: Option<(StreamName, (u64, u64))>,
+    /// What runs are forks of.
+    pub(super) origins: HashMap<StreamName, Origin, RandomState>,
+    /// Other control keys of the queue's stream.
+    pub(super) controls: Vec<(Bytes, Option<Bytes>)>,
+    /// Streams that are deleted.
+    pub(super) deletes: Vec<StreamName>,
+    /// Up to where the queue's stream is trimmed.
+    pub(super) trim: Option<Position>,
+    /// Up to its tail, the dead letters are trimmed.
+    pub(super) trims_dead: bool,
+}
+
+/// The streams of a record.
+struct Streams {
+    held: Vec<Held>,
+    places: HashMap<StreamName, usize, RandomState>,
+    /// The place of the dead letters.
+    dead: Option<usize>,
+}
+
+impl Queues {
+    /// Queues a record of what was decided. The queue takes it over unless it has it `already`.
+    pub(super) async fn record(
+        &self,
+        turn: &mut Turn,
+        changes: &[Change],
+        extra: Extra,
+        already: bool,
+    ) -> Result<Settling, RecordError> {
+        let recorded = self.try_record(turn, changes, extra).await;
+        match &recorded {
+            Ok(_) if already => turn.note_all(changes),
+            Ok(_) => turn.apply(changes),
+            // The queue remembers what is not there.
+            Err(_) if already => turn.is_stale = true,
+            Err(RecordError::Stale) => turn.is_stale = true,
+            Err(_) => {}
+        }
+        recorded
+    }
+
+    async fn try_record(
+        &self,
+        turn: &Turn,
+        changes: &[Change],
+        extra: Extra,
+    ) -> Result<Settling, RecordError> {
+        let letters = self.letters(changes, &extra).await?;
+        let streams = self.hold_streams(turn, changes, &extra).await?;
+        let footing = turn.footing;
+        let drafted = self.shared.engine.together(&streams.held, |draft| {
+            if draft.footing(QUEUE) != footing || draft.state(QUEUE).is_none() {
+                return Err(RecordError::Stale);
+            }
+            let mut drafting = Drafting {
+                engine: &self.shared.engine,
+                draft,
+                streams: &streams,
+                extra: &extra,
+            };
+            drafting.all(changes, &letters)
+        });
+        let ((), settling) = drafted?;
+        match settling.known() {
+            Some(Settled::Full) => Err(EngineError::Full.into()),
+            Some(Settled::Failed) => Err(QueueError::from(BackendError::Poisoned).into()),
+            _ => Ok(settling),
+        }
+    }
+
+    /// Those who died, as they are told of in the stream of dead letters.
+    async fn letters(&self, changes: &[Change], extra: &Extra) -> Result<Vec<String>, QueueError> {
+        let mut letters = Vec::new();
+        for change in changes {
+            let Change::Dead(dead) = change else { continue };
+            let payload = match (&dead.run, extra.payloads.get(&dead.job)) {
+                (_, Some(payload)) => Some(payload.clone()),
+                (Some(run), None) => self.payload_of(run).await?,
+                (None, None) => None,
+            };
+            letters.push(letter(dead, payload.as_ref()));
+        }
+        Ok(letters)
+    }
+
+    /// Holds all streams that are concerned. Those that begin are to stand beside the queue's.
+    async fn hold_streams(
+        &self,
+        turn: &Turn,
+        changes: &[Change],
+        extra: &Extra,
+    ) -> Result<Streams, EngineError> {
+        let mut names: Vec<StreamName> = Vec::new();
+        let mut places = HashMap::default();
+        let mut begins = false;
+        let mut dies = extra.trims_dead;
+        let mut concern = |name: &StreamName| {
+            if !places.contains_key(name) {
+                names.push(name.clone());
+                // The queue's own stream stands before them.
+                places.insert(name.clone(), names.len());
+            }
+        };
+        for change in changes {
+            match change {
+                Change::Begin { run, .. } => {
+                    begins = true;
+                    concern(run);
+                }
+                Change::Append(RunAppend { run, .. }) | Change::Adopted { run, .. } => concern(run),
+                Change::Dead(_) => dies = true,
+                Change::State(_)
+                | Change::Job { .. }
+                | Change::LeaseEnds { .. }
+                | Change::Buried { .. }
+                | Change::Ended { .. } => {}
+            }
+        }
+        extra.deletes.iter().for_each(&mut concern);
+        let dead_letter = &turn.queue.config().dead_letter;
+        if dies {
+            concern(dead_letter);
+        }
+        let dead = dies.then(|| places[dead_letter]);
+        let engine = &self.shared.engine;
+        let others = if begins || dies {
+            engine.hold_beside(&names, &turn.queue.stream, turn.id).await?
+        } else {
+            engine.hold(&names).await?
+        };
+        let mut held = Vec::with_capacity(others.len() + 1);
+        held.push(turn.stream.clone());
+        held.extend(others);
+        Ok(Streams { held, places, dead })
+    }
+
+    /// What the workers of a run are given: it stands in the first event of the run. None if that was trimmed, or is none.
+    pub(super) async fn payload_of(&self, run: &StreamName) -> Result<Option<JsonText>, QueueError> {
+        let reader = match self.shared.engine.look(run).await {
+            Ok(reader) => reader,
+            Err(error) => match QueueError::from(error) {
+                QueueError::NotFound => return Ok(None),
+                error => return Err(error),
+            },
+        };
+        let view = reader.incarnation().view();
+        if view.oldest > Position::ZERO {
+            return Ok(None);
+        }
+        let records = match reader.records(Position::ZERO, &view, 1).await {
+            Ok(records) => records,
+            Err(failure) => match QueueError::from(failure) {
+                QueueError::RunNotFound => return Ok(None),
+                error => return Err(error),
+            },
+        };
+        Ok(records.first().and_then(|first| queued_payload(&first.data)))
+    }
+}
+
+/// The payload of the event `run.queued`, as it is stored.
+pub(super) fn queued_payload(message: &[u8]) -> Option<JsonText> {
+    #[derive(serde::Deserialize)]
+    struct Queued<'a> {
+        #[serde(borrow)]
+        payload: &'a serde_json::value::RawValue,
+    }
+    let event = message.strip_suffix(b",").unwrap_or(message);
+    let queued: Queued<'_> = serde_json::from_slice(event).ok()?;
+    Some(JsonText::of(queued.payload))
+}
+
+/// The document of a dead letter.
+fn letter(dead: &DeadLetter, payload: Option<&JsonText>) -> String {
+    let text = |text: &str| JsonText::string(text);
+    let null = JsonText::null();
+    format!(
+        "{{\"job\":{},\"run\":{},\"reason\":{},\"error\":{},\"attempt\":{},\"payload\":{},\"at\":{}}}",
+        text(&job_text(dead.job)),
+        dead.run.as_ref().map_or(null.clone(), |run| text(run.as_str())),
+        text(dead.reason.code()),
+        dead.error.as_ref().unwrap_or(&null),
+        dead.attempt,
+        payload.unwrap_or(&null),
+        text(&rfc3339::format(dead.at)),
+    )
+}
+
+/// JSON as it is appended.
+pub(super) fn json(body: String) -> EncodedBody {
+    EncodedBody::new(ContentKind::Json, &Bytes::from(body))
+}
+
+/// The content type of all that the runtime makes.
+pub(super) fn json_type() -> ContentType {
+    ContentType::parse("application/json").expect("a content type")
+}
+
+fn lease_mark((epoch, seq): (u64, u64)) -> ProducerMark {
+    ProducerMark {
+        id: kind::lease_producer(),
+        epoch: Epoch::new(epoch).expect("fewer leases than JavaScript counts"),
+        seq: Seq::new(seq).expect("checked against the last one"),
+    }
+}
+
+/// A record in the making.
+struct Drafting<'a, 'b> {
+    engine: &'a Engine,
+    draft: &'a mut Draft<'b>,
+    streams: &'a Streams,
+    extra: &'a Extra,
+}
+
+impl Drafting<'_, '_> {
+    fn all(&mut self, changes: &[Change], letters: &[String]) -> Result<(), RecordError> {
+        self.check_speaker()?;
+        self.enqueue()?;
+        let mut controls: HashMap<Bytes, Option<Bytes>, RandomState> = HashMap::default();
+        let mut statuses: HashMap<&StreamName, &RunStatus, RandomState> = HashMap::default();
+        for change in changes {
+            match change {
+                Change::State(state) => {
+                    controls.insert(
+                        Bytes::from_static(codec::STATE_KEY),
+                        Some(codec::encode_state(state)),
+                    );
+                }
+                Change::Job { position, job } => {
+                    let value = job.as_ref().map(|job| codec::encode_job(job));
+                    controls.insert(codec::job_key(*position), value);
+                }
+                Change::LeaseEnds { .. } => {}
+                Change::Begin {
+                    run,
+                    event,
+                    status,
+                    at,
+                } => {
+                    self.begin(run, event, *at)?;
+                    statuses.insert(run, status);
+                }
+                Change::Append(append) => {
+                    self.append(append)?;
+                    if let Some(status) = &append.status {
+                        statuses.insert(&append.run, status);
+                    }
+                }
+                Change::Dead(dead) => {
+                    let stored = StoredDead {
+                        run: dead.run.clone(),
+                        reason: dead.reason,
+                        attempt: dead.attempt,
+                        at: dead.at,
+                    };
+                    controls.insert(codec::dead_key(dead.job), Some(codec::encode_dead(&stored)));
+                }
+                Change::Buried { job } => {
+                    controls.insert(codec::dead_key(*job), None);
+                }
+                Change::Adopted { run, status } => {
+                    controls.insert(codec::retry_key(run), None);
+                    statuses.insert(run, status);
+                }
+                Change::Ended { run, at } => {
+                    controls.insert(codec::ended_key(run, *at), Some(codec::encode_time(*at)));
+                }
+            }
+        }
+        for (run, status) in statuses {
+            let place = self.streams.places[run];
+            let key = Bytes::from_static(codec::RUN_KEY);
+            self.draft.control(place, key, Some(codec::encode_status(status)));
+        }
+        self.bury(letters)?;
+        controls.extend(self.extra.controls.iter().cloned());
+        for (key, value) in controls {
+            self.draft.control(QUEUE, key, value);
+        }
+        for name in &self.extra.deletes {
+            let place = self.streams.places[name];
+            if self.draft.state(place).is_some() {
+                self.draft.delete(place);
+            }
+        }
+        if let Some(before) = self.extra.trim {
+            self.draft.trim(QUEUE, before);
+        }
+        Ok(())
+    }
+
+    /// The number of a worker's word must be the next one, so that none of its events is missing.
+    fn check_speaker(&mut self) -> Result<(), RecordError> {
+        let Some((run, (epoch, received))) = &self.extra.speaks else {
+            return Ok(());
+        };
+        let place = self.streams.places[run];
+        let state = self.draft.state(place).ok_or(QueueError::RunNotFound)?;
+        let known = state.producers.get(&kind::lease_producer());
+        let expected = match known {
+            Some(known) if known.epoch.get() == *epoch => known.seq.get() + 1,
+            // The queue and the run have moved together ever since.
+            _ => return Err(RecordError::Stale),
+        };
+        if expected == *received {
+            Ok(())
+        } else {
+            let received = *received;
+            Err(QueueError::Seq { expected, received }.into())
+        }
+    }
+
+    fn enqueue(&mut self) -> Result<(), RecordError> {
+        let Some(message) = &self.extra.message else {
+            return Ok(());
+        };
+        let state = self.draft.state(QUEUE).ok_or(RecordError::Stale)?;
+        if state.closed {
+            return Err(QueueError::Closed.into());
+        }
+        // Somebody else's message has come in between.
+        if state.tail != message.at {
+            return Err(RecordError::NameTaken);
+        }
+        let appended = self.draft.append(QUEUE, message.body.clone(), None, false);
+        appended.map_err(QueueError::Append)?;
+        Ok(())
+    }
+
+    fn begin(&mut self, run: &StreamName, event: &RunEvent, at: Timestamp) -> Result<(), RecordError> {
+        let place = self.streams.places[run];
+        let created = match self.extra.origins.get(run) {
+            Some(origin) => self.draft.create(place, StreamKind::Run, origin),
+            None => self
+                .draft
+                .create(place, StreamKind::Run, &Origin::new(json_type())),
+        };
+        created.map_err(|_taken| RecordError::NameTaken)?;
+        self.append_event(place, event, Some((0, 0)), at)
+    }
+
+    fn append(&mut self, append: &RunAppend) -> Result<(), RecordError> {
+        let place = self.streams.places[&append.run];
+        if self.draft.state(place).is_none() {
+            return Err(QueueError::RunNotFound.into());
+        }
+        self.append_event(place, &append.event, append.producer, append.at)
+    }
+
+    fn append_event(
+        &mut self,
+        place: usize,
+        event: &RunEvent,
+        producer: Option<(u64, u64)>,
+        at: Timestamp,
+    ) -> Result<(), RecordError> {
+        let body = json(event.document(at));
+        let appended =
+            self.draft
+                .append_whatever_its_size(place, body, producer.map(lease_mark), event.ends_run());
+        match appended {
+            Ok(AppendDecision::Accept(_)) => Ok(()),
+            // The run has gone on without the queue.
+            Ok(_) => Err(RecordError::Stale),
+            Err(refusal) => Err(QueueError::Append(refusal).into()),
+        }
+    }
+
+    fn bury(&mut self, letters: &[String]) -> Result<(), RecordError> {
+        let Some(place) = self.streams.dead else {
+            return Ok(());
+        };
+        if self.draft.state(place).is_none() {
+            let created = self
+                .draft
+                .create(place, StreamKind::Plain, &Origin::new(json_type()));
+            created.map_err(|_taken| RecordError::NameTaken)?;
+        }
+        let Some(tail) = self.tail_of_letters(place) else {
+            // Whoever closed the stream, or put another one in its place, does without them. The queue still has their keys.
+            return Ok(());
+        };
+        if self.extra.trims_dead {
+            self.draft.trim(place, tail);
+        }
+        if !letters.is_empty() {
+            let body = json(format!("[{}]", letters.join(",")));
+            let appended = self.draft.append_whatever_its_size(place, body, None, false);
+            appended.map_err(QueueError::Append)?;
+        }
+        Ok(())
+    }
+
+    /// The tail of the stream of dead letters; none if it takes none in.
+    fn tail_of_letters(&mut self, place: usize) -> Option<Position> {
+        let id = self.draft.state(QUEUE)?.id;
+        let letters = self.draft.state(place)?;
+        let takes_them = letters.content_type.kind() == ContentKind::Json
+            && letters.kind == StreamKind::Plain
+            && !letters.closed
+            && self.engine.are_together(id, letters.id);
+        takes_them.then_some(letters.tail)
+    }
+}

@@ -1,0 +1,168 @@
+//! What a start finds: every queue as it was stored. Jobs that are ready cost nothing, however many there are.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tailwater_stream::name::QUEUES_PREFIX;
+use tailwater_stream::{Queue, StreamId, StreamKind, StreamName};
+
+use super::Queues;
+use super::codec;
+use super::error::{QueueError, damaged};
+use super::opened::{Opened, Turn, now_of};
+use super::rates::Rates;
+use crate::backend::BackendError;
+use crate::engine::EngineError;
+
+/// Queues that are listed in one go.
+const PAGE: usize = 1_000;
+
+impl Queues {
+    /// Loads all queues that there are.
+    pub(super) async fn load_all(&self) -> Result<(), QueueError> {
+        let mut after: Option<StreamName> = None;
+        loop {
+            let prefix = QUEUES_PREFIX.to_owned();
+            let listed = self.shared.engine.list_states(prefix, after, PAGE).await?;
+            let is_last = listed.len() < PAGE;
+            after = listed.last().map(|state| state.name.clone());
+            for stream in listed.into_iter().filter_map(|state| state.name.queue()) {
+                match self.open_stored(&stream).await {
+                    // What was told of and never made, or is damaged, cannot keep the others from being served.
+                    Err(QueueError::NotFound) => {
+                        let hidden = StreamName::of_queue(&stream);
+                        self.shared.engine.delete_hidden(&hidden).await?;
+                    }
+                    Err(QueueError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
+                        tracing::error!(queue = %stream, %what, "the queue cannot be used");
+                    }
+                    Err(error) => return Err(error),
+                    Ok(_) => {}
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A queue that is stored and nobody has opened: an import has brought it, or the process has just begun.
+    pub(super) async fn open_stored(&self, stream: &StreamName) -> Result<Arc<Opened>, QueueError> {
+        let held = self.shared.engine.hold(std::slice::from_ref(stream)).await?;
+        let (id, _settling) = self.shared.engine.together(&held, |draft| {
+            let plain = draft.state(0).filter(|state| state.kind == StreamKind::Plain);
+            Ok::<_, EngineError>(plain.map(|state| state.id))
+        })?;
+        let id = id.ok_or(QueueError::NotFound)?;
+        let made = Arc::new(Opened::new(stream.clone()));
+        let mut turn = made.turn.lock().await;
+        let loaded = self.load(stream, id).await?.ok_or(QueueError::NotFound)?;
+        {
+            let mut all = self.shared.all.lock();
+            // Somebody else has opened it meanwhile.
+            if let Some(opened) = all.get(stream) {
+                return Ok(Arc::clone(opened));
+            }
+            let prefix = loaded.queue.config().run_prefix.clone();
+            self.shared.prefixes.lock().insert(stream.clone(), prefix);
+            all.insert(stream.clone(), Arc::clone(&made));
+        }
+        let is_deleting = loaded.queue.state().deleting;
+        *turn = Some(loaded);
+        drop(turn);
+        if is_deleting {
+            let (all, opened) = (self.clone(), Arc::clone(&made));
+            tokio::spawn(async move {
+                if let Err(error) = all.delete_opened(&opened).await {
+                    tracing::warn!(queue = %opened.name, %error, "the deletion of a queue goes on with the next start");
+                }
+            });
+        } else {
+            tokio::spawn(self.clone().keep(Arc::clone(&made)));
+        }
+        Ok(made)
+    }
+
+    /// Reads what is stored of a queue; none if the stream is none.
+    pub(super) async fn load(&self, stream: &StreamName, id: StreamId) -> Result<Option<Turn>, QueueError> {
+        let engine = &self.shared.engine;
+        let held = engine.hold(std::slice::from_ref(stream)).await?.remove(0);
+        let footing = held.footing();
+        let reader = match engine.look(stream).await.map_err(QueueError::from) {
+            Ok(reader) if reader.incarnation().id == id => reader,
+            Ok(_) | Err(QueueError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let place = format!("the queue `{stream}`");
+        let broken = |malformed| damaged(&place, malformed);
+        let (mut config, mut state, mut ended_from) = (None, None, None);
+        let mut jobs = BTreeMap::new();
+        let mut dead = BTreeSet::new();
+        let mut awaited = BTreeMap::new();
+        for (key, value) in engine.controls(id, codec::QUEUE_PREFIX).await? {
+            match &key[..] {
+                codec::CONFIG_KEY => config = Some(codec::decode_config(&value, stream).map_err(broken)?),
+                codec::STATE_KEY => state = Some(codec::decode_state(&value).map_err(broken)?),
+                codec::ENDED_FROM_KEY => ended_from = Some(codec::decode_number(&value).map_err(broken)?),
+                other if other.starts_with(codec::JOB_PREFIX) => {
+                    let job = codec::job_of(other, codec::JOB_PREFIX).map_err(broken)?;
+                    jobs.insert(job, codec::decode_job(&value).map_err(broken)?);
+                }
+                other if other.starts_with(codec::DEAD_PREFIX) => {
+                    dead.insert(codec::job_of(other, codec::DEAD_PREFIX).map_err(broken)?);
+                }
+                other if other.starts_with(codec::RETRY_PREFIX) => {
+                    let run = codec::stream_of(other, codec::RETRY_PREFIX).map_err(broken)?;
+                    awaited.insert(run, codec::decode_number(&value).map_err(broken)?);
+                }
+                // A later version's.
+                _ => {}
+            }
+        }
+        let (Some(stored), Some(state)) = (config, state) else {
+            return Ok(None);
+        };
+        let by_run = jobs
+            .iter()
+            .filter(|(_, job)| !job.is_passed())
+            .map(|(position, job)| (job.run.clone(), *position))
+            .collect();
+        let view = reader.incarnation().view();
+        Ok(Some(Turn {
+            queue: Queue::new(stream.clone(), stored.config, state, jobs, now_of(engine)),
+            created_at: stored.created_at,
+            stream: held,
+            id,
+            footing,
+            by_run,
+            dead,
+            awaited,
+            retries_sent: 0,
+            claimants: VecDeque::new(),
+            expected: BTreeMap::new(),
+            trimmed: (view.oldest, 0),
+            ended_from: (ended_from.unwrap_or_else(|| codec::group(stored.created_at)), 0),
+            is_stale: false,
+            paused_until_ms: None,
+            rates: Rates::default(),
+            reader,
+        }))
+    }
+
+    /// Loads a queue anew, because what is remembered of it may not be what is stored. Whoever waits goes on waiting, and
+    /// leases end when they would have.
+    pub(super) async fn reload(&self, opened: &Opened, turn: &mut Turn) -> Result<(), QueueError> {
+        turn.is_stale = true;
+        let loaded = self
+            .load(&opened.name, turn.id)
+            .await?
+            .ok_or(QueueError::NotFound)?;
+        let before = std::mem::replace(turn, loaded);
+        turn.queue.keep_lease_ends(&before.queue);
+        turn.claimants = before.claimants;
+        turn.expected = before.expected;
+        turn.paused_until_ms = before.paused_until_ms;
+        turn.rates = before.rates;
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! What is told of queues: how many jobs stand where, and how fast they go.
+
+use std::sync::Arc;
+
+use tailwater_stream::queue::{Counters, JobPhase};
+use tailwater_stream::{OffsetToken, QueueConfig, StreamName, Timestamp};
+
+use super::Queues;
+use super::error::QueueError;
+use super::opened::{Opened, Turn};
+use super::rates::RatesNow;
+
+/// How many jobs of a queue stand where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gauges {
+    /// Whether nothing is given to workers.
+    pub paused: bool,
+    /// Jobs that may be given to workers.
+    pub ready: u64,
+    /// Jobs that workers have.
+    pub leased: u64,
+    /// Jobs that nobody has begun, and whose time has not come.
+    pub scheduled: u64,
+    /// Jobs that were begun, and wait for another attempt.
+    pub retrying: u64,
+    /// Jobs that only their concurrency key holds back.
+    pub held: u64,
+    /// Workers that wait for a job.
+    pub waiting_workers: u64,
+    /// Dead letters that were neither redriven nor purged.
+    pub dead: u64,
+    /// How long the oldest job that could be given to a worker has been in the queue, in milliseconds.
+    pub oldest_age_ms: u64,
+    /// What has become of jobs since the queue was made.
+    pub counters: Counters,
+}
+
+/// A queue as it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Described {
+    /// Its stream.
+    pub stream: StreamName,
+    /// What it was made with.
+    pub config: QueueConfig,
+    /// When.
+    pub created_at: Timestamp,
+    /// How many jobs stand where.
+    pub gauges: Gauges,
+    /// How fast they go.
+    pub rates: RatesNow,
+    /// Messages before it were looked at.
+    pub admitted: OffsetToken,
+    /// Jobs behind it and before `admitted` were given to nobody, unless they have left their order.
+    pub taken: OffsetToken,
+}
+
+impl Queues {
+    /// A queue as it is now.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn get(&self, queue: &StreamName) -> Result<Described, QueueError> {
+        let opened = self.find(queue).await?;
+        let mut turn = opened.turn.lock().await;
+        let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
+        Ok(self.describe(turn))
+    }
+
+    /// Queues in the order of their names, behind `after`, at most `count_max`, and whether more follow.
+    pub async fn list(&self, after: Option<&StreamName>, count_max: usize) -> (Vec<Described>, bool) {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let mut listed: Vec<Arc<Opened>> = {
+            let all = self.shared.all.lock();
+            let behind = all.range::<StreamName, _>((from, Unbounded));
+            behind
+                .take(count_max + 1)
+                .map(|(_, opened)| Arc::clone(opened))
+                .collect()
+        };
+        let more = listed.len() > count_max;
+        listed.truncate(count_max);
+        let mut described = Vec::with_capacity(listed.len());
+        for opened in listed {
+            // One that is being made is none yet.
+            if let Some(turn) = opened.turn.lock().await.as_mut() {
+                described.push(self.describe(turn));
+            }
+        }
+        (described, more)
+    }
+
+    /// The first `count_max` queues in the order of their names, and what was last counted of each. Does not wait.
+    pub fn gauges(&self, count_max: usize) -> Vec<(StreamName, Gauges)> {
+        let all: Vec<_> = {
+            let all = self.shared.all.lock();
+            all.values().take(count_max).map(Arc::clone).collect()
+        };
+        let now = self.shared.engine.now();
+        let gauges = all.into_iter().map(|opened| {
+            if let Ok(mut turn) = opened.turn.try_lock()
+                && let Some(turn) = turn.as_mut()
+            {
+                *opened.gauges.lock() = count(turn, now);
+            }
+            let gauges = *opened.gauges.lock();
+            (opened.name.clone(), gauges)
+        });
+        gauges.collect()
+    }
+
+    pub(super) fn describe(&self, turn: &mut Turn) -> Described {
+        let engine = &self.shared.engine;
+        let counters = turn.queue.state().counters;
+        let rates = turn.rates.now(engine.monotonic_ms(), counters);
+        let state = turn.queue.state();
+        let token = |position| turn.reader.incarnation().token(position);
+        Described {
+            stream: turn.queue.stream.clone(),
+            config: turn.queue.config().clone(),
+            created_at: turn.created_at,
+            gauges: count(turn, engine.now()),
+            rates,
+            admitted: token(state.admitted.position),
+            taken: token(state.taken.position),
+        }
+    }
+}
+
+fn count(turn: &Turn, now: Timestamp) -> Gauges {
+    let queue = &turn.queue;
+    let state = queue.state();
+    let mut gauges = Gauges {
+        paused: state.paused,
+        leased: u64::from(queue.index().leased()),
+        held: queue.index().held() as u64,
+        waiting_workers: turn.claimants.len() as u64,
+        dead: state.dead_letters,
+        counters: state.counters,
+        ..Gauges::default()
+    };
+    let mut oldest = queue.ahead().front().map(|job| job.enqueued_at);
+    let mut due = 0;
+    for job in queue.jobs().values() {
+        let JobPhase::Waiting { until, .. } = job.phase else {
+            continue;
+        };
+        if until <= now {
+            due += 1;
+            let at = oldest.map_or(job.enqueued_at, |oldest| oldest.min(job.enqueued_at));
+            oldest = Some(at);
+        } else if job.attempt == 0 {
+            gauges.scheduled += 1;
+        } else {
+            gauges.retrying += 1;
+        }
+    }
+    gauges.ready = (queue.unkeyed() + due).saturating_sub(gauges.held);
+    gauges.oldest_age_ms = oldest.map_or(0, |oldest| now.millis_since(oldest));
+    gauges
+}

@@ -1,0 +1,347 @@
+//! What is done in a queue's turn: all commands that wait are decided one after the other, each becomes a record, the
+//! records go to the log in that order, and once they are durable all are answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailwater_stream::queue::{Change, Leased};
+use tokio::sync::watch;
+
+use super::error::QueueError;
+use super::opened::{Answer, Command, Opened, Turn, now_of};
+use super::record::{Extra, RecordError};
+use super::{Queues, TICK_MS};
+use crate::backend::BackendError;
+use crate::engine::{EngineError, Settled, Settling, View};
+
+/// What could not be stored for want of space is tried again after so long.
+const PAUSE_MS: u64 = 1_000;
+/// Overdue things that are done in one record.
+const OVERDUE_MAX: usize = 64;
+/// Batches of messages that are looked at in one turn; more wait for the next.
+const ADMISSIONS_MAX: usize = 16;
+/// Jobs that are read ahead of the taken frontier, in bytes.
+pub(super) const AHEAD_BYTES: u64 = 256 << 10;
+
+type Done = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
+
+/// What is said once records are durable.
+#[derive(Default)]
+pub(super) struct Pending {
+    records: Vec<(Option<Settling>, Done)>,
+    pub(super) claims: Vec<(usize, Answer<Vec<Leased>>, Vec<Leased>)>,
+}
+
+impl Pending {
+    /// Has something be said once a record, and all before it, are durable.
+    pub(super) fn push<T: Send + 'static>(
+        &mut self,
+        settling: Option<Settling>,
+        answer: Answer<T>,
+        said: Result<T, QueueError>,
+    ) {
+        let done = move |settled: Result<(), QueueError>| {
+            // Whoever asked may have gone away.
+            let _ = answer.send(settled.and(said));
+        };
+        self.records.push((settling, Box::new(done)));
+    }
+
+    pub(super) fn push_silent(&mut self, settling: Settling) {
+        self.records.push((Some(settling), Box::new(|_| {})));
+    }
+
+    /// Has jobs be given to a worker once the record that leases them is durable.
+    pub(super) fn push_claim(
+        &mut self,
+        settling: Settling,
+        answer: Answer<Vec<Leased>>,
+        leased: Vec<Leased>,
+    ) {
+        self.claims.push((self.records.len(), answer, leased));
+        self.push_silent(settling);
+    }
+}
+
+pub(super) fn outcome(settled: Settled) -> Result<(), QueueError> {
+    match settled {
+        Settled::Durable => Ok(()),
+        // What was taken back with something that found no space had none either.
+        Settled::Full | Settled::DecideAgain => Err(EngineError::Full.into()),
+        Settled::Failed => Err(BackendError::Poisoned.into()),
+    }
+}
+
+impl From<RecordError> for QueueError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Refused(refused) => refused,
+            // What was decided on was taken back because something before it found no space.
+            RecordError::Stale | RecordError::NameTaken => EngineError::Full.into(),
+        }
+    }
+}
+
+impl Queues {
+    /// Takes a queue's turns as long as it exists.
+    pub(super) async fn keep(self, opened: Arc<Opened>) {
+        self.take_turns(&opened).await;
+        // Nobody gives jobs to those who still wait.
+        if let Some(turn) = opened.turn.lock().await.as_mut() {
+            for claimant in turn.claimants.drain(..) {
+                let _ = claimant.answer.send(Ok(Vec::new()));
+            }
+        }
+    }
+
+    async fn take_turns(&self, opened: &Arc<Opened>) {
+        let mut stopping = self.shared.is_stopping.subscribe();
+        let mut view: Option<watch::Receiver<View>> = None;
+        loop {
+            let wait = {
+                let mut turn = opened.turn.lock().await;
+                let Some(turn) = turn.as_mut() else { return };
+                if *stopping.borrow() {
+                    return;
+                }
+                view.get_or_insert_with(|| turn.reader.incarnation().subscribe())
+                    .mark_unchanged();
+                self.take_turn(opened, turn).await;
+                self.wait(turn)
+            };
+            let moved = async {
+                match &mut view {
+                    Some(view) => drop(view.changed().await),
+                    None => std::future::pending().await,
+                }
+            };
+            let sleep = async {
+                match wait {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = opened.bell.notified() => {}
+                () = moved => {}
+                () = sleep => {}
+                _ = stopping.changed() => return,
+            }
+        }
+    }
+
+    /// How long nothing is due; none if nothing will be by itself.
+    fn wait(&self, turn: &Turn) -> Option<Duration> {
+        let now = now_of(&self.shared.engine);
+        let by_wall = turn.queue.next_at().map(|at| at.millis_since(now.wall));
+        let claimant = turn.claimants.iter().map(|claimant| claimant.until_ms).min();
+        let paused = turn.paused_until_ms;
+        let keeps = turn
+            .queue
+            .config()
+            .run_retention_ms
+            .map(|_| now.monotonic_ms + TICK_MS);
+        let trims = (turn.trimmed.0 < turn.queue.state().taken.position).then(|| turn.trimmed.1 + TICK_MS);
+        let by_monotonic = [turn.queue.next_at_ms(), claimant, paused, keeps, trims]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at_ms| at_ms.saturating_sub(now.monotonic_ms));
+        let due_ms = [by_wall, by_monotonic].into_iter().flatten().min()?;
+        // The wall clock may be set meanwhile.
+        Some(Duration::from_millis(due_ms.clamp(1, TICK_MS)))
+    }
+
+    /// One turn: all that waits, and all that is due.
+    pub(super) async fn take_turn(&self, opened: &Arc<Opened>, turn: &mut Turn) {
+        let now = now_of(&self.shared.engine);
+        turn.rates.note(now.monotonic_ms, turn.queue.state().counters);
+        let mut pending = Pending::default();
+        let mut left = opened.take_commands();
+        if let Err(error) = self.decide_all(opened, turn, &mut left, &mut pending).await {
+            self.note_trouble(opened, turn, &error);
+        }
+        self.answer(opened, turn, pending).await;
+        if turn.is_stale {
+            self.refuse_waiting(turn);
+            match self.reload(opened, turn).await {
+                Ok(()) => {}
+                Err(error) => self.note_trouble(opened, turn, &error),
+            }
+        }
+        opened.put_back(left);
+    }
+
+    /// What cannot be stored now is tried again later.
+    fn note_trouble(&self, opened: &Opened, turn: &mut Turn, error: &QueueError) {
+        tracing::warn!(queue = %opened.name, %error, "a queue has to wait");
+        turn.paused_until_ms = Some(self.shared.engine.monotonic_ms() + PAUSE_MS);
+    }
+
+    /// Those who wait for messages that may never have come are told so.
+    fn refuse_waiting(&self, turn: &mut Turn) {
+        for (_, answer) in std::mem::take(&mut turn.expected) {
+            let _ = answer.send(Err(EngineError::Full.into()));
+        }
+    }
+
+    async fn decide_all(
+        &self,
+        opened: &Opened,
+        turn: &mut Turn,
+        commands: &mut Vec<Command>,
+        pending: &mut Pending,
+    ) -> Result<(), QueueError> {
+        let by_itself = self.does_things_by_itself(turn);
+        if by_itself {
+            self.do_overdue(turn, pending).await?;
+        }
+        let mut enqueuers = Vec::new();
+        for command in std::mem::take(commands) {
+            if turn.is_stale {
+                commands.push(command);
+                continue;
+            }
+            match command {
+                Command::Claim(claimant) => turn.claimants.push_back(claimant),
+                Command::Beat { run, epoch, answer } => self.beat(turn, &run, epoch, answer, pending),
+                Command::Settle {
+                    run,
+                    lease,
+                    word,
+                    answer,
+                } => self.settle(turn, &run, lease, &word, answer, pending).await,
+                Command::Enqueue(enqueuer) => enqueuers.push(enqueuer),
+                // Otherwise it waits for the end of its lease.
+                Command::Return { job, epoch } => drop(self.give_back(turn, job, epoch, pending).await),
+            }
+        }
+        if !turn.is_stale {
+            let later = self.enqueue_all(turn, enqueuers, pending).await;
+            commands.extend(later.into_iter().map(Command::Enqueue));
+        }
+        if by_itself && !turn.is_stale {
+            self.send_retries(turn, pending).await?;
+            for _ in 0..ADMISSIONS_MAX {
+                if !self.admit(turn, pending).await? {
+                    break;
+                }
+            }
+            if turn.queue.state().admitted.position < turn.reader.incarnation().view().tail {
+                opened.bell.notify_one();
+            }
+        }
+        if !turn.is_stale {
+            self.serve(turn, pending).await?;
+        }
+        if by_itself && !turn.is_stale {
+            self.trim(turn, pending).await?;
+            self.delete_ended(turn, pending).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether enough time has passed since there was no space.
+    fn does_things_by_itself(&self, turn: &mut Turn) -> bool {
+        let now_ms = self.shared.engine.monotonic_ms();
+        if turn.paused_until_ms.is_some_and(|until_ms| now_ms < until_ms) {
+            return false;
+        }
+        turn.paused_until_ms = None;
+        true
+    }
+
+    /// Ends what is overdue.
+    pub(super) async fn do_overdue(&self, turn: &mut Turn, pending: &mut Pending) -> Result<(), QueueError> {
+        loop {
+            if turn.queue.ahead().is_empty() {
+                self.read_ahead(turn).await?;
+            }
+            let now = now_of(&self.shared.engine);
+            turn.queue.wake(now);
+            let mut changes: Vec<Change> = Vec::new();
+            let mut count = 0;
+            while count < OVERDUE_MAX
+                && let Some(decided) = turn.queue.overdue(now, fastrand::u64(..))
+            {
+                turn.queue.apply_all(&decided);
+                changes.extend(decided);
+                count += 1;
+            }
+            if count == 0 {
+                return Ok(());
+            }
+            let settling = self.record(turn, &changes, Extra::default(), true).await?;
+            pending.push_silent(settling);
+            if turn.is_stale {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads more jobs that have no keys. Answers whether there were any to read.
+    pub(super) async fn read_ahead(&self, turn: &mut Turn) -> Result<bool, QueueError> {
+        let Some(from) = turn.queue.ahead_from() else {
+            return Ok(false);
+        };
+        let view = turn.reader.incarnation().view();
+        if from.position >= view.tail {
+            return Ok(false);
+        }
+        let until = turn.queue.state().admitted.position;
+        let read = self.read_messages(turn, from, until, AHEAD_BYTES).await?;
+        let Some(end) = read.last().map(|message| message.frontier()) else {
+            return Ok(false);
+        };
+        let config = turn.queue.config().clone();
+        let jobs = read
+            .into_iter()
+            .filter_map(|message| message.into_job(&config, self.names()));
+        let jobs: Vec<_> = jobs.collect();
+        turn.queue.read_ahead(jobs, end);
+        Ok(true)
+    }
+
+    /// Waits until all records are durable, and answers everybody.
+    pub(super) async fn answer(&self, opened: &Arc<Opened>, turn: &mut Turn, pending: Pending) {
+        let Pending { records, claims } = pending;
+        let mut claims = claims.into_iter().peekable();
+        let mut failure: Option<QueueError> = None;
+        for (number, (settling, done)) in records.into_iter().enumerate() {
+            let settled = match settling {
+                Some(settling) => outcome(settling.settled().await),
+                None => Ok(()),
+            };
+            if let Err(error) = &settled {
+                turn.is_stale = true;
+                failure.get_or_insert_with(|| error.clone());
+            }
+            // What was decided after something that is not there was decided on what is not there.
+            let settled = failure.as_ref().map_or(Ok(()), |error| Err(error.clone()));
+            if let Some((_, answer, leased)) = claims.next_if(|(of, ..)| *of == number) {
+                self.hand_over(opened, answer, settled.map(|()| leased));
+            } else {
+                done(settled);
+            }
+        }
+        if failure.is_some() {
+            turn.paused_until_ms = Some(self.shared.engine.monotonic_ms() + PAUSE_MS);
+        }
+    }
+
+    fn hand_over(
+        &self,
+        opened: &Arc<Opened>,
+        answer: Answer<Vec<Leased>>,
+        leased: Result<Vec<Leased>, QueueError>,
+    ) {
+        if let Err(Ok(leased)) = answer.send(leased) {
+            for leased in leased {
+                opened.send(Command::Return {
+                    job: leased.job,
+                    epoch: leased.epoch,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What the runtime of job queues promises, over every kind of backend, and what crashes leave of it.
+//!
+//! | file | what stands there |
+//! |---|---|
+//! | `scene.rs` | an engine with queues, and how to wait for what must come |
+//! | `workers.rs` | claims, heartbeats, ends of leases |
+//! | `admission.rs` | messages become jobs, or dead letters |
+//! | `ends.rs` | cancelled, expired, timed out, given up, deleted, tried anew |
+//! | `upkeep.rs` | trims, retention, configuration |
+//! | `restarts.rs` | what an orderly end and crashes at each operation of the disk leave |
+//! | `space.rs` | what happens when there is no space |
+#![cfg(not(feature = "shuttle"))]
+
+mod support;
+
+mod queues {
+    mod admission;
+    mod ends;
+    mod restarts;
+    pub(crate) mod scene;
+    mod space;
+    mod upkeep;
+    mod workers;
+}

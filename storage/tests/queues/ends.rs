@@ -1,0 +1,324 @@
+//! How runs end that no worker ends, how they are tried anew, and how a queue ends.
+
+use serde_json::json;
+use tailwater_storage::queues::{PurgeWhat, QueueError, RetryFrom};
+use tailwater_storage::stream::queue::{RunState, Word, WorkerRefusal};
+
+use super::scene::{LEASE_MS, over_each, payloads, queue, run_names, until};
+use crate::support::ask::name;
+
+#[test]
+fn a_waiting_job_is_cancelled_at_once_and_a_leased_one_by_its_worker() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        for id in ["a", "b", "c", "d"] {
+            scene
+                .enqueue(&format!("{{\"payload\":1,\"id\":\"{id}\"}}"))
+                .await
+                .expect("enqueued");
+        }
+        let queues = scene.queues.clone();
+        let cancel = move |run: &'static str| {
+            let queues = queues.clone();
+            async move { queues.cancel(&name(run), Some("why".into())).await }
+        };
+        assert_eq!(cancel("r/b").await.expect("there").state, RunState::Cancelled);
+        assert_eq!(cancel("r/a").await.expect("there").state, RunState::Cancelled);
+        assert_eq!(scene.events("r/b").await[1]["reason"], "why");
+        let again = cancel("r/b").await;
+        assert!(matches!(
+            again,
+            Err(QueueError::Worker(WorkerRefusal::Ended {
+                state: RunState::Cancelled
+            }))
+        ));
+        let claimed = scene.claim("w", 5).await;
+        assert_eq!(run_names(&claimed), ["r/c", "r/d"]);
+        for run in ["r/c", "r/d"] {
+            assert_eq!(cancel(run).await.expect("there").state, RunState::Leased);
+        }
+        let beat = scene
+            .queues
+            .heartbeat(&claimed[0].run, claimed[0].epoch)
+            .await
+            .expect("held");
+        assert!(beat.cancel);
+        let released = scene.settle(&claimed[0], 1, Word::Release).await.expect("held");
+        assert_eq!(released.state, RunState::Cancelled);
+        scene.complete(&claimed[1]).await;
+    });
+}
+
+#[test]
+fn a_worker_that_is_told_to_stop_and_is_silent_ends_its_run() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene
+            .enqueue("{\"payload\":1,\"id\":\"x\"}")
+            .await
+            .expect("enqueued");
+        let claimed = scene.claim_one("w").await;
+        scene.queues.cancel(&claimed.run, None).await.expect("there");
+        scene.pass_ms(LEASE_MS);
+        scene.stands("r/x", RunState::Cancelled).await;
+        assert!(!scene.log(&claimed, 1, "{\"type\":\"log\"}").await);
+        assert_eq!(
+            scene.types("r/x").await,
+            ["run.queued", "run.leased", "run.cancelled"]
+        );
+    });
+}
+
+#[test]
+fn jobs_that_nobody_begins_expire_and_runs_that_take_too_long_time_out() {
+    over_each(|scene| async move {
+        scene
+            .make(json!({ "start_ttl_ms": 500, "run_timeout_ms": 1500 }))
+            .await;
+        scene
+            .enqueue("{\"payload\":1,\"id\":\"slow\"}")
+            .await
+            .expect("enqueued");
+        let claimed = scene.claim_one("w").await;
+        for id in ["late", "later"] {
+            scene
+                .enqueue(&format!("{{\"payload\":1,\"id\":\"{id}\"}}"))
+                .await
+                .expect("enqueued");
+        }
+        scene.pass_ms(500);
+        scene.stands("r/late", RunState::Expired).await;
+        scene.stands("r/later", RunState::Expired).await;
+        scene.queues.heartbeat(&claimed.run, 1).await.expect("held");
+        scene.pass_ms(999);
+        scene.queues.heartbeat(&claimed.run, 1).await.expect("held");
+        scene.pass_ms(1);
+        scene.stands("r/slow", RunState::TimedOut).await;
+        let beat = scene.queues.heartbeat(&claimed.run, 1).await;
+        assert!(matches!(
+            beat,
+            Err(QueueError::Worker(WorkerRefusal::Ended {
+                state: RunState::TimedOut
+            }))
+        ));
+        assert_eq!(scene.claim("w", 5).await, []);
+        assert_eq!(scene.get().await.gauges.oldest_age_ms, 0);
+    });
+}
+
+#[test]
+fn a_job_is_given_up_when_its_workers_are_silent() {
+    over_each(|scene| async move {
+        scene.make(json!({ "max_attempts": 5 })).await;
+        scene
+            .enqueue("{\"payload\":1,\"id\":\"x\",\"max_attempts\":1}")
+            .await
+            .expect("enqueued");
+        scene.claim_one("w").await;
+        scene.pass_ms(LEASE_MS);
+        scene.stands("r/x", RunState::Dead).await;
+        let dead = scene.events("dead/q").await;
+        assert_eq!(
+            (&dead[0]["reason"], &dead[0]["payload"]),
+            (&json!("lease_lost"), &json!(1))
+        );
+    });
+}
+
+#[test]
+fn a_paused_queue_gives_nothing_out_and_goes_on_when_it_is_resumed() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene.enqueue("{\"payload\":1}").await.expect("enqueued");
+        scene.queues.pause(&queue(), true).await.expect("there");
+        assert_eq!(scene.claim("w", 1).await, []);
+        let queues = scene.queues.clone();
+        let waiting = tokio::spawn(async move { queues.claim(&queue(), "w", 1, 60_000).await });
+        scene.waiting(1).await;
+        scene.queues.pause(&queue(), false).await.expect("there");
+        assert_eq!(payloads(&waiting.await.expect("no panic").expect("a job")), ["1"]);
+    });
+}
+
+#[test]
+fn a_purge_calls_off_what_it_says() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let later = scene.rig.engine.now().as_millis() + 60_000;
+        scene
+            .enqueue("{\"payload\":1,\"id\":\"held\"}")
+            .await
+            .expect("enqueued");
+        let claimed = scene.claim_one("w").await;
+        scene
+            .enqueue(&format!("{{\"payload\":1,\"id\":\"later\",\"run_at\":{later}}}"))
+            .await
+            .expect("enqueued");
+        let messages: Vec<_> = (0..600).map(|number| number.to_string()).collect();
+        scene
+            .rig
+            .append_json("q", &format!("[{}]", messages.join(",")))
+            .await;
+        let cancelled = scene.queues.purge(&queue(), PurgeWhat::Ready).await;
+        assert_eq!(cancelled.expect("there"), 600);
+        let gauges = scene.get().await.gauges;
+        assert_eq!((gauges.ready, gauges.scheduled, gauges.leased), (0, 1, 1));
+        let cancelled = scene.queues.purge(&queue(), PurgeWhat::All).await;
+        assert_eq!(cancelled.expect("there"), 2, "one is told to its worker");
+        assert_eq!(scene.state("r/later").await, Some(RunState::Cancelled));
+        assert!(
+            scene
+                .queues
+                .heartbeat(&claimed.run, 1)
+                .await
+                .expect("held")
+                .cancel
+        );
+    });
+}
+
+#[test]
+fn a_dead_letter_is_redriven_as_a_fork_of_its_run() {
+    over_each(|scene| async move {
+        scene.make(json!({ "max_attempts": 1 })).await;
+        for id in ["a", "b"] {
+            scene
+                .enqueue(&format!("{{\"payload\":\"{id}\",\"id\":\"{id}\"}}"))
+                .await
+                .expect("enqueued");
+        }
+        for claimed in scene.claim("w", 2).await {
+            scene.fail(&claimed).await;
+        }
+        scene.rig.append_json("q", "{\"payload\":1,\"oops\":1}").await;
+        until(|| async { scene.get().await.gauges.dead == 3 }).await;
+        let (dead, _) = scene.queues.dead(&queue(), None, 10).await.expect("there");
+        let without_run = dead.iter().find(|letter| letter.run.is_none()).expect("one");
+        let refused = scene.queues.redrive(&queue(), Some(without_run.job)).await;
+        assert!(matches!(refused, Err(QueueError::DeadWithoutRun)));
+        let one = scene
+            .queues
+            .redrive(&queue(), Some(dead[0].job))
+            .await
+            .expect("redriven");
+        assert_eq!(one[0].run, name("r/a.2"));
+        let again = scene.queues.redrive(&queue(), Some(dead[0].job)).await;
+        assert!(matches!(again, Err(QueueError::DeadNotFound)));
+        let rest = scene.queues.redrive(&queue(), None).await.expect("redriven");
+        assert_eq!(rest.len(), 1);
+        scene.admitted(4).await;
+        let claimed = scene.claim("w", 5).await;
+        assert_eq!(run_names(&claimed), ["r/a.2", "r/b.2"]);
+        assert_eq!(payloads(&claimed), ["\"a\"", "\"b\""]);
+        assert_eq!(
+            scene.types("r/a.2").await,
+            ["run.queued", "run.queued", "run.leased"]
+        );
+        assert_eq!(scene.events("r/a.2").await[1]["retry_of"], "r/a");
+        scene.complete(&claimed[0]).await;
+        assert_eq!(scene.get().await.gauges.dead, 1);
+        assert_eq!(
+            scene
+                .queues
+                .purge(&queue(), PurgeWhat::Dead)
+                .await
+                .expect("there"),
+            1
+        );
+        assert_eq!(scene.get().await.gauges.dead, 0);
+    });
+}
+
+#[test]
+fn an_ended_run_is_tried_anew_from_where_it_is_asked() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene
+            .enqueue("{\"payload\":7,\"id\":\"x\"}")
+            .await
+            .expect("enqueued");
+        let claimed = scene.claim_one("w").await;
+        let open = scene.queues.retry(&claimed.run, RetryFrom::Start).await;
+        assert!(matches!(
+            open,
+            Err(QueueError::NotEnded {
+                state: RunState::Leased
+            })
+        ));
+        assert!(scene.log(&claimed, 1, "{\"type\":\"checkpoint\",\"at\":1}").await);
+        assert!(scene.log(&claimed, 2, "{\"type\":\"log\"}").await);
+        let done = scene.settle(&claimed, 3, Word::Complete { result: None }).await;
+        done.expect("held");
+        let whole = scene
+            .queues
+            .retry(&claimed.run, RetryFrom::Start)
+            .await
+            .expect("tried anew");
+        let from = scene
+            .queues
+            .retry(&claimed.run, RetryFrom::Checkpoint)
+            .await
+            .expect("tried anew");
+        assert_eq!((whole.run.as_str(), from.run.as_str()), ("r/x.2", "r/x.3"));
+        scene.admitted(3).await;
+        let claimed = scene.claim("w", 5).await;
+        assert_eq!(payloads(&claimed), ["7", "7"]);
+        assert_eq!(claimed[0].resume_from, None);
+        assert!(claimed[1].resume_from.is_some());
+        assert_eq!(
+            scene.types("r/x.3").await,
+            [
+                "run.queued",
+                "run.leased",
+                "checkpoint",
+                "run.queued",
+                "run.leased"
+            ]
+        );
+        scene.complete(&claimed[1]).await;
+        assert_eq!(claimed[1].epoch, 1, "the fork has leases of its own");
+    });
+}
+
+#[test]
+fn deleting_a_queue_ends_what_is_open_and_leaves_a_plain_stream() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let later = scene.rig.engine.now().as_millis() + 60_000;
+        scene
+            .enqueue("{\"payload\":1,\"id\":\"leased\"}")
+            .await
+            .expect("enqueued");
+        let claimed = scene.claim_one("w").await;
+        scene
+            .enqueue("{\"payload\":1,\"id\":\"ready\"}")
+            .await
+            .expect("enqueued");
+        scene
+            .enqueue(&format!("{{\"payload\":1,\"id\":\"later\",\"run_at\":{later}}}"))
+            .await
+            .expect("enqueued");
+        let queues = scene.queues.clone();
+        scene.queues.pause(&queue(), true).await.expect("there");
+        let waiting = tokio::spawn(async move { queues.claim(&queue(), "w", 1, 60_000).await });
+        scene.waiting(1).await;
+        scene.queues.delete(&queue()).await.expect("deleted");
+        assert!(waiting.await.expect("no panic").is_err());
+        for run in ["r/leased", "r/ready", "r/later"] {
+            assert_eq!(scene.state(run).await, Some(RunState::Cancelled), "{run}");
+        }
+        assert!(!scene.log(&claimed, 1, "{\"type\":\"log\"}").await);
+        assert!(matches!(
+            scene.queues.get(&queue()).await,
+            Err(QueueError::NotFound)
+        ));
+        assert!(!scene.queues.is_queue(&queue()));
+        scene.rig.append_json("q", "1").await;
+        let stream = scene.rig.look("q").await.incarnation().id;
+        let keys = scene.backend.controls(stream, b"").expect("readable");
+        assert!(keys.is_empty(), "{keys:?}");
+        // It may become one again.
+        scene.make(json!({})).await;
+        scene.admitted(1).await;
+    });
+}

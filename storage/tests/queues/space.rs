@@ -1,0 +1,111 @@
+//! What happens when there is no space: nothing that was refused is half there, and everything goes on once there is.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tailwater_storage::queues::QueueError;
+use tailwater_storage::stream::queue::{RunState, Word};
+use tailwater_storage::{Backend, Memory};
+
+use super::scene::{LEASE_MS, Scene, acid_store, file_store, payloads, queue};
+use crate::support::ask::run;
+use crate::support::faulty_disk::FaultyDisk;
+
+fn is_full(error: &QueueError) -> bool {
+    matches!(
+        error,
+        QueueError::Engine(tailwater_storage::engine::EngineError::Full)
+    )
+}
+
+#[test]
+fn without_space_nothing_moves_and_with_it_everything_goes_on() {
+    type Open = fn(&Arc<FaultyDisk>) -> Arc<dyn Backend>;
+    let stores: [(&str, Open); 2] = [("file", file_store), ("acid", acid_store)];
+    for (kind, open) in stores {
+        println!("over {kind}");
+        run(async {
+            let disk = FaultyDisk::new(0);
+            let scene = Scene::over(open(&disk)).await;
+            scene.make(json!({})).await;
+            for id in ["a", "b", "c"] {
+                scene
+                    .enqueue(&format!("{{\"payload\":\"{id}\",\"id\":\"{id}\"}}"))
+                    .await
+                    .expect("enqueued");
+            }
+            let claimed = scene.claim_one("w").await;
+            disk.set_free_bytes(Some(0));
+            // Space that is there already is used up first.
+            let mut number = 0;
+            let refused = loop {
+                number += 1;
+                match scene.enqueue(&format!("{{\"payload\":\"x{number}\"}}")).await {
+                    Ok(_) => assert!(number < 100_000, "the disk is never full"),
+                    Err(error) => break error,
+                }
+            };
+            assert!(is_full(&refused), "{refused}");
+            let enqueued = scene.get().await.gauges.counters.enqueued;
+            assert_eq!(enqueued, 3 + number - 1);
+            scene.pass_ms(LEASE_MS);
+            disk.set_free_bytes(None);
+            scene.pass_ms(LEASE_MS);
+            scene.stands("r/a", RunState::Retrying).await;
+            assert!(!scene.log(&claimed, 1, "{\"type\":\"log\"}").await);
+            let claimed = scene.claim("w", 2).await;
+            assert!(payloads(&claimed).contains(&"\"b\""), "{claimed:?}");
+            scene.complete(&claimed[0]).await;
+        });
+    }
+}
+
+/// The memory backend refuses what is too long and takes what is shorter: what was decided on something that was
+/// refused must not be taken.
+#[test]
+fn what_was_decided_on_something_refused_is_refused_too() {
+    run(async {
+        let scene = Scene::over(Arc::new(Memory::new(48 << 10))).await;
+        scene.make(json!({})).await;
+        scene.rig.create("filler").await.expect("created");
+        scene
+            .rig
+            .append("filler", &"x".repeat(10_000))
+            .await
+            .expect("appended");
+        let mut known = 0;
+        let long = "x".repeat(3_000);
+        while scene.enqueue(&format!("\"{known}{long}\"")).await.is_ok() {
+            known += 1;
+        }
+        assert!(known > 2);
+        assert_eq!(
+            scene
+                .queues
+                .claim(&queue(), "w", 10, 0)
+                .await
+                .map_or(0, |claimed| claimed.len()),
+            0
+        );
+        scene.rig.delete("filler").await;
+        // Whatever can still be stored, no job is lost and none is given out twice.
+        let mut done = std::collections::BTreeSet::new();
+        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while done.len() < known {
+            assert!(
+                std::time::Instant::now() < give_up,
+                "{} of {known} are done",
+                done.len()
+            );
+            for claimed in scene.queues.claim(&queue(), "w", 1, 0).await.unwrap_or_default() {
+                assert!(!done.contains(&claimed.run), "{} is done twice", claimed.run);
+                match scene.settle(&claimed, 1, Word::Complete { result: None }).await {
+                    Ok(_) => drop(done.insert(claimed.run)),
+                    Err(error) => assert!(is_full(&error), "{error}"),
+                }
+            }
+            scene.pass_ms(LEASE_MS);
+            tokio::task::yield_now().await;
+        }
+    });
+}

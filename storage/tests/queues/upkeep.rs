@@ -1,0 +1,122 @@
+//! What is no longer needed goes, and what may be changed is changed.
+
+use serde_json::json;
+use tailwater_storage::queues::QueueError;
+use tailwater_storage::stream::queue::RunState;
+
+use super::scene::{over_each, payloads, queue, until};
+use crate::support::ask::name;
+
+#[test]
+fn the_stream_is_trimmed_as_jobs_are_taken_and_runs_still_say_what_they_were_given() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let later = scene.rig.engine.now().as_millis() + 10_000;
+        scene
+            .rig
+            .append_json("q", &format!("[{{\"payload\":\"late\",\"run_at\":{later}}},2,3]"))
+            .await;
+        scene.admitted(3).await;
+        for claimed in scene.claim("w", 2).await {
+            scene.complete(&claimed).await;
+        }
+        scene.pass_ms(1_000);
+        until(|| async {
+            let reader = scene.rig.look("q").await;
+            let view = reader.incarnation().view();
+            view.oldest == view.tail
+        })
+        .await;
+        scene.pass_ms(10_000);
+        until(|| async { scene.get().await.gauges.ready == 1 }).await;
+        assert_eq!(payloads(&scene.claim("w", 2).await), ["\"late\""]);
+    });
+}
+
+#[test]
+fn ended_runs_are_deleted_when_their_time_is_over_and_open_ones_are_not() {
+    over_each(|scene| async move {
+        scene.make(json!({ "run_retention_ms": 60_000 })).await;
+        for id in ["a", "b"] {
+            scene
+                .enqueue(&format!("{{\"payload\":1,\"id\":\"{id}\"}}"))
+                .await
+                .expect("enqueued");
+        }
+        let claimed = scene.claim_one("w").await;
+        scene.complete(&claimed).await;
+        scene.pass_ms(59_999);
+        scene
+            .enqueue("{\"payload\":1,\"id\":\"c\"}")
+            .await
+            .expect("enqueued");
+        assert_eq!(scene.state("r/a").await, Some(RunState::Succeeded));
+        scene.pass_ms(2_000);
+        until(|| async { scene.state("r/a").await.is_none() }).await;
+        assert_eq!(scene.state("r/b").await, Some(RunState::Queued));
+        // The id may be used anew.
+        let again = scene
+            .enqueue("{\"payload\":2,\"id\":\"a\"}")
+            .await
+            .expect("enqueued");
+        assert!(again.new);
+    });
+}
+
+#[test]
+fn a_queue_is_changed_but_for_where_its_runs_and_dead_letters_are() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene
+            .rig
+            .append_json("q", r#"[{"to":"a","n":1},{"to":"a","n":2}]"#)
+            .await;
+        scene.admitted(2).await;
+        let document = json!({ "run_prefix": "r/", "concurrency_key": "/to", "lease_ms": 2000 });
+        assert!(!scene.put(document.clone()).await.expect("changed"));
+        let described = scene.get().await;
+        assert_eq!(described.config.lease_ms, 2_000);
+        let claimed = scene.claim("w", 2).await;
+        assert_eq!((claimed.len(), claimed[0].lease_ms), (1, 2_000));
+        assert!(!scene.put(document).await.expect("the same"));
+        let refused = scene.put(json!({ "run_prefix": "other/" })).await;
+        assert!(matches!(
+            refused,
+            Err(QueueError::Unchangeable { field: "run_prefix" })
+        ));
+        let refused = scene
+            .put(json!({ "run_prefix": "r/", "dead_letter": "elsewhere" }))
+            .await;
+        assert!(matches!(
+            refused,
+            Err(QueueError::Unchangeable { field: "dead_letter" })
+        ));
+    });
+}
+
+#[test]
+fn two_queues_do_not_name_their_runs_alike_and_there_are_only_so_many() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let put = |stream: String, document: serde_json::Value| {
+            let queues = scene.queues.clone();
+            async move {
+                queues
+                    .put(&name(&stream), document.as_object().expect("an object"))
+                    .await
+            }
+        };
+        for prefix in ["r/", "r/x/"] {
+            let refused = put("p".into(), json!({ "run_prefix": prefix })).await;
+            assert!(matches!(refused, Err(QueueError::PrefixTaken { .. })), "{prefix}");
+        }
+        for number in 1..4 {
+            put(format!("q{number}"), json!({})).await.expect("made");
+        }
+        let refused = put("q4".into(), json!({})).await;
+        assert!(matches!(refused, Err(QueueError::TooMany { queues_max: 4 })));
+        let (listed, more) = scene.queues.list(Some(&queue()), 2).await;
+        let names: Vec<_> = listed.iter().map(|listed| listed.stream.as_str()).collect();
+        assert_eq!((names, more), (vec!["q1", "q2"], true));
+    });
+}
