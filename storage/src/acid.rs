@@ -3,7 +3,7 @@
 //!
 //! | file | what stands there |
 //! |---|---|
-//! | `placement.rs` | which shard a stream stands in |
+//! | `placement.rs`, `prefixes.rs` | which shard a stream stands in, and what leads there |
 //! | `layout.rs` | where the shards are, and how many |
 //! | `shard.rs` | one shard: questions and changes |
 //! | `commit.rs`, `room.rs`, `spare.rs` | commits a batch, as far as there is room for it |
@@ -25,6 +25,7 @@ mod copy;
 mod era;
 mod layout;
 mod placement;
+mod prefixes;
 mod read;
 mod reshard;
 mod room;
@@ -52,6 +53,7 @@ pub use backup::BackupReport;
 pub use compact::{AcidCompactReport, compact, compact_directory};
 use placement::Placement;
 pub use placement::SHARDS_MAX;
+use prefixes::Prefixes;
 pub use reshard::{ReshardReport, reshard, reshard_unlocked};
 use room::{KEPT_BACK_BYTES, Room};
 use shard::Shard;
@@ -95,6 +97,7 @@ pub struct AcidStore {
     shards: Vec<Shard>,
     /// For each shard.
     rooms: Vec<Room>,
+    prefixes: Prefixes,
     id: StoreId,
     disk: Arc<dyn Disk>,
     data_dir: PathBuf,
@@ -180,6 +183,7 @@ impl AcidStore {
         ));
         Ok(Self {
             rooms: shards.iter().map(|_| Room::new(&spare)).collect(),
+            prefixes: Prefixes::load(&shards)?,
             shards,
             id: identity.store,
             disk: Arc::clone(disk),
@@ -231,8 +235,8 @@ impl Backend for AcidStore {
         for name in names {
             let own = Placement::of_name(name);
             // Also if both are in one shard now: there may be more of them later.
-            if own != other {
-                of_shards[own.shard(self.shards.len())].1.push(name);
+            if own != other && !self.prefixes.placements_of(name).contains(&other) {
+                of_shards[own.shard(self.shards.len())].1.push(name.as_str());
             }
         }
         of_shards.retain(|(_, names)| !names.is_empty());
@@ -255,6 +259,14 @@ impl Backend for AcidStore {
                 .map(|other| other.join().unwrap_or(Err(BackendError::Panicked)));
             others.fold(led, Result::and)
         })
+    }
+
+    fn lead_below(&self, prefix: &str, beside: StreamId) -> Result<(), BackendError> {
+        let (key, other) = (prefixes::key_of(prefix), Placement::of_id(beside));
+        let looked_up = self.shard(Placement::of_name_bytes(key.as_bytes()));
+        looked_up.redirect(&[&key], other)?;
+        self.prefixes.add(prefix, other);
+        Ok(())
     }
 
     fn commit(&self, partition: usize, batch: &[Record]) -> Result<Outcomes, BackendError> {
@@ -288,7 +300,8 @@ impl Backend for AcidStore {
             return Ok(newest);
         }
         // One that is deleted and still held may stand elsewhere than the one that has the name by now.
-        for placement in own.redirects(name)? {
+        let below = self.prefixes.placements_of(name);
+        for placement in own.redirects(name)?.into_iter().chain(below) {
             let found = self.shard(placement).load(name)?;
             if found.as_ref().map(|state| state.id) > newest.as_ref().map(|state| state.id) {
                 newest = found;

@@ -34,6 +34,16 @@ pub trait Backend: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Likewise, for all names that begin with a prefix, which ends with `/`. Names that lead elsewhere by their prefix
+    /// need not be led one by one.
+    ///
+    /// # Errors
+    /// If the backend cannot be written.
+    fn lead_below(&self, prefix: &str, beside: StreamId) -> Result<(), BackendError> {
+        let _ = (prefix, beside);
+        Ok(())
+    }
+
     /// Makes records durable, in order, each whole or absent, and says what became of each.
     ///
     /// Once a record is refused, the later ones of the batch that touch a stream of it are refused too, because

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 
-use support::ask::{Rig, run, waits};
+use support::ask::{Rig, json, name, run, waits};
 use support::faulty_disk::FaultyDisk;
 use support::gated_disk::GatedDisk;
 use tailwater_storage::acid::{AcidOptions, AcidStore};
 use tailwater_storage::disk::Disk;
-use tailwater_storage::engine::CreateError;
+use tailwater_storage::engine::{CreateError, EngineError, Held, Origin, Settled, Settling};
+use tailwater_storage::stream::StreamKind;
 use tailwater_storage::{Backend as _, OpenError};
 
 fn try_open<D: Disk>(disk: &Arc<D>, shard_count: u32) -> Result<AcidStore, OpenError> {
@@ -78,6 +79,114 @@ fn streams_and_their_forks_are_found_in_every_shard_also_after_a_restart() {
 
 /// Whoever looks a name up in its own shard must find a stream that stands in another one, and another stream of the
 /// name once that is gone.
+/// A queue, and the names of its runs, whose own places are all over the shards.
+async fn hold_runs(rig: &Rig, count: usize) -> Vec<Held> {
+    let queue = rig.look("queue").await.incarnation().id;
+    let runs: Vec<_> = (0..count)
+        .map(|number| name(&format!("runs/queue/{number}")))
+        .collect();
+    let held = rig.engine.hold_beside(&runs, &name("queue"), queue).await;
+    held.expect("led")
+}
+
+fn begin_runs(rig: &Rig, held: &[Held]) -> Settling {
+    let drafted = rig.engine.together(held, |draft| {
+        for nth in 0..held.len() {
+            draft
+                .create(nth, StreamKind::Run, &Origin::new(json()))
+                .expect("the name is free");
+        }
+        Ok::<_, EngineError>(())
+    });
+    drafted.expect("queued").1
+}
+
+/// How many operations of the disk one commit takes to one shard, with some to spare.
+const COMMIT_OPERATIONS: u64 = 60;
+
+/// To lead 256 names took a commit for each.
+#[test]
+fn many_runs_are_placed_beside_their_queue_with_one_commit_for_each_shard_or_none() {
+    for below_a_prefix in [false, true] {
+        let disk = FaultyDisk::new(8);
+        run(async {
+            let rig = open(&disk);
+            rig.create_json("queue").await;
+            let queue = rig.look("queue").await.incarnation().id;
+            if below_a_prefix {
+                rig.engine.lead_below("runs/queue/", queue).await.expect("led");
+            }
+            let before = disk.operations();
+            let held = hold_runs(&rig, 256).await;
+            let operations = disk.operations() - before;
+            if below_a_prefix {
+                assert_eq!(operations, 0);
+            } else {
+                assert!((1..3 * COMMIT_OPERATIONS).contains(&operations), "{operations}");
+            }
+            assert_eq!(begin_runs(&rig, &held).settled().await, Settled::Durable);
+            stop(rig);
+            let rig = open(&disk);
+            for held in &held {
+                let reader = rig.engine.look(held.name()).await.expect("it is found");
+                assert!(rig.engine.are_together(reader.incarnation().id, queue));
+            }
+            // What is led already is not led again.
+            let before = disk.operations();
+            hold_runs(&rig, 300).await;
+            let operations = disk.operations() - before;
+            assert!(operations < 3 * COMMIT_OPERATIONS, "{operations}");
+            let listed = rig.engine.list("runs/", None, 1_000).await.expect("works");
+            assert_eq!(listed.streams.len(), 256);
+            assert!(listed.streams.iter().all(|run| run.kind == StreamKind::Run));
+            stop(rig);
+        });
+    }
+}
+
+#[test]
+fn who_has_a_name_below_a_prefix_is_found_wherever_it_stands() {
+    let disk = FaultyDisk::new(9);
+    run(async {
+        let rig = open(&disk);
+        rig.create_json("queue").await;
+        let queue = rig.look("queue").await.incarnation().id;
+        for number in (0..40).step_by(2) {
+            rig.create(&format!("runs/queue/{number}"))
+                .await
+                .expect("created");
+        }
+        rig.engine.lead_below("runs/queue/", queue).await.expect("led");
+        let held = hold_runs(&rig, 40).await;
+        let mut taken = 0;
+        let drafted = rig.engine.together(&held, |draft| {
+            for nth in 0..held.len() {
+                let created = draft.create(nth, StreamKind::Run, &Origin::new(json()));
+                taken += usize::from(created.is_err());
+            }
+            Ok::<_, EngineError>(())
+        });
+        let ((), settling) = drafted.expect("queued");
+        assert_eq!(settling.settled().await, Settled::Durable);
+        assert_eq!(taken, 20);
+        stop(rig);
+        let rig = open(&disk);
+        for number in 0..40 {
+            let reader = rig.look(&format!("runs/queue/{number}")).await;
+            let kind = if number % 2 == 0 {
+                StreamKind::Plain
+            } else {
+                StreamKind::Run
+            };
+            assert_eq!(reader.incarnation().kind, kind, "{number}");
+        }
+        // Only whole segments count.
+        rig.create("runs/queued").await.expect("created");
+        rig.create("runs").await.expect("created");
+        stop(rig);
+    });
+}
+
 #[test]
 fn the_name_of_a_fork_is_free_for_a_stream_in_its_own_shard_once_the_fork_is_gone() {
     let disk = FaultyDisk::new(2);

@@ -8,6 +8,7 @@ mod interleavings {
     mod appends;
     mod forks;
     mod residency;
+    mod together;
     mod waiters;
 }
 

@@ -155,11 +155,11 @@ impl Shard {
 
     /// Leads names to a place where streams may come to have them, beside those that they lead to already: one of them
     /// may stand there, or another one may be about to.
-    pub(super) fn redirect(&self, names: &[&StreamName], placement: Placement) -> Result<(), BackendError> {
+    pub(super) fn redirect(&self, names: &[&str], placement: Placement) -> Result<(), BackendError> {
         let view = self.database.view()?;
         let mut new = Vec::new();
         for name in names {
-            let placements = view.ask(|tables| tables::redirects(tables, name.as_str()))?;
+            let placements = view.ask(|tables| tables::redirects(tables, name))?;
             if !placements.contains(&placement.0) {
                 new.push(name);
             }
@@ -171,7 +171,7 @@ impl Shard {
         let change = self.database.change()?;
         change.ask(|transaction| {
             new.iter()
-                .try_for_each(|name| tables::put_redirect(transaction, name.as_str(), placement.0))
+                .try_for_each(|name| tables::put_redirect(transaction, name, placement.0))
         })?;
         change.commit().map(drop)
     }
@@ -180,6 +180,16 @@ impl Shard {
         let view = self.database.view()?;
         let found = view.ask(|tables| tables::redirects(tables, name.as_str()))?;
         Ok(found.into_iter().map(Placement).collect())
+    }
+
+    /// The prefixes of names that lead elsewhere, as far as they stand here, and where they lead.
+    pub(super) fn prefixes(&self) -> Result<Vec<(String, Vec<Placement>)>, BackendError> {
+        let found = self.database.view()?.ask(tables::prefixes)?;
+        let placed = |placements: Vec<u8>| placements.into_iter().map(Placement).collect();
+        Ok(found
+            .into_iter()
+            .map(|(prefix, placements)| (prefix, placed(placements)))
+            .collect())
     }
 
     pub(super) fn load(&self, name: &StreamName) -> Result<Option<StreamState>, BackendError> {

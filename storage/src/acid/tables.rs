@@ -5,10 +5,11 @@
 //! | `meta` | `shard`; `ballast/…` | [`ShardMeta`]; for a moment, zeros that keep pages free ([`room`](super::room)) |
 //! | `blocks` | id, first position | a [`Block`](super::block::Block) |
 //! | `pieces` | id, first position | bytes of a block that has none in its own row |
-//! | `redirects` | name | placements where a stream that has it may stand, beside the name's own: a byte each |
+//! | `redirects` | name, or `/` and a prefix of names | placements where a stream that has it may stand, beside the name's own: a byte each |
 
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
+use super::prefixes;
 use super::room::KEPT_BACK_BYTES;
 use crate::codec::{Encode as _, Malformed};
 use crate::database::row::{read, value};
@@ -167,6 +168,28 @@ pub(super) fn redirects(tables: &impl Tables, name: &str) -> Result<Vec<u8>, Fai
     let key = name.as_bytes();
     let found = table.get(key)?;
     found.map_or(Ok(Vec::new()), |found| read_redirects(key, found.value()))
+}
+
+/// The prefixes of names that have redirects, and the placements that they lead to.
+pub(super) fn prefixes(tables: &impl Tables) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let table = tables.table(REDIRECTS)?;
+    let range = prefixes::MARK.as_bytes()..prefixes::BEHIND_MARK.as_bytes();
+    let mut found = Vec::new();
+    for entry in table.range::<&[u8]>(range)? {
+        let (key, value) = entry?;
+        let prefix = read_prefix(key.value())?;
+        found.push((prefix.to_owned(), read_redirects(key.value(), value.value())?));
+    }
+    Ok(found)
+}
+
+/// The prefix that the key of a redirect says.
+pub(super) fn read_prefix(key: &[u8]) -> Result<&str, Failure> {
+    let text = str::from_utf8(key).ok();
+    let prefix = text.and_then(|text| text.strip_prefix(prefixes::MARK));
+    prefix
+        .filter(|prefix| prefix.ends_with('/'))
+        .ok_or_else(|| Failure::of_row("redirects", key, &"it is the prefix of no name"))
 }
 
 /// The placements that a name leads to.

@@ -113,9 +113,12 @@ fn lead(store: &AcidStore, record: &Record) {
         } = part
             && let Some(source) = &created.source
         {
-            store
-                .lead(std::slice::from_ref(&created.name), source.id)
-                .expect("the disk works");
+            // Names below a prefix may lead there one by one, or all at once.
+            let led = match created.name.as_str().split_once('/') {
+                Some((first, _)) => store.lead_below(&format!("{first}/"), source.id),
+                None => store.lead(std::slice::from_ref(&created.name), source.id),
+            };
+            led.expect("the disk works");
         }
     }
 }

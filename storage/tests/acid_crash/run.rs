@@ -49,6 +49,12 @@ pub(super) struct Run {
     pub(super) reads_fail: bool,
 }
 
+/// What a name begins with, up to where a segment ends.
+fn prefix_of(name: &StreamName) -> Option<&str> {
+    let (first, _) = name.as_str().split_once('/')?;
+    Some(&name.as_str()[..=first.len()])
+}
+
 impl Run {
     pub(super) fn new(seed: u64, repair: Repair) -> Self {
         let mut rng = Rng::with_seed(seed);
@@ -195,7 +201,10 @@ impl Run {
             self.store().lead(std::slice::from_ref(name), elsewhere)?;
         }
         if !is_its_own || self.rng.bool() {
-            self.store().lead(std::slice::from_ref(name), id)?;
+            match prefix_of(name).filter(|_| self.rng.bool()) {
+                Some(prefix) => self.store().lead_below(prefix, id)?,
+                None => self.store().lead(std::slice::from_ref(name), id)?,
+            }
         }
         let elsewhere = (self.rng.u8(..8) == 0).then(|| self.rng.u64(1..256));
         match elsewhere.and_then(StreamId::new) {

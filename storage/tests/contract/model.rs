@@ -18,6 +18,10 @@ enum Op {
         name: usize,
         seconds: Option<u64>,
     },
+    CreateRun {
+        name: usize,
+        beside: usize,
+    },
     Append {
         stream: Index,
         messages: Vec<usize>,
@@ -78,6 +82,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(stream, seconds)| Op::Import { stream, seconds }),
         3 => (0..NAMES.len(), prop::option::of(1_u64..100))
             .prop_map(|(name, seconds)| Op::Create { name, seconds }),
+        1 => (0..NAMES.len(), 0..NAMES.len()).prop_map(|(name, beside)| Op::CreateRun { name, beside }),
         8 => (index(), messages, prop::option::of(0_usize..2), prop::bool::weighted(0.05)).prop_map(
             |(stream, messages, producer, closes)| Op::Append { stream, messages, producer, closes }
         ),
@@ -127,6 +132,9 @@ impl Naive {
             Op::Create { name, seconds } => {
                 let lifetime = seconds.map_or(Lifetime::Forever, |seconds| Lifetime::Ttl { seconds });
                 is_free(*name).then(|| self.author.create_living(NAMES[*name], lifetime).1)?
+            }
+            Op::CreateRun { name, beside } => {
+                is_free(*name).then(|| self.author.create_run(NAMES[*name], NAMES[*beside]).1)?
             }
             Op::Append {
                 stream,

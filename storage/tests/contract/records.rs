@@ -36,6 +36,47 @@ fn a_committed_record_is_seen_whole() {
     });
 }
 
+/// As a claim changes a queue's keys and its run, and an end the run and the dead letters.
+#[test]
+fn a_record_over_several_streams_is_seen_whole_in_each() {
+    every_backend(|backend| {
+        let mut author = Author::default();
+        let queue = author.stream_of(backend, "queue", &["job 1", "job 2"]);
+        let dead = author.stream_of(backend, "dead", &[]);
+        let (run, create) = author.create_run("runs/1", "queue");
+        commit(
+            backend,
+            &[together([
+                control(queue, "queue/job/1", Some("leased")),
+                create,
+                author.append(run, Body::one("leased")),
+                control(run, "run", Some("leased")),
+            ])],
+        );
+        let record = together([
+            author.append_as(run, Body::one(" dead"), None, true),
+            author.append(dead, Body::one("run 1")),
+            control(queue, "queue/job/1", None),
+            control(run, "run", Some("dead")),
+            author.trim(queue, 5),
+        ]);
+        commit(backend, &[record]);
+        for (stream, id) in [("queue", queue), ("dead", dead), ("runs/1", run)] {
+            assert_eq!(load(backend, stream).as_ref(), Some(author.state(id)), "{stream}");
+        }
+        assert_eq!(text(backend, run, 0, 11, 100), "leased dead");
+        assert_eq!(text(backend, dead, 0, 5, 100), "run 1");
+        assert_eq!(backend.controls(queue, b"").expect("works"), []);
+        assert_eq!(
+            backend.controls(run, b"").expect("works"),
+            [("run".into(), "dead".into())]
+        );
+        commit(backend, &[together([author.delete(run), author.delete(dead)])]);
+        assert_eq!(load(backend, "queue").as_ref(), Some(author.state(queue)));
+        assert_eq!(backend.deleted().expect("works").len(), 2);
+    });
+}
+
 #[test]
 fn a_refused_record_leaves_nothing_of_any_of_its_parts() {
     bounded(ROOM, |backend| {

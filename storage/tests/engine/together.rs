@@ -159,7 +159,7 @@ fn a_duplicate_of_a_producer_changes_nothing_and_waits_for_its_original() {
         };
         gate.hold();
         let first = draft(&rig, &held, |draft| {
-            assert!(matches!(once(draft), AppendDecision::Accept(_)))
+            assert!(matches!(once(draft), AppendDecision::Accept(_)));
         });
         gate.wait_at_gate(0);
         let again = draft(&rig, &held, |draft| {

@@ -93,6 +93,7 @@ async fn begin_runs(rig: &Rig) {
     rig.create_json("jobs").await;
     let queue = rig.engine.hold(&[name("jobs")]).await.expect("readable");
     let id = rig.look("jobs").await.incarnation().id;
+    rig.engine.lead_below("runs/jobs/", id).await.expect("led");
     let runs = [name("runs/jobs/1"), name("runs/jobs/2")];
     let runs = rig
         .engine

@@ -8,6 +8,7 @@ use tailwater_stream::{StreamId, StreamName};
 
 use super::bytes::Bytes;
 use crate::acid::placement::Placement;
+use crate::acid::prefixes::{MARK, key_of, prefixes_of};
 use crate::acid::tables::{self, REDIRECTS, ShardMeta};
 use crate::backend::BackendError;
 use crate::database::{self, Failure, View};
@@ -109,7 +110,11 @@ impl Among<'_> {
             shards.any(|shard| shard == self.number)
         };
         let leads = self.ask(looked_up, |tables| tables::redirects(tables, name.as_str()));
-        if leads.is_some_and(|leads| !leads_here(leads)) {
+        let mut below = prefixes_of(name).map(key_of).filter_map(|key| {
+            let looked_up = self.shard_of(Placement::of_name_bytes(key.as_bytes()));
+            self.ask(looked_up, |tables| tables::redirects(tables, &key))
+        });
+        if leads.is_some_and(|leads| !leads_here(leads)) && !below.any(leads_here) {
             let what = format!("{name} does not lead to stream {id} from shard {looked_up:03}");
             auditor.wrong("redirects", &what);
         }
@@ -125,6 +130,10 @@ impl Among<'_> {
         let mut to_none = 0_u64;
         for entry in auditor.transaction.open_table(REDIRECTS)?.iter()? {
             let (key, value) = entry?;
+            if key.value().starts_with(MARK.as_bytes()) {
+                self.prefix(auditor, key.value(), value.value());
+                continue;
+            }
             let read = queries::parse_name(key.value())
                 .and_then(|name| Ok((name, tables::read_redirects(key.value(), value.value())?)));
             let Some((name, placements)) = auditor.row("redirects", read) else {
@@ -149,6 +158,24 @@ impl Among<'_> {
             ));
         }
         Ok(())
+    }
+}
+
+impl Among<'_> {
+    /// The redirect of a prefix stands where it is looked up. Whether any name is below it does not matter.
+    fn prefix(self, auditor: &mut Auditor<'_>, key: &[u8], value: &[u8]) {
+        let read = tables::read_prefix(key).and_then(|prefix| {
+            let _placements = tables::read_redirects(key, value)?;
+            Ok(prefix.to_owned())
+        });
+        let Some(prefix) = auditor.row("redirects", read) else {
+            return;
+        };
+        let looked_up = self.shard_of(Placement::of_name_bytes(key));
+        if looked_up != self.number {
+            let what = format!("names that begin with {prefix} are looked up in shard {looked_up:03}");
+            auditor.wrong("redirects", &what);
+        }
     }
 }
 

@@ -66,7 +66,8 @@ impl Engine {
     }
 
     /// Likewise, and lets those names that no stream has be looked up beside the stream `id`, whose name is `beside`, so
-    /// that streams may be created under them there. Answers once that is durable.
+    /// that streams may be created under them there. Answers once that is durable. If there are many partitions it is one
+    /// write for each, but none for names below a prefix that leads there: see [`Self::lead_below`].
     ///
     /// # Errors
     /// If the storage cannot be read or written.
@@ -88,6 +89,26 @@ impl Engine {
         }
         self.lead(vacant, id).await?;
         Ok(held)
+    }
+
+    /// Lets every name that begins with `prefix` be looked up beside the stream `id`, durably, so that to hold names
+    /// there takes no writing: see [`Self::hold_beside`].
+    ///
+    /// # Errors
+    /// If the storage cannot be written.
+    ///
+    /// # Panics
+    /// If the prefix does not end with `/`.
+    pub async fn lead_below(&self, prefix: &str, id: StreamId) -> Result<(), EngineError> {
+        assert!(
+            prefix.ends_with('/'),
+            "the prefix {prefix:?} ends within a segment"
+        );
+        if self.shared.nature.partitions == 1 {
+            return Ok(());
+        }
+        let prefix = prefix.to_owned();
+        self.ask(move |backend| backend.lead_below(&prefix, id)).await
     }
 
     /// Whether two streams stand in one partition, so that a record may change both.

@@ -39,6 +39,46 @@ fn a_redirect_in_a_shard_where_nobody_looks() {
     });
 }
 
+/// What is below a prefix needs no redirect of its own.
+#[test]
+fn a_name_that_leads_to_its_stream_by_its_prefix() {
+    let key = "/fork/";
+    let looked_up = Placement::of_name_bytes(key.as_bytes()).shard(2) as u32;
+    let store = Store::new();
+    let fork = store.name(Who::Fork).clone();
+    assert!(fork.as_str().starts_with("fork/"), "{fork}");
+    store.change(1, |t| {
+        let mut redirects = t.open_table(REDIRECTS).expect("there is one");
+        let removed = redirects.remove(fork.as_str().as_bytes());
+        assert!(removed.expect("removed").is_some());
+    });
+    let Placement(here) = Placement::of_id(store.id(Who::Fork));
+    store.change(looked_up, |t| tables::put_redirect(t, key, here).expect("put"));
+    store.expect(&[]);
+    let Placement(elsewhere) = Placement::of_id(store.id(Who::Heir));
+    store.change(looked_up, |t| {
+        let mut redirects = t.open_table(REDIRECTS).expect("there is one");
+        redirects.remove(key.as_bytes()).expect("removed");
+        drop(redirects);
+        tables::put_redirect(t, key, elsewhere).expect("put");
+    });
+    let id = store.id(Who::Fork);
+    store.expect(&[format!("{fork} does not lead to stream {id} from shard 001")]);
+}
+
+#[test]
+fn a_prefix_in_a_shard_where_nobody_looks_or_that_is_none() {
+    let key = "/runs/";
+    let looked_up = Placement::of_name_bytes(key.as_bytes()).shard(2) as u32;
+    let what = format!("names that begin with runs/ are looked up in shard {looked_up:03}");
+    expect(1 - looked_up, &[&what], |_, t| {
+        tables::put_redirect(t, key, 4).expect("put");
+    });
+    expect(0, &["it is the prefix of no name"], |_, t| {
+        tables::put_redirect(t, "/runs", 4).expect("put");
+    });
+}
+
 /// A crash leaves one between the redirect and the fork, and every fork leaves one that is deleted.
 #[test]
 fn a_redirect_that_leads_to_nothing_is_noted_and_no_damage() {

@@ -121,7 +121,7 @@ fn make() -> Store {
     let backend = Arc::new(open(&options).expect("a new store"));
     let names = BTreeMap::from([
         (Who::Source, name_in(0, "source")),
-        (Who::Fork, name_in(1, "fork")),
+        (Who::Fork, name_in(1, "fork/")),
         (Who::Long, name_in(0, "long")),
         (Who::Living, name_in(0, "living")),
         (Who::Gone, name_in(1, "gone")),
