@@ -26,6 +26,8 @@ mod opened;
 mod operations;
 mod recovery;
 mod send;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests;
 mod timers;
 mod turns;
 
