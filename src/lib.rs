@@ -10,6 +10,7 @@
 //! | [`server`] | listeners and connections |
 //! | [`http`] | translates between HTTP and the engine |
 //! | `metrics` | every metric's name and meaning |
+//! | `pem` | files of certificates that settings name |
 //! | `shutdown` | stops the server without losing what is in flight |
 //! | `transfer` | exports and imports: streams as lines, and lines as streams |
 //! | [`webhooks`] | what subscriptions send out: deliveries, signatures, tokens |
@@ -21,6 +22,7 @@ mod control;
 pub mod http;
 mod limits;
 mod metrics;
+mod pem;
 pub mod server;
 mod shutdown;
 mod transfer;

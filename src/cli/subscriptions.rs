@@ -93,9 +93,26 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// Shows a subscription with all of its streams, page by page.
 pub(super) async fn show(options: &SubOptions, output: &mut Output) -> Result<(), CommandError> {
     let client = options.connection.client()?;
-    let subscription = patiently(async || client.subscription(&options.id).await).await?;
+    let page =
+        async |after: Option<&str>| patiently(async || client.subscription(&options.id, after).await).await;
+    let mut subscription = page(None).await?;
+    while let Some(after) = subscription["streams_after"].as_str().map(str::to_owned) {
+        let mut next = page(Some(&after)).await?;
+        // A page that does not get further would be asked for without end.
+        let goes_on = next["streams_after"] != *after;
+        let streams = next["streams"].as_array_mut().map(std::mem::take);
+        if let (Some(all), Some(streams)) = (subscription["streams"].as_array_mut(), streams) {
+            all.extend(streams);
+        }
+        subscription["streams_after"] = if goes_on {
+            next["streams_after"].take()
+        } else {
+            Value::Null
+        };
+    }
     output.line(&subscription.to_string())?;
     output.flush()
 }

@@ -132,14 +132,16 @@ impl Client {
         self.document(request.query(&parameters).send().await?).await
     }
 
-    /// A subscription with its streams, as the server describes it.
+    /// A subscription with a page of its streams, those behind the name `after`, as the server describes it. In
+    /// `streams_after` it says where the next page begins, if there is one.
     ///
     /// # Errors
     /// [`ClientError`] if the server refuses.
-    pub async fn subscription(&self, id: &str) -> Result<Value, ClientError> {
+    pub async fn subscription(&self, id: &str, after: Option<&str>) -> Result<Value, ClientError> {
         let request =
             self.subscription_request(Method::GET, id, "", format!("look at the subscription `{id}`"));
-        self.document(request.send().await?).await
+        let parameters: Vec<_> = after.map(|after| ("after", after)).into_iter().collect();
+        self.document(request.query(&parameters).send().await?).await
     }
 
     /// Deletes a subscription. Whoever works for it is fenced off.

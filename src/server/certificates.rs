@@ -1,8 +1,6 @@
 //! Makes a TLS configuration of PEM files, or says which file is wrong, how, and what to do. Knows no connection and
 //! no clock.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +17,8 @@ use x509_cert::der::{self, DateTime, Decode as _};
 use x509_cert::time::{Time, Validity};
 
 use crate::config::TlsConfig;
+use crate::pem::{PemFault, PemFile};
 
-/// Of one file. The authorities of all the web together take a quarter of that.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What may be spoken over TLS, the best first.
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 /// HTTP/2's name among the protocols that TLS negotiates.
@@ -41,16 +38,8 @@ pub struct TlsError {
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("cannot be read: {0}; name a file that the server may read")]
-    Unreadable(#[source] io::Error),
-    #[error("has more than {FILE_BYTES_MAX} bytes; name a file in PEM that has nothing else in it")]
-    TooLong,
-    #[error("is not PEM: {0}; copy the file again, or convert it with `openssl`")]
-    NotPem(#[source] pem::Error),
-    #[error(
-        "has no {0} in PEM, which begins with a line such as -----BEGIN {1}-----; name the file that has it"
-    )]
-    Lacks(&'static str, &'static str),
+    #[error(transparent)]
+    Pem(#[from] PemFault),
     #[error(
         "has an encrypted private key; decrypt it, for example with `openssl pkey`, and protect the file instead"
     )]
@@ -81,9 +70,9 @@ enum Fault {
 /// What the files held when they were read.
 #[derive(Debug)]
 pub(super) struct Files {
-    cert: PemFile,
-    key: PemFile,
-    client_ca: Option<PemFile>,
+    cert: TlsFile,
+    key: TlsFile,
+    client_ca: Option<TlsFile>,
 }
 
 /// What new connections are to use.
@@ -99,20 +88,16 @@ impl Files {
         let (cert, key) = (settings.cert_path.as_deref()?, settings.key_path.as_deref()?);
         let client_ca = settings.client_ca_path.as_deref();
         Some(Self {
-            cert: PemFile::read("tls.cert_path", cert),
-            key: PemFile::read("tls.key_path", key),
-            client_ca: client_ca.map(|path| PemFile::read("tls.client_ca_path", path)),
+            cert: TlsFile::read("tls.cert_path", cert),
+            key: TlsFile::read("tls.key_path", key),
+            client_ca: client_ca.map(|path| TlsFile::read("tls.client_ca_path", path)),
         })
     }
 
     /// A certificate and a key of these texts.
     #[cfg(test)]
     pub(super) fn holding(cert: &str, key: &str) -> Self {
-        let file = |setting, text: &str| PemFile {
-            setting,
-            path: PathBuf::from(setting),
-            bytes: Ok(text.into()),
-        };
+        let file = |setting, text: &str| TlsFile(PemFile::holding(setting, text));
         Self {
             cert: file("tls.cert_path", cert),
             key: file("tls.key_path", key),
@@ -123,11 +108,11 @@ impl Files {
     /// Whether they hold the same, or cannot be read for the same reason.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         let client_ca = match (&self.client_ca, &other.client_ca) {
-            (Some(one), Some(other)) => one.same_as(other),
+            (Some(one), Some(other)) => one.0.same_as(&other.0),
             (None, None) => true,
             _ => false,
         };
-        client_ca && self.cert.same_as(&other.cert) && self.key.same_as(&other.key)
+        client_ca && self.cert.0.same_as(&other.cert.0) && self.key.0.same_as(&other.key.0)
     }
 
     /// Checks them, `now` being a time since 1970, and makes the configuration of them.
@@ -173,76 +158,33 @@ impl Files {
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
             Err(rustls::Error::InconsistentKeys(_)) => {
-                Err(self.key.error(Fault::OtherKey(self.cert.path.clone())))
+                Err(self.key.error(Fault::OtherKey(self.cert.0.path.clone())))
             }
             Err(error) => Err(self.cert.error(Fault::Unusable(error))),
         }
     }
 }
 
-/// One file, as it was when it was read.
+/// A file, whose faults are told by its name.
 #[derive(Debug)]
-struct PemFile {
-    setting: &'static str,
-    path: PathBuf,
-    bytes: io::Result<Vec<u8>>,
-}
+struct TlsFile(PemFile);
 
-impl PemFile {
+impl TlsFile {
     fn read(setting: &'static str, path: &Path) -> Self {
-        let read = |path| {
-            let mut bytes = Vec::new();
-            File::open(path)?
-                .take(FILE_BYTES_MAX + 1)
-                .read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        Self {
-            setting,
-            path: path.to_owned(),
-            bytes: read(path),
-        }
+        Self(PemFile::read(setting, path))
     }
 
-    fn same_as(&self, other: &Self) -> bool {
-        match (&self.bytes, &other.bytes) {
-            (Ok(one), Ok(other)) => one == other,
-            (Err(one), Err(other)) => one.kind() == other.kind(),
-            _ => false,
-        }
-    }
-
-    fn error(&self, fault: Fault) -> TlsError {
+    fn error(&self, fault: impl Into<Fault>) -> TlsError {
         TlsError {
-            setting: self.setting,
-            path: self.path.clone(),
-            fault,
-        }
-    }
-
-    fn bytes(&self) -> Result<&[u8], TlsError> {
-        match &self.bytes {
-            Ok(bytes) if bytes.len() as u64 > FILE_BYTES_MAX => Err(self.error(Fault::TooLong)),
-            Ok(bytes) => Ok(bytes),
-            Err(error) => {
-                // An error of the system is known by its number; it has to be told again each time it is met.
-                let copy = error
-                    .raw_os_error()
-                    .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
-                Err(self.error(Fault::Unreadable(copy)))
-            }
+            setting: self.0.setting,
+            path: self.0.path.clone(),
+            fault: fault.into(),
         }
     }
 
     /// At least one.
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        let certificates = CertificateDer::pem_slice_iter(self.bytes()?)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| self.error(Fault::NotPem(error)))?;
-        if certificates.is_empty() {
-            return Err(self.error(Fault::Lacks("certificate", "CERTIFICATE")));
-        }
-        Ok(certificates)
+        self.0.certificates().map_err(|fault| self.error(fault))
     }
 
     fn validities(&self, certificates: &[CertificateDer<'_>]) -> Result<Vec<Validity>, TlsError> {
@@ -256,14 +198,14 @@ impl PemFile {
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
-        let bytes = self.bytes()?;
+        let bytes = self.0.bytes().map_err(|fault| self.error(fault))?;
         PrivateKeyDer::from_pem_slice(bytes).map_err(|error| {
             self.error(match error {
                 pem::Error::NoItemsFound if memchr::memmem::find(bytes, ENCRYPTED).is_some() => {
                     Fault::Encrypted
                 }
-                pem::Error::NoItemsFound => Fault::Lacks("private key", "PRIVATE KEY"),
-                error => Fault::NotPem(error),
+                pem::Error::NoItemsFound => PemFault::Lacks("private key", "PRIVATE KEY").into(),
+                error => PemFault::NotPem(error).into(),
             })
         })
     }

@@ -1,22 +1,19 @@
 //! Whose signatures the certificates of receivers need: the authorities that the system trusts, and those of a file.
 //! Knows no connection.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::{self, PemObject as _};
 use tokio::sync::OnceCell;
 
-/// The authorities of all the web together take a quarter of that.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+use crate::pem::{PemFault, PemFile};
+
+const SETTING: &str = "subscriptions.ca_path";
 
 /// Why `subscriptions.ca_path` cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("`subscriptions.ca_path` ({}) {fault}", path.display())]
+#[error("`{SETTING}` ({}) {fault}", path.display())]
 pub struct AuthoritiesError {
     path: PathBuf,
     #[source]
@@ -25,16 +22,8 @@ pub struct AuthoritiesError {
 
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("cannot be read: {0}; name a file that the server may read")]
-    Unreadable(#[source] io::Error),
-    #[error("has more than {FILE_BYTES_MAX} bytes; name a file in PEM that has nothing else in it")]
-    TooLong,
-    #[error("is not PEM: {0}; copy the file again, or convert it with `openssl`")]
-    NotPem(#[source] pem::Error),
-    #[error(
-        "has no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----; name the file that has it"
-    )]
-    Empty,
+    #[error(transparent)]
+    Pem(#[from] PemFault),
     #[error("has a certificate that is no authority's: {0}; name one that signs certificates")]
     NoAuthority(#[source] rustls::Error),
 }
@@ -96,21 +85,9 @@ impl Authorities {
 }
 
 fn read(path: &Path) -> Result<RootCertStore, Fault> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(Fault::Unreadable)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Fault::TooLong);
-    }
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        roots
-            .add(certificate.map_err(Fault::NotPem)?)
-            .map_err(Fault::NoAuthority)?;
-    }
-    if roots.is_empty() {
-        return Err(Fault::Empty);
+    for certificate in PemFile::read(SETTING, path).certificates()? {
+        roots.add(certificate).map_err(Fault::NoAuthority)?;
     }
     Ok(roots)
 }

@@ -26,6 +26,8 @@ mod opened;
 mod operations;
 mod recovery;
 mod send;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests;
 mod timers;
 mod turns;
 
@@ -36,7 +38,8 @@ use std::sync::Arc;
 use tailwater_stream::{SubscriptionId, Timestamp};
 use tokio::sync::{Semaphore, watch};
 
-use crate::engine::Engine;
+use crate::backend::BackendError;
+use crate::engine::{Engine, EngineError};
 use crate::stats::Counter;
 use crate::sync::Mutex;
 use deliver::Deliver;
@@ -104,10 +107,18 @@ struct Shared {
 impl Subscriptions {
     /// Waits until all that an earlier run has left is found. Until then a stream may have something new that its
     /// subscription does not know of.
-    pub async fn recovered(&self) {
+    ///
+    /// # Errors
+    /// If the storage fails before that.
+    pub async fn recovered(&self) -> Result<(), EngineError> {
         let mut recovered = self.shared.is_recovered.subscribe();
-        // The sender lives as long as this.
-        let _ = recovered.wait_for(|recovered| *recovered).await;
+        let mut failure = self.shared.engine.failure();
+        // The senders live as long as this.
+        tokio::select! {
+            biased;
+            _ = recovered.wait_for(|recovered| *recovered) => Ok(()),
+            _ = failure.wait_for(Option::is_some) => Err(BackendError::Poisoned.into()),
+        }
     }
 
     /// Sends nothing more and does nothing more by itself. What clients ask for goes on until the engine stops.

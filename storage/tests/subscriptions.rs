@@ -9,12 +9,14 @@
 //! | `hidden.rs` | what nobody sees of it |
 //! | `checks.rs` | what verify says of it |
 //! | `restarts.rs` | what an orderly end and crashes at each operation of the disk leave |
+//! | `campaign.rs` | crash campaigns: what any faults and crashes of many lives leave |
 //! | `transfers.rs` | exports and imports |
 #![cfg(not(feature = "shuttle"))]
 
 mod support;
 
 mod subscriptions {
+    mod campaign;
     mod checks;
     mod hidden;
     mod membership;

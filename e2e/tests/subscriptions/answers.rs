@@ -80,6 +80,53 @@ fn a_listing_tells_how_each_subscription_stands() {
     server.stop();
 }
 
+/// The streams of a subscription were all in one answer, however many there were.
+#[test]
+fn the_streams_of_a_subscription_come_in_pages() {
+    let server = Server::start_with(&[("DS_LIMITS__MAX_LIST_ENTRIES", "3")]);
+    server.stream("wakes").of_type("application/json").create();
+    let names = ["jobs/a b", "jobs/c", "jobs/d", "jobs/e", "jobs/é", "jobs/z"];
+    for name in names {
+        server.stream(name).create();
+    }
+    let made = send(&server, "PUT", "subscriptions/s", &pull("jobs/*"))
+        .expect(201)
+        .json();
+    assert_eq!(made["streams"].as_array().map(Vec::len), Some(3));
+    assert_eq!(made["streams_after"], "jobs/d");
+    for limit in 1..=7_usize {
+        let (mut found, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let mut query = format!("limit={limit}");
+            if let Some(after) = &after {
+                query.push_str(&format!(
+                    "&after={}",
+                    after.replace(' ', "%20").replace('é', "%C3%A9")
+                ));
+            }
+            let page = send(&server, "GET", &format!("subscriptions/s?{query}"), &Value::Null)
+                .expect(200)
+                .json();
+            let streams = page["streams"].as_array().expect("a list").iter();
+            let streams: Vec<_> = streams
+                .map(|one| one["path"].as_str().expect("a name").to_owned())
+                .collect();
+            assert!(streams.len() <= limit.min(3) && !streams.is_empty(), "{page}");
+            found.extend(streams);
+            match page["streams_after"].as_str() {
+                Some(last) => after = Some(last.to_owned()),
+                None => break,
+            }
+        }
+        assert_eq!(found, names, "in pages of {limit}");
+    }
+    let refused = send(&server, "GET", "subscriptions/s?after=a//b", &Value::Null).expect(400);
+    assert_eq!(code(&refused), "INVALID_REQUEST");
+    let refused = send(&server, "GET", "subscriptions/s?limit=0", &Value::Null).expect(400);
+    assert_eq!(refused.problem(), "invalid_query");
+    server.stop();
+}
+
 #[test]
 fn each_refusal_has_its_status_its_code_and_a_word_for_people() {
     let server = Server::start_with(&SMALL);

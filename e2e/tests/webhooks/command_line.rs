@@ -34,6 +34,28 @@ fn refused(server: &Server, arguments: &[&str]) -> String {
 }
 
 #[test]
+fn all_streams_of_a_subscription_are_shown_though_they_come_in_pages() {
+    let server = Server::start_with(&[("DS_LIMITS__MAX_LIST_ENTRIES", "2")]);
+    let streams = ["a", "b", "c", "d", "e"];
+    let named = streams.iter().flat_map(|name| ["--stream", *name]);
+    let create: Vec<_> = ["create", "s", "--wake-stream", "wakes"]
+        .into_iter()
+        .chain(named)
+        .collect();
+    succeed(&server, &create);
+    let shown: Value = serde_json::from_str(&succeed(&server, &["show", "s"])).expect("JSON");
+    let paths: Vec<_> = shown["streams"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| &one["path"])
+        .collect();
+    assert_eq!(paths, streams);
+    assert_eq!(shown["streams_after"], Value::Null);
+    server.stop();
+}
+
+#[test]
 fn a_worker_can_be_a_shell_script() {
     let server = Server::start();
     send_json(&server, "PUT", "wake/mails", &json!([])).expect(201);

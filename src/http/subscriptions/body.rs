@@ -81,7 +81,7 @@ fn wrong(name: &str, value: &Value, fix: &str) -> Problem {
 }
 
 /// The name of a stream. Slashes at its ends mean nothing.
-fn stream(name: &str, text: &str, limits: NameLimits) -> Result<StreamName, Problem> {
+pub(super) fn stream(name: &str, text: &str, limits: NameLimits) -> Result<StreamName, Problem> {
     StreamName::parse(text.trim_matches('/'), limits)
         .map_err(|refusal| Problem::invalid_request(&format!("`{name}` is {text:?}: {refusal}")))
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tailwater_storage::stream::StreamName;
 use tailwater_storage::subscriptions::NewSubscription;
 
+use super::document::Page;
 use super::{body, document, id, root, served};
 use crate::http::caller::Caller;
 use crate::http::control::{self, to_side};
@@ -38,7 +39,9 @@ pub(super) async fn create(
         root: root.as_str().into(),
     };
     let made = served.all.create(asked).await?;
-    let mut response = control::json(&document::described(&made.described, &root, &served.keys));
+    let page = page_of(&app, None)?;
+    let described = document::described(&made.described, &page, &root, &served.keys);
+    let mut response = control::json(&described);
     if made.new {
         *response.status_mut() = StatusCode::CREATED;
         let location = format!("{root}{}", document::path(made.described.summary.id.as_str()));
@@ -49,21 +52,37 @@ pub(super) async fn create(
     Ok(to_side(response))
 }
 
-/// GET: a subscription with its streams.
+/// GET: a subscription with a page of its streams.
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(text): Path<String>,
+    RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<SideResponse, Problem> {
     let served = served(&app)?;
     let root = root(&app, &caller, request.headers(), request.uri());
+    let page = page_of(&app, query.as_deref())?;
     let described = served.all.get(&id(&text)?).await?;
-    Ok(to_side(control::json(&document::described(
-        &described,
-        &root,
-        &served.keys,
-    ))))
+    let described = document::described(&described, &page, &root, &served.keys);
+    Ok(to_side(control::json(&described)))
+}
+
+/// Which streams a query asks for. Unknown parameters are passed over.
+fn page_of(app: &App, query: Option<&str>) -> Result<Page, Problem> {
+    let limit_max = app.config.limits.max_list_entries;
+    let mut page = Page {
+        after: None,
+        limit: limit_max,
+    };
+    for (name, value) in query::pairs(query.unwrap_or_default()) {
+        match name {
+            "after" => page.after = Some(body::stream("after", &value, app.name_limits)?),
+            "limit" => page.limit = query::limit(&value, limit_max)?,
+            _ => {}
+        }
+    }
+    Ok(page)
 }
 
 /// DELETE: whoever holds it is fenced off.

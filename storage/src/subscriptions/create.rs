@@ -49,7 +49,7 @@ impl Subscriptions {
     }
 
     async fn create_or_find(&self, asked: NewSubscription) -> Result<Subscribed, SubscribeError> {
-        self.recovered().await;
+        self.recovered().await?;
         loop {
             let opened = self.place(&asked.id)?;
             let mut turn = opened.turn.lock().await;

@@ -34,6 +34,16 @@ impl Node {
         }
     }
 
+    #[cfg(test)]
+    fn entries(&self) -> usize {
+        let below = self
+            .literals
+            .values()
+            .chain(self.one.as_deref())
+            .chain(self.any.as_deref());
+        self.here.len() + below.map(Self::entries).sum::<usize>()
+    }
+
     fn is_empty(&self) -> bool {
         self.literals.is_empty() && self.one.is_none() && self.any.is_none() && self.here.is_empty()
     }
@@ -112,21 +122,25 @@ struct Rows {
 }
 
 impl Rows {
-    fn visit(&self, name: &StreamName, mut visit: impl FnMut(&Arc<Opened>)) {
+    /// Visits those who want a stream, and answers how many nodes of the tree were looked at for that.
+    fn visit(&self, name: &StreamName, mut visit: impl FnMut(&Arc<Opened>)) -> usize {
         for opened in self.named.get(name).into_iter().flatten() {
             visit(opened);
         }
         let mut front = Front::default();
         front.add(&self.patterns, false);
+        let mut looked_at = front.nodes.len();
         for segment in name.as_str().split('/') {
             front = front.step(segment);
+            looked_at += front.nodes.len();
             if front.nodes.is_empty() {
-                return;
+                break;
             }
         }
         for (node, _) in front.nodes {
             node.here.iter().for_each(&mut visit);
         }
+        looked_at
     }
 }
 
@@ -214,6 +228,13 @@ impl Index {
     pub(super) fn visit(&self, name: &StreamName, visit: impl FnMut(&Arc<Opened>)) {
         self.rows.read().visit(name, visit);
     }
+
+    /// Entries of subscriptions.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        let rows = self.rows.read();
+        rows.named.values().map(Vec::len).sum::<usize>() + rows.patterns.entries()
+    }
 }
 
 #[cfg(all(test, not(feature = "shuttle")))]
@@ -255,6 +276,41 @@ mod tests {
         index.remove_pattern(&pattern, &other);
         let rows = index.rows.read();
         assert!(rows.named.is_empty() && rows.patterns.is_empty());
+    }
+
+    /// Ten thousand subscriptions: by name, and by patterns of other prefixes in each shape. A name leads past those that it
+    /// cannot mean, however many there are.
+    #[test]
+    fn a_name_is_looked_up_among_few_nodes_however_many_subscriptions_there_are() {
+        let looked_at = |subscriptions: usize| {
+            let index = Index::default();
+            for number in 0..subscriptions {
+                let opened = opened(&format!("{number:05}"));
+                let pattern = match number % 4 {
+                    0 => {
+                        index.add_streams(&[name(&format!("named/{number}"))], &opened);
+                        continue;
+                    }
+                    1 => format!("tenant-{number}/**"),
+                    2 => format!("tenant-{number}/*/events"),
+                    _ => format!("shared/group-{number}/*"),
+                };
+                index.add_pattern(&Pattern::parse(&pattern).expect("a pattern"), &opened);
+            }
+            let mut found = 0;
+            let names = [
+                "tenant-5/a/events",
+                "shared/group-7/x",
+                "named/8",
+                "other/a/b/c/d",
+            ];
+            let looked_at = names.map(|text| index.rows.read().visit(&name(text), |_| found += 1));
+            assert_eq!(found, 3);
+            looked_at
+        };
+        let few = looked_at(12);
+        assert!(few.iter().all(|count| *count <= 8), "{few:?}");
+        assert_eq!(looked_at(10_000), few);
     }
 
     proptest! {

@@ -95,6 +95,11 @@ impl Moves {
         std::mem::take(&mut *self.noted.lock())
     }
 
+    #[cfg(test)]
+    pub(super) fn noted_count(&self) -> usize {
+        self.noted.lock().len()
+    }
+
     /// Waits until a name is noted.
     pub(super) async fn news(&self) {
         self.news.notified().await;

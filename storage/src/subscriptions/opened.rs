@@ -71,17 +71,15 @@ impl Opened {
         self.moved.lock().insert(stream);
     }
 
-    /// Takes some of the streams that have moved.
+    /// Takes the streams that have moved until now. Those that move from now on are left to the next turn, or else one
+    /// that sees ever more of them would never come to an end.
     pub(super) fn take_moved(&self) -> Vec<StreamName> {
-        let mut moved = self.moved.lock();
-        if moved.len() <= CHUNK {
-            return std::mem::take(&mut *moved).into_iter().collect();
-        }
-        let some: Vec<_> = moved.iter().take(CHUNK).cloned().collect();
-        for stream in &some {
-            moved.remove(stream);
-        }
-        some
+        std::mem::take(&mut *self.moved.lock()).into_iter().collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn moved_count(&self) -> usize {
+        self.moved.lock().len()
     }
 
     /// Whether the caller is the one that is to take a turn soon.

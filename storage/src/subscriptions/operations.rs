@@ -229,7 +229,7 @@ impl Subscriptions {
     /// # Errors
     /// [`SubscriptionError`].
     pub async fn claim(&self, id: &SubscriptionId, worker: &str) -> Result<Claim, SubscriptionError> {
-        self.recovered().await;
+        self.recovered().await?;
         let opened = self.find(id)?;
         let (all, worker) = (self.clone(), worker.to_owned());
         self.to_its_end(async move {
@@ -289,7 +289,7 @@ impl Subscriptions {
         request: AckRequest,
         said: Said,
     ) -> Result<Acked, SubscriptionError> {
-        self.recovered().await;
+        self.recovered().await?;
         let opened = self.find(id)?;
         let all = self.clone();
         self.to_its_end(async move {

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use super::codec;
 use super::deliver::Deliver;
 use super::opened::{Opened, Turn};
-use super::turns::damaged;
+use super::turns::{PAUSE_MS, damaged};
 use super::{
     Shared, SubscriptionError, SubscriptionLimits, SubscriptionStats, Subscriptions, TURNS_MAX, Timers,
 };
@@ -63,13 +63,7 @@ impl Subscriptions {
                 let Some(id) = state.name.subscription() else {
                     continue;
                 };
-                match self.load(id.clone(), state.id).await {
-                    // One that an import has brought in cannot keep the others from being served.
-                    Err(SubscriptionError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
-                        tracing::error!(subscription = %id, %what, "the subscription cannot be used; make it anew");
-                    }
-                    loaded => loaded?,
-                }
+                unless_damaged(&id, self.load(id.clone(), state.id).await)?;
             }
             if is_last {
                 return Ok(());
@@ -104,12 +98,20 @@ impl Subscriptions {
         Ok(Some(Turn::new(subscription, stream, stored.root)))
     }
 
-    /// Looks at every stream that somebody subscribes to, and at every link whose stream may be gone; then everything
-    /// goes on where it was.
+    /// Looks at every stream that somebody subscribes to, and at every link whose stream may be gone, until all of that
+    /// could be read; then everything goes on where it was.
     async fn recover(self) {
-        if let Err(error) = self.find_moved().await {
-            // The storage has failed, which the engine tells of.
-            tracing::error!(%error, "what has moved for subscriptions could not be found");
+        let mut stopping = self.shared.is_stopping.subscribe();
+        while let Err(error) = self.find_moved().await {
+            if self.shared.engine.failure().borrow().is_some() {
+                return;
+            }
+            // What was taken for settled then would be forgotten until the next start.
+            tracing::error!(%error, "what has moved for subscriptions could not be found; it is looked for again");
+            tokio::select! {
+                () = tokio::time::sleep(std::time::Duration::from_millis(PAUSE_MS)) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            }
         }
         self.shared.is_recovered.send_replace(true);
         let all: Vec<_> = self.shared.all.lock().values().cloned().collect();
@@ -144,7 +146,7 @@ impl Subscriptions {
         let all: Vec<_> = self.shared.all.lock().values().cloned().collect();
         for opened in all {
             if let Some(turn) = opened.turn.lock().await.as_mut() {
-                self.look(&opened, turn).await?;
+                unless_damaged(&opened.id, self.look(&opened, turn).await)?;
             }
         }
         Ok(())
@@ -154,18 +156,23 @@ impl Subscriptions {
     async fn find_gone(&self) -> Result<(), SubscriptionError> {
         let all: Vec<_> = self.shared.all.lock().values().cloned().collect();
         for opened in all {
-            let mut turn = opened.turn.lock().await;
-            let Some(turn) = turn.as_mut() else { continue };
-            for chunk in self.links(turn).await?.chunks(PAGE) {
-                let asked = chunk.iter().map(|(stream, _)| (stream.clone(), None)).collect();
-                let tails = self.shared.engine.tails(turn.stream, asked).await?;
-                for (stream, tail, _) in tails {
-                    if tail.is_none() {
-                        opened.note(stream);
-                    }
-                }
-                self.look(&opened, turn).await?;
+            if let Some(turn) = opened.turn.lock().await.as_mut() {
+                unless_damaged(&opened.id, self.find_gone_of(&opened, turn).await)?;
             }
+        }
+        Ok(())
+    }
+
+    async fn find_gone_of(&self, opened: &Arc<Opened>, turn: &mut Turn) -> Result<(), SubscriptionError> {
+        for chunk in self.links(turn).await?.chunks(PAGE) {
+            let asked = chunk.iter().map(|(stream, _)| (stream.clone(), None)).collect();
+            let tails = self.shared.engine.tails(turn.stream, asked).await?;
+            for (stream, tail, _) in tails {
+                if tail.is_none() {
+                    opened.note(stream);
+                }
+            }
+            self.look(opened, turn).await?;
         }
         Ok(())
     }
@@ -232,5 +239,17 @@ impl Subscriptions {
             }
         }
         Ok(())
+    }
+}
+
+/// Passes over a subscription that cannot be read, such as an import may have brought in: it cannot keep the others from
+/// being served.
+fn unless_damaged(id: &SubscriptionId, done: Result<(), SubscriptionError>) -> Result<(), SubscriptionError> {
+    match done {
+        Err(SubscriptionError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
+            tracing::error!(subscription = %id, %what, "the subscription cannot be used; make it anew");
+            Ok(())
+        }
+        done => done,
     }
 }

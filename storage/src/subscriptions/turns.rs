@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tailwater_stream::StreamName;
 use tailwater_stream::subscription::{Change, Link, Observed, WakeId};
 
-use super::opened::{Opened, Turn};
+use super::opened::{CHUNK, Opened, Turn};
 use super::{SubscriptionError, Subscriptions, codec};
 use crate::backend::BackendError;
 
@@ -84,20 +84,19 @@ impl Subscriptions {
         self.shared.timers.set(opened, &mut turn.timer, at);
     }
 
-    /// Looks at the streams that have moved.
+    /// Looks at the streams that have moved until now.
     pub(super) async fn look(&self, opened: &Arc<Opened>, turn: &mut Turn) -> Result<(), SubscriptionError> {
-        loop {
-            let moved = opened.take_moved();
-            if moved.is_empty() {
-                return Ok(());
-            }
-            let looked = self.look_at(opened, turn, &moved).await;
+        let moved = opened.take_moved();
+        for (number, chunk) in moved.chunks(CHUNK).enumerate() {
+            let looked = self.look_at(opened, turn, chunk).await;
             if looked.is_err() {
                 // They have moved all the same.
-                moved.into_iter().for_each(|stream| opened.note(stream));
+                let unseen = moved[number * CHUNK..].iter();
+                unseen.for_each(|stream| opened.note(stream.clone()));
             }
             looked?;
         }
+        Ok(())
     }
 
     async fn look_at(

@@ -123,3 +123,21 @@ fn a_subscription_that_cannot_be_read_keeps_no_other_one_from_being_served() {
         assert_eq!(scene.subscriptions.count(), 2);
     });
 }
+
+/// A link that could not be read kept what had moved for other subscriptions from being looked for.
+#[test]
+fn a_link_that_cannot_be_read_keeps_no_other_subscription_from_waking() {
+    let disk = FaultyDisk::new(0);
+    run(subscribe(acid_store(&disk)));
+    run(async {
+        let scene = Scene::over(acid_store(&disk)).await;
+        scene.subscriptions.stop();
+        scene.rig.append("jobs/a", "two").await.expect("appended");
+        scene.rig.engine.stop();
+    });
+    spoil(acid_store(&disk).as_ref(), "link/jobs/a");
+    run(async {
+        let scene = Scene::over(acid_store(&disk)).await;
+        assert_eq!(scene.claim("pull", "w").await.work.len(), 1);
+    });
+}

@@ -14,6 +14,7 @@ use tailwater_storage::subscriptions::deliver::WebhookAnswer;
 use super::scene::{LEASE_MS, Scene, acid_store, ack_of, file_store, id, pull, until, webhook};
 use crate::support::ask::{json, run};
 use crate::support::faulty_disk::FaultyDisk;
+use crate::support::gated::Gated;
 
 /// A kind of store, by its name in failures.
 type Store = (&'static str, fn(&Arc<FaultyDisk>) -> Arc<dyn Backend>);
@@ -53,7 +54,7 @@ fn a_lease_and_a_schedule_go_on_where_they_were() {
         scene.subscriptions.stop();
 
         let scene = scene.again_over(open(&disk.crash_machine())).await;
-        scene.subscriptions.recovered().await;
+        scene.subscriptions.recovered().await.expect("readable");
         assert_eq!(scene.state("pull").await, pull_state);
         assert_eq!(scene.state("hook").await, hook_state);
         let other = scene.subscriptions.claim(&id("pull"), "other").await;
@@ -96,6 +97,28 @@ fn what_moved_behind_the_last_look_is_found_again() {
         assert_eq!(work, ["jobs/new", "jobs/old"]);
         let links: Vec<_> = scene.links("s").await.into_iter().map(|(name, _)| name).collect();
         assert_eq!(links, ["jobs/new", "jobs/old", "orders"]);
+    });
+}
+
+/// A read failed while a start looked for what had moved. What it had not come to was taken for settled, and nobody was
+/// woken for it until the next start.
+#[test]
+fn a_start_that_cannot_read_looks_again_until_it_can() {
+    run(async {
+        let backend = Gated::inline(1 << 20);
+        let scene = Scene::over(Arc::<Gated>::clone(&backend)).await;
+        scene.rig.create_json("wakes").await;
+        scene
+            .subscribe("s", pull(Some("jobs/*"), &[]))
+            .await
+            .expect("made");
+        scene.subscriptions.stop();
+        scene.rig.create("jobs/a").await.expect("made");
+        scene.rig.append("jobs/a", "x").await.expect("appended");
+        backend.fail_lists(2);
+        let scene = scene.again_over(Arc::<Gated>::clone(&backend)).await;
+        assert_eq!(scene.claim("s", "w").await.work.len(), 1);
+        assert_eq!(backend.failing_lists(), 0, "it was looked for again");
     });
 }
 
@@ -164,7 +187,7 @@ async fn live(scene: &Scene, promised: &mut Promised) -> Option<()> {
 }
 
 async fn judge(scene: &Scene, promised: &Promised, at: &str) {
-    scene.subscriptions.recovered().await;
+    scene.subscriptions.recovered().await.expect("readable");
     let Ok(described) = scene.subscriptions.get(&id("s")).await else {
         assert!(!promised.is_made, "{at}: the subscription is gone");
         return;

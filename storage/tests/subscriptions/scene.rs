@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use tailwater_storage::stream::subscription::{Delivery, Link, Pattern, Phase, Su
 use tailwater_storage::stream::{OffsetToken, StreamName, SubscriptionConfig, SubscriptionId};
 use tailwater_storage::subscriptions::deliver::{Deliver, WebhookAnswer, WebhookDelivery};
 use tailwater_storage::subscriptions::{
-    AckRequest, Claim, NewSubscription, StreamAck, SubscribeError, Subscribed, SubscriptionLimits,
+    AckRequest, Claim, NewSubscription, StreamAck, SubscribeError, Subscribed, SubscriptionError,
+    SubscriptionLimits,
 };
 use tailwater_storage::{Backend, Engine, EngineLimits, FileOptions, FileStore, Memory, Subscriptions};
 
@@ -36,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Receiver {
     letters: Arc<Mutex<Vec<WebhookDelivery>>>,
     answers: Arc<Mutex<VecDeque<WebhookAnswer>>>,
+    is_done_always: Arc<AtomicBool>,
 }
 
 impl Receiver {
@@ -46,6 +49,11 @@ impl Receiver {
     /// What it answers next; it does not answer without being told.
     pub(crate) fn answer(&self, answer: WebhookAnswer) {
         self.answers.lock().expect("no panic").push_back(answer);
+    }
+
+    /// From now on it is done with whatever it is sent, at once.
+    pub(crate) fn be_done_always(&self) {
+        self.is_done_always.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn fail(&self) {
@@ -61,6 +69,9 @@ impl Deliver for Receiver {
         Box::pin(async move {
             receiver.letters.lock().expect("no panic").push(delivery);
             loop {
+                if receiver.is_done_always.load(Ordering::SeqCst) {
+                    return WebhookAnswer::Done;
+                }
                 if let Some(answer) = receiver.answers.lock().expect("no panic").pop_front() {
                     return answer;
                 }
@@ -113,19 +124,27 @@ impl Scene {
     }
 
     async fn with(rig: Rig, receiver: Receiver) -> Self {
+        let started = Self::try_with(rig, receiver).await;
+        started.expect("subscriptions can be read")
+    }
+
+    async fn try_with(rig: Rig, receiver: Receiver) -> Result<Self, SubscriptionError> {
         let deliver = Arc::new(receiver.clone());
-        let subscriptions = Subscriptions::start(rig.engine.clone(), deliver, LIMITS)
-            .await
-            .expect("subscriptions can be read");
-        Self {
+        let subscriptions = Subscriptions::start(rig.engine.clone(), deliver, LIMITS).await?;
+        Ok(Self {
             rig,
             subscriptions,
             receiver,
-        }
+        })
     }
 
     /// The same over another backend, as if the process had ended: its clock goes on, and so does its receiver.
     pub(crate) async fn again_over(&self, backend: Arc<dyn Backend>) -> Self {
+        let again = self.try_again_over(backend).await;
+        again.expect("subscriptions can be read")
+    }
+
+    pub(crate) async fn try_again_over(&self, backend: Arc<dyn Backend>) -> Result<Self, SubscriptionError> {
         let clock = Arc::clone(&self.rig.clock);
         let engine = Engine::start(
             backend,
@@ -133,7 +152,7 @@ impl Scene {
             EngineLimits::default(),
         )
         .expect("the backend works");
-        Self::with(Rig { engine, clock }, self.receiver.clone()).await
+        Self::try_with(Rig { engine, clock }, self.receiver.clone()).await
     }
 
     pub(crate) async fn subscribe(
@@ -239,12 +258,21 @@ pub(crate) async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F
 }
 
 pub(crate) fn file_store(disk: &Arc<FaultyDisk>) -> Arc<dyn Backend> {
+    file_store_of(disk, Durability::Durable)
+}
+
+pub(crate) fn fast_store(disk: &Arc<FaultyDisk>) -> Arc<dyn Backend> {
+    let sync_interval_ms = 1_000;
+    file_store_of(disk, Durability::Fast { sync_interval_ms })
+}
+
+fn file_store_of(disk: &Arc<FaultyDisk>, durability: Durability) -> Arc<dyn Backend> {
     let options = FileOptions {
         journal_bytes: 64 << 10,
         fold_bytes: 128 << 10,
         segment_bytes_max: 64 << 10,
         compacts_by_itself: false,
-        ..FileOptions::new("/data".into(), Durability::Durable, 1 << 20)
+        ..FileOptions::new("/data".into(), durability, 1 << 20)
     };
     let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);
     Arc::new(FileStore::open_unlocked(disk, options).expect("the store opens"))

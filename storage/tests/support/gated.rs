@@ -29,6 +29,8 @@ struct Gate {
     at_gate: [Option<usize>; PARTITIONS],
     refused: Option<Choice>,
     fails: bool,
+    /// Listings of all streams that fail from now on.
+    failing_lists: usize,
     batches: Vec<Vec<Record>>,
     loads: Vec<StreamName>,
     reclaimable: Vec<StreamId>,
@@ -151,6 +153,16 @@ impl Gated {
         self.gate().fails = false;
     }
 
+    /// The next listings of all streams fail.
+    pub(crate) fn fail_lists(&self, count: usize) {
+        self.gate().failing_lists = count;
+    }
+
+    /// How many listings are still to fail.
+    pub(crate) fn failing_lists(&self) -> usize {
+        self.gate().failing_lists
+    }
+
     /// The batches that were committed, in order.
     pub(crate) fn batches(&self) -> Vec<Vec<Record>> {
         self.gate().batches.clone()
@@ -241,6 +253,15 @@ impl Backend for Gated {
     }
 
     fn list(&self, request: &ListRequest<'_>) -> Result<Vec<StreamState>, BackendError> {
+        let mut gate = self.gate();
+        if request.prefix.is_empty() && gate.failing_lists > 0 {
+            gate.failing_lists -= 1;
+            return Err(BackendError::Io {
+                what: "while listing in a test".into(),
+                source: Arc::new(std::io::ErrorKind::Interrupted.into()),
+            });
+        }
+        drop(gate);
         self.memory.list(request)
     }
 
