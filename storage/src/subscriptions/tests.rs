@@ -162,6 +162,10 @@ impl Clock for Restless {
         }
         1_000_000
     }
+
+    fn monotonic_ms(&self) -> u64 {
+        1_000
+    }
 }
 
 /// A turn looked at what had moved until nothing more moved. Under many streams that never rest it never came to making a
