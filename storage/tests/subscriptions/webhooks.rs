@@ -194,3 +194,37 @@ fn a_deleted_subscription_is_neither_woken_nor_answered() {
         ));
     });
 }
+
+/// One receiver never answers, and another subscription has very many streams that move: a third one is woken and done as if
+/// it were alone.
+#[test]
+fn neither_a_receiver_that_hangs_nor_very_many_moves_hold_others_back() {
+    over_each(|scene| async move {
+        for (text, pattern) in [("hangs", "jobs/*"), ("busy", "many/*"), ("works", "orders/*")] {
+            scene
+                .subscribe(text, webhook(Some(pattern), &[]))
+                .await
+                .expect("made");
+        }
+        scene.receiver.hang("hangs");
+        scene.receiver.be_done_always();
+        for stream in ["jobs/a", "orders/a"] {
+            scene.rig.create(stream).await.expect("made");
+        }
+        scene.rig.append("jobs/a", "one").await.expect("appended");
+        for stream in 0..300 {
+            let stream = format!("many/{stream}");
+            scene.rig.create(&stream).await.expect("made");
+            scene.rig.append(&stream, "x").await.expect("appended");
+            if stream.ends_with("00") {
+                scene.rig.append("orders/a", "one").await.expect("appended");
+                let tail = scene.tail("orders/a").await;
+                until(|| async { scene.acked("works", "orders/a").await == Some(tail) }).await;
+            }
+        }
+        let letters = scene.receiver.letters();
+        let to_hanging = letters.iter().filter(|letter| letter.subscription == id("hangs"));
+        assert_eq!(to_hanging.count(), 1, "it has one delivery at a time");
+        assert!(!scene.state("hangs").await.sent);
+    });
+}
