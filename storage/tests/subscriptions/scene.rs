@@ -183,6 +183,17 @@ impl Scene {
         self.subscriptions.create(asked).await
     }
 
+    /// Makes a subscription.
+    pub(crate) async fn made(&self, text: &str, config: SubscriptionConfig) {
+        self.subscribe(text, config).await.expect("made");
+    }
+
+    /// Makes a stream with something in it.
+    pub(crate) async fn begin(&self, stream: &str, body: &str) {
+        self.rig.create(stream).await.expect("made");
+        self.rig.append(stream, body).await.expect("appended");
+    }
+
     pub(crate) async fn state(&self, text: &str) -> SubscriptionState {
         let described = self.subscriptions.get(&id(text)).await.expect("there");
         described.summary.state
