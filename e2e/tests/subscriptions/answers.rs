@@ -110,6 +110,7 @@ fn the_streams_of_a_subscription_come_in_pages() {
                 .collect();
             assert!(streams.len() <= limit.min(3) && !streams.is_empty(), "{page}");
             found.extend(streams);
+            assert!(found.len() <= names.len(), "in pages of {limit}: {found:?}");
             match page["streams_after"].as_str() {
                 Some(last) => after = Some(last.to_owned()),
                 None => break,
