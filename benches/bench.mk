@@ -7,7 +7,7 @@ FOLD_OFTEN := DS_STORAGE__FOLD_BYTES=64MiB
 FOLD_NEVER := DS_STORAGE__FOLD_BYTES=1TiB
 FOLD_MEMORY := DS_LIMITS__MAX_MEMORY_BYTES=4GiB
 
-.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-overload bench-mirror bench-micro bench-peers-install bench-peers-build
+.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-overload bench-subscriptions bench-mirror bench-micro bench-peers-install bench-peers-build
 
 # A short run over every scenario: shows that everything works, not who is faster.
 bench: bench-peers-install bench-peers-build
@@ -42,6 +42,13 @@ bench-overload: bench-peers-build
 	    cargo run --release -p tailwater-benches --bin loadgen -- --durability durable $(LOADGEN_ARGS) \
 	        overload --stream-bytes $$stream_bytes || exit 1; \
 	done; done
+
+# Appends without and beside ten thousand subscriptions, what these take of memory, and webhooks to one receiver.
+bench-subscriptions: bench-peers-build
+	for durability in memory durable; do \
+	    cargo run --release -p tailwater-benches --bin loadgen -- --durability $$durability $(LOADGEN_ARGS) \
+	        subscriptions || exit 1; \
+	done
 
 # The mirror beside psql, and how far it is behind; TAILWATER_MIRROR_EVENTS says how many events it catches up with.
 bench-mirror: build $(if $(POSTGRES_BIN),,$(POSTGRES_INSTALLED))

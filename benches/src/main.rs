@@ -5,8 +5,8 @@
 //! |---|---|
 //! | `arguments` | the command line |
 //! | `comparison` | rounds of every server in turn, each alone on its core |
-//! | `scenario` | the seven kinds of load, and what they all report |
-//! | `append` `small_read` `catch_up` `fan_out` `idle` `streams` `overload` | one kind of load each |
+//! | `scenario` | the eight kinds of load, and what they all report |
+//! | `append` `small_read` `catch_up` `fan_out` `idle` `streams` `overload` `subscriptions` | one kind of load each |
 //! | `closed_loop` | connections with one request outstanding each, and their latencies |
 //! | `subscribers` | open SSE connections |
 //! | `channels` | many connections, polled by one thread |
@@ -45,6 +45,7 @@ mod small_read;
 mod statistics;
 mod streams;
 mod subscribers;
+mod subscriptions;
 mod usage;
 
 use std::process::ExitCode;

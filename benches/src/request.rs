@@ -10,6 +10,9 @@ pub(crate) const BINARY: &str = "application/octet-stream";
 /// Content type of streams that SSE carries as they are, without base64.
 pub(crate) const TEXT: &str = "text/plain";
 
+/// Content type of streams of JSON messages, and of requests to subscriptions.
+pub(crate) const JSON: &str = "application/json";
+
 /// Where a server's streams are, and which process serves them.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
@@ -58,6 +61,12 @@ impl Target {
     /// Follows a stream from its tail by SSE.
     pub(crate) fn subscribe(&self, stream: &str) -> Vec<u8> {
         self.request("GET", &format!("{stream}?offset=now&live=sse"), None)
+    }
+
+    /// Makes or deletes a subscription, which has this number for an id.
+    pub(crate) fn subscription(&self, method: &str, number: u64, body: &str) -> Vec<u8> {
+        let resource = format!("__ds/subscriptions/{number}");
+        self.request(method, &resource, Some((JSON, body.as_bytes())))
     }
 
     /// Asks for something of the server's own.

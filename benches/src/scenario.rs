@@ -15,6 +15,7 @@ use crate::process::Process;
 use crate::servers::{Durability, Server};
 use crate::small_read::SmallRead;
 use crate::streams::Streams;
+use crate::subscriptions::Subscriptions;
 use crate::usage::Spent;
 
 /// One kind of load with its parameters.
@@ -34,6 +35,8 @@ pub(crate) enum Scenario {
     Streams(Streams),
     /// Appends alone, then beside many readers that never pause.
     Overload(Overload),
+    /// Appends without and beside very many subscriptions, and webhooks to one receiver.
+    Subscriptions(Subscriptions),
 }
 
 /// The kinds of load by name, as `--modes` takes them.
@@ -118,6 +121,7 @@ impl Scenario {
             Self::Idle(idle) => idle.run(process.target(), pace),
             Self::Streams(streams) => streams.run(process),
             Self::Overload(overload) => overload.run(process, pace),
+            Self::Subscriptions(subscriptions) => subscriptions.run(process, pace),
         }
     }
 
@@ -131,12 +135,14 @@ impl Scenario {
             Self::Idle(idle) => format!("{} idle subscribers", idle.subscribers),
             Self::Streams(streams) => format!("{} streams", streams.streams),
             Self::Overload(overload) => overload.title(),
+            Self::Subscriptions(subscriptions) => subscriptions.title(),
         }
     }
 
-    /// Settings of Tailwater's file modes without which this load would measure something else.
+    /// Settings of Tailwater without which this load would measure something else.
     pub(crate) fn needs(&self, durability: Durability) -> Vec<Setting> {
         match self {
+            Self::Subscriptions(subscriptions) => subscriptions.needs(),
             _ if durability == Durability::Memory => Vec::new(),
             Self::Append(append) => append.needs(),
             Self::CatchUp(catch_up) => catch_up.needs(),
@@ -151,6 +157,9 @@ impl Scenario {
         let streams = match self {
             Self::Append(append) => append.stream_count(),
             Self::Streams(streams) => usize::try_from(streams.streams).unwrap_or(usize::MAX),
+            Self::Subscriptions(subscriptions) => {
+                usize::try_from(subscriptions.idle_streams).unwrap_or(usize::MAX)
+            }
             Self::Read(_) | Self::CatchUp(_) | Self::FanOut(_) | Self::Idle(_) | Self::Overload(_) => 0,
         };
         // In shards no server has a file for each stream.

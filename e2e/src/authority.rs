@@ -36,7 +36,12 @@ impl Authority {
 
     /// One that is valid from the first day of one year until the first of another.
     pub fn issue_between(&self, from_year: i32, to_year: i32) -> Issued {
-        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        self.issue_for("localhost", from_year, to_year)
+    }
+
+    /// The same for another host.
+    pub fn issue_for(&self, host: &str, from_year: i32, to_year: i32) -> Issued {
+        let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
         params.not_before = date_time_ymd(from_year, 1, 1);
         params.not_after = date_time_ymd(to_year, 1, 1);
         let key = new_key();

@@ -25,7 +25,23 @@ struct Promised {
     appended: BTreeMap<&'static str, String>,
     /// The last offset of each subscription and stream that an ack was answered for.
     acked: BTreeMap<(&'static str, &'static str), String>,
+    /// The last offset of each that an ack was sent for.
+    sent: BTreeMap<(&'static str, &'static str), String>,
+    /// The last generation of each subscription that a worker was told.
+    generations: BTreeMap<&'static str, u64>,
     acks: usize,
+}
+
+impl Promised {
+    /// A worker was told a generation, which is none that an earlier one was told.
+    fn claimed(&mut self, id: &'static str, claimed: &Value) {
+        let generation = claimed["generation"].as_u64().expect("a number");
+        let before = self.generations.insert(id, generation);
+        assert!(
+            before.is_none_or(|before| generation > before),
+            "{id}: generation {generation} was told after {before:?}"
+        );
+    }
 }
 
 fn start(mode: &str, dir: &str) -> Server {
@@ -91,6 +107,10 @@ fn work(server: &Server, id: &'static str, promised: &Mutex<Promised>, is_over: 
         }
         let claimed = &answer["body"];
         let told = claimed["streams"].as_array().expect("streams");
+        let mut promise = promised.lock().expect("no panic");
+        promise.claimed(id, claimed);
+        promise.sent.extend(offsets(id, told));
+        drop(promise);
         let acks: Vec<_> = told
             .iter()
             .map(|one| json!({ "stream": one["path"], "offset": one["tail_offset"] }))
@@ -111,15 +131,21 @@ fn work(server: &Server, id: &'static str, promised: &Mutex<Promised>, is_over: 
         }
         let mut promised = promised.lock().expect("no panic");
         promised.acks += 1;
-        for one in told {
-            let stream = STREAMS
-                .into_iter()
-                .find(|stream| one["path"] == *stream)
-                .expect("a job");
-            let offset = one["tail_offset"].as_str().expect("an offset").to_owned();
-            promised.acked.insert((id, stream), offset);
-        }
+        promised.acked.extend(offsets(id, told));
     }
+}
+
+/// How far a worker was told that streams reach.
+fn offsets<'t>(
+    id: &'static str,
+    told: &'t [Value],
+) -> impl Iterator<Item = ((&'static str, &'static str), String)> + 't {
+    told.iter().map(move |one| {
+        let mut jobs = STREAMS.into_iter();
+        let stream = jobs.find(|stream| one["path"] == *stream).expect("a job");
+        let offset = one["tail_offset"].as_str().expect("an offset").to_owned();
+        ((id, stream), offset)
+    })
 }
 
 /// The cursors of a subscription.
@@ -135,7 +161,7 @@ fn cursors(server: &Server, id: &str) -> BTreeMap<String, String> {
 }
 
 /// What a worker is told that claims once the lease of the one that the kill has silenced is over.
-fn told(server: &Server, id: &str) -> BTreeMap<String, String> {
+fn told(server: &Server, id: &'static str, promised: &mut Promised) -> BTreeMap<String, String> {
     let began = Instant::now();
     let claimed = loop {
         let answer = send(
@@ -153,6 +179,7 @@ fn told(server: &Server, id: &str) -> BTreeMap<String, String> {
         assert!(began.elapsed() < PATIENCE, "the lease never ends");
         std::thread::sleep(Duration::from_millis(20));
     };
+    promised.claimed(id, &claimed);
     let said = json!({ "wake_id": claimed["wake_id"], "generation": claimed["generation"] });
     let token = claimed["token"].as_str().expect("a token");
     send_with(server, token, &format!("subscriptions/{id}/release"), &said).expect(204);
@@ -163,7 +190,7 @@ fn told(server: &Server, id: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn judge(server: &Server, promised: &Promised) {
+fn judge(server: &Server, promised: &mut Promised) {
     for id in WORKERS {
         let kept = cursors(server, id);
         for ((_, stream), acked) in promised.acked.iter().filter(|((of, _), _)| *of == id) {
@@ -175,7 +202,17 @@ fn judge(server: &Server, promised: &Promised) {
                 "{id}: the cursor of {stream} went back from {acked} to {cursor}"
             );
         }
-        let told = told(server, id);
+        for (stream, cursor) in &kept {
+            let mut jobs = STREAMS.into_iter();
+            let stream = jobs.find(|job| job == stream).expect("a job");
+            let sent = promised.sent.get(&(id, stream));
+            let is_at_start = cursor.ends_with("_0000000000000000");
+            assert!(
+                is_at_start || sent.is_some_and(|sent| cursor <= sent),
+                "{id}: the cursor of {stream} is at {cursor}, and acks were sent up to {sent:?}"
+            );
+        }
+        let told = told(server, id, promised);
         for (stream, appended) in &promised.appended {
             let is_done = kept.get(*stream).is_some_and(|cursor| cursor >= appended);
             let is_told = told.get(*stream).is_some_and(|tail| tail >= appended);
@@ -202,7 +239,7 @@ fn no_ack_is_taken_back_and_nothing_is_forgotten_by_a_server_that_is_killed() {
                     send(&server, "PUT", &format!("subscriptions/{id}"), &pull("jobs/*")).expect(201);
                 }
             } else {
-                judge(&server, &promised.lock().expect("no panic"));
+                judge(&server, &mut promised.lock().expect("no panic"));
             }
             let before = promised.lock().expect("no panic").acks;
             let is_over = AtomicBool::new(false);
@@ -230,7 +267,7 @@ fn no_ack_is_taken_back_and_nothing_is_forgotten_by_a_server_that_is_killed() {
             server.kill();
         }
         let server = start(mode, dir);
-        judge(&server, &promised.lock().expect("no panic"));
+        judge(&server, &mut promised.lock().expect("no panic"));
         server.stop();
     }
 }

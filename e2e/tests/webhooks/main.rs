@@ -5,6 +5,7 @@ mod command_line;
 mod keys;
 mod receiver;
 mod receivers;
+mod tls;
 
 use serde_json::{Value, json};
 use tailwater_e2e::{Request, Response, Server};

@@ -5,7 +5,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Channel, channel};
 
+use rustls::{ServerConnection, StreamOwned};
 use tailwater_e2e::PATIENCE;
+use tailwater_e2e::authority::Issued;
+
+/// A connection to a receiver.
+pub(crate) trait Wire: Read + Write {}
+
+impl<W: Read + Write> Wire for W {}
 
 /// Listens until the process ends.
 pub(crate) struct Receiver {
@@ -15,21 +22,43 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     /// One that does this with each connection once it has read the request.
-    pub(crate) fn new(serve: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(serve: impl Fn(&mut dyn Wire) + Send + Sync + 'static) -> Self {
+        Self::over(|stream| Box::new(stream), serve)
+    }
+
+    /// One behind TLS that shows this certificate, answers these bytes and leaves.
+    pub(crate) fn with_tls(certificate: &Issued, answer: &'static str) -> Self {
+        let config = certificate.server_config();
+        let wrap = move |stream| -> Box<dyn Wire> {
+            let tls = ServerConnection::new(Arc::clone(&config)).expect("a configuration");
+            Box::new(StreamOwned::new(tls, stream))
+        };
+        Self::over(wrap, move |stream| {
+            // The server may have heard enough, or have said nothing.
+            let _gone = stream.write_all(answer.as_bytes());
+        })
+    }
+
+    fn over(
+        wrap: impl Fn(TcpStream) -> Box<dyn Wire> + Send + Sync + 'static,
+        serve: impl Fn(&mut dyn Wire) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let (sender, requests) = channel();
-        let serve = Arc::new(serve);
+        let both = Arc::new((wrap, serve));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                let (sender, serve) = (sender.clone(), Arc::clone(&serve));
+                let Ok(stream) = stream else { return };
+                let (sender, both) = (sender.clone(), Arc::clone(&both));
                 std::thread::spawn(move || {
-                    if let Some(request) = read_request(&mut stream) {
+                    let (wrap, serve) = &*both;
+                    let mut wire = wrap(stream);
+                    if let Some(request) = read_request(&mut *wire) {
                         // A test that has seen enough is gone.
                         let _gone = sender.send(request);
                     }
-                    serve(&mut stream);
+                    serve(&mut *wire);
                 });
             }
         });
@@ -49,6 +78,11 @@ impl Receiver {
         format!("http://{}/hooks", self.address)
     }
 
+    /// The same for this machine's name, by TLS.
+    pub(crate) fn https_url(&self) -> String {
+        format!("https://localhost:{}/hooks", self.address.port())
+    }
+
     /// The next request, waited for.
     pub(crate) fn request(&self) -> String {
         self.requests.recv_timeout(PATIENCE).expect("a webhook")
@@ -60,7 +94,7 @@ impl Receiver {
     }
 }
 
-fn read_request(stream: &mut TcpStream) -> Option<String> {
+fn read_request(stream: &mut dyn Wire) -> Option<String> {
     let (mut request, mut piece) = (String::new(), [0; 4096]);
     loop {
         let count = stream.read(&mut piece).ok().filter(|count| *count > 0)?;

@@ -1,6 +1,5 @@
 //! Receivers that may be hostile, and URLs that no webhook goes to.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,7 +9,7 @@ use crate::receiver::Receiver;
 use crate::{DEVELOPMENT, subscribe, subscription, wake};
 
 /// Waits until a webhook has failed, and answers what is told of it.
-fn last_error(server: &Server, id: &str) -> String {
+pub(crate) fn last_error(server: &Server, id: &str) -> String {
     eventually("the webhook fails", || {
         let found = subscription(server, id);
         let message = found["last_error"]["message"].as_str()?.to_owned();

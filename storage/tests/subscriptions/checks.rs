@@ -19,16 +19,9 @@ const DIR: &str = "/data";
 async fn subscribe(backend: Arc<dyn Backend>) {
     let scene = Scene::over(backend).await;
     scene.rig.create_json("wakes").await;
-    scene
-        .subscribe("pull", pull(Some("jobs/*"), &["orders"]))
-        .await
-        .expect("made");
-    scene
-        .subscribe("hook", webhook(Some("**"), &[]))
-        .await
-        .expect("made");
-    scene.rig.create("jobs/a").await.expect("made");
-    scene.rig.append("jobs/a", "one").await.expect("appended");
+    scene.made("pull", pull(Some("jobs/*"), &["orders"])).await;
+    scene.made("hook", webhook(Some("**"), &[])).await;
+    scene.begin("jobs/a", "one").await;
     let claim = scene.claim("pull", "w").await;
     scene.ack_all("pull", &claim).await;
     scene.letters(1).await;

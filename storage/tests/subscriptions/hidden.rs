@@ -6,10 +6,7 @@ use super::scene::{over_each, pull};
 fn no_listing_and_no_change_feed_tells_of_it() {
     over_each(|scene| async move {
         let before = scene.rig.engine.changes().now();
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
         for stream in ["A", "Z", "__dt", "a", "jobs/a"] {
             scene.rig.create(stream).await.expect("made");
         }
@@ -53,9 +50,8 @@ fn no_listing_and_no_change_feed_tells_of_it() {
 #[test]
 fn a_subscription_does_not_wake_for_its_own_wakes() {
     over_each(|scene| async move {
-        scene.subscribe("s", pull(Some("**"), &[])).await.expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", pull(Some("**"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         scene.woken("s", 1).await;
         let claim = scene.claim("s", "w").await;
         assert!(!scene.ack_all("s", &claim).await, "the event itself is no work");

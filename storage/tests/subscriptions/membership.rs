@@ -11,8 +11,7 @@ use crate::support::ask::name;
 fn what_exists_is_linked_at_its_tail_and_what_comes_later_at_its_beginning() {
     over_each(|scene| async move {
         for stream in ["jobs/old", "other/old", "orders"] {
-            scene.rig.create(stream).await.expect("made");
-            scene.rig.append(stream, "before").await.expect("appended");
+            scene.begin(stream, "before").await;
         }
         let made = scene
             .subscribe("s", pull(Some("jobs/**"), &["orders", "none"]))
@@ -34,8 +33,7 @@ fn what_exists_is_linked_at_its_tail_and_what_comes_later_at_its_beginning() {
             ]
         );
         for stream in ["jobs/new/deep", "none", "other/new"] {
-            scene.rig.create(stream).await.expect("made");
-            scene.rig.append(stream, "after").await.expect("appended");
+            scene.begin(stream, "after").await;
         }
         let claim = scene.claim("s", "w").await;
         let work: Vec<_> = claim
@@ -90,13 +88,9 @@ async fn futures_join(
 #[test]
 fn a_stream_is_named_and_no_longer_named() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &["orders"]))
-            .await
-            .expect("made");
+        scene.made("s", pull(Some("jobs/*"), &["orders"])).await;
         for stream in ["jobs/a", "notes"] {
-            scene.rig.create(stream).await.expect("made");
-            scene.rig.append(stream, "before").await.expect("appended");
+            scene.begin(stream, "before").await;
         }
         let named = streams(&["jobs/a", "notes", "orders"]);
         scene
@@ -158,13 +152,9 @@ fn a_stream_is_named_and_no_longer_named() {
 fn a_deleted_stream_takes_its_glob_link_along_and_a_named_one_begins_anew() {
     over_each(|scene| async move {
         for stream in ["jobs/a", "orders"] {
-            scene.rig.create(stream).await.expect("made");
-            scene.rig.append(stream, "before").await.expect("appended");
+            scene.begin(stream, "before").await;
         }
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &["orders"]))
-            .await
-            .expect("made");
+        scene.made("s", pull(Some("jobs/*"), &["orders"])).await;
         scene.rig.delete("jobs/a").await;
         scene.rig.delete("orders").await;
         until(|| async {
@@ -173,8 +163,7 @@ fn a_deleted_stream_takes_its_glob_link_along_and_a_named_one_begins_anew() {
         })
         .await;
         for stream in ["jobs/a", "orders"] {
-            scene.rig.create(stream).await.expect("made");
-            scene.rig.append(stream, "x").await.expect("appended");
+            scene.begin(stream, "x").await;
         }
         let claim = scene.claim("s", "w").await;
         assert_eq!(claim.work.len(), 2);
@@ -205,10 +194,7 @@ fn what_is_too_much_is_refused() {
             Err(SubscribeError::Streams(StreamsRefusal::WakeStream { .. }))
         ));
         for number in 0..10 {
-            scene
-                .subscribe(&format!("s{number}"), pull(None, &six[..5]))
-                .await
-                .expect("made");
+            scene.made(&format!("s{number}"), pull(None, &six[..5])).await;
         }
         let eleventh = scene.subscribe("s", pull(None, &["1"])).await;
         assert!(matches!(

@@ -36,16 +36,9 @@ fn a_lease_and_a_schedule_go_on_where_they_were() {
     over_stores(|disk, open| async move {
         let scene = Scene::over(open(&disk)).await;
         scene.rig.create_json("wakes").await;
-        scene
-            .subscribe("pull", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene
-            .subscribe("hook", webhook(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("pull", pull(Some("jobs/*"), &[])).await;
+        scene.made("hook", webhook(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         scene.letters(1).await;
         scene.receiver.fail();
         until(|| async { scene.state("hook").await.trouble.is_some() }).await;
@@ -77,19 +70,14 @@ fn what_moved_behind_the_last_look_is_found_again() {
         let scene = Scene::over(open(&disk)).await;
         scene.rig.create_json("wakes").await;
         for stream in ["jobs/old", "jobs/gone", "orders"] {
-            scene.rig.create(stream).await.expect("made");
-            scene.rig.append(stream, "before").await.expect("appended");
+            scene.begin(stream, "before").await;
         }
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &["orders"]))
-            .await
-            .expect("made");
+        scene.made("s", pull(Some("jobs/*"), &["orders"])).await;
         // From here on the runtime does nothing by itself, as if it had not come to it before the crash.
         scene.subscriptions.stop();
         scene.rig.append("jobs/old", "x").await.expect("appended");
         scene.rig.delete("jobs/gone").await;
-        scene.rig.create("jobs/new").await.expect("made");
-        scene.rig.append("jobs/new", "x").await.expect("appended");
+        scene.begin("jobs/new", "x").await;
         let scene = scene.again_over(open(&disk.crash_machine())).await;
         scene.woken("s", 1).await;
         let claim = scene.claim("s", "w").await;
@@ -108,13 +96,9 @@ fn a_start_that_cannot_read_looks_again_until_it_can() {
         let backend = Gated::inline(1 << 20);
         let scene = Scene::over(Arc::<Gated>::clone(&backend)).await;
         scene.rig.create_json("wakes").await;
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
         scene.subscriptions.stop();
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "x").await.expect("appended");
+        scene.begin("jobs/a", "x").await;
         backend.fail_lists(2);
         let scene = scene.again_over(Arc::<Gated>::clone(&backend)).await;
         assert_eq!(scene.claim("s", "w").await.work.len(), 1);
@@ -128,12 +112,8 @@ fn a_wake_that_was_sent_before_a_crash_is_not_written_twice() {
     over_stores(|disk, open| async move {
         let scene = Scene::over(open(&disk)).await;
         scene.rig.create_json("wakes").await;
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "x").await.expect("appended");
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "x").await;
         until(|| async { !scene.events().await.is_empty() }).await;
         scene.subscriptions.stop();
         for _ in 0..2 {

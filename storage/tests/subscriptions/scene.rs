@@ -39,6 +39,8 @@ pub(crate) struct Receiver {
     letters: Arc<Mutex<Vec<WebhookDelivery>>>,
     answers: Arc<Mutex<VecDeque<WebhookAnswer>>>,
     is_done_always: Arc<AtomicBool>,
+    /// Whose wakes are never answered.
+    hangs: Arc<Mutex<BTreeSet<SubscriptionId>>>,
 }
 
 impl Receiver {
@@ -49,6 +51,11 @@ impl Receiver {
     /// What it answers next; it does not answer without being told.
     pub(crate) fn answer(&self, answer: WebhookAnswer) {
         self.answers.lock().expect("no panic").push_back(answer);
+    }
+
+    /// From now on it answers nothing that a subscription sends.
+    pub(crate) fn hang(&self, text: &str) {
+        self.hangs.lock().expect("no panic").insert(id(text));
     }
 
     /// From now on it is done with whatever it is sent, at once.
@@ -67,7 +74,15 @@ impl Deliver for Receiver {
     fn deliver(&self, delivery: WebhookDelivery) -> Pin<Box<dyn Future<Output = WebhookAnswer> + Send>> {
         let receiver = self.clone();
         Box::pin(async move {
+            let hangs = receiver
+                .hangs
+                .lock()
+                .expect("no panic")
+                .contains(&delivery.subscription);
             receiver.letters.lock().expect("no panic").push(delivery);
+            if hangs {
+                std::future::pending::<()>().await;
+            }
             loop {
                 if receiver.is_done_always.load(Ordering::SeqCst) {
                     return WebhookAnswer::Done;
@@ -166,6 +181,17 @@ impl Scene {
             root: "http://127.0.0.1/v1/stream".into(),
         };
         self.subscriptions.create(asked).await
+    }
+
+    /// Makes a subscription.
+    pub(crate) async fn made(&self, text: &str, config: SubscriptionConfig) {
+        self.subscribe(text, config).await.expect("made");
+    }
+
+    /// Makes a stream with something in it.
+    pub(crate) async fn begin(&self, stream: &str, body: &str) {
+        self.rig.create(stream).await.expect("made");
+        self.rig.append(stream, body).await.expect("appended");
     }
 
     pub(crate) async fn state(&self, text: &str) -> SubscriptionState {

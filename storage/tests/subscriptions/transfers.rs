@@ -28,13 +28,9 @@ async fn transfer(from: &Engine, to: &Engine) {
 #[test]
 fn an_imported_subscription_goes_on_where_the_exported_one_was() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &["orders"]))
-            .await
-            .expect("made");
+        scene.made("s", pull(Some("jobs/*"), &["orders"])).await;
         for stream in ["jobs/a", "jobs/b", "orders"] {
-            scene.rig.create(stream).await.expect("made");
-            scene.rig.append(stream, "one").await.expect("appended");
+            scene.begin(stream, "one").await;
         }
         let claim = scene.claim("s", "w").await;
         scene.ack_all("s", &claim).await;

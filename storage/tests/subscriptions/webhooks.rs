@@ -23,12 +23,8 @@ fn callback(letter: &WebhookDelivery, done: bool) -> AckRequest {
 #[test]
 fn a_receiver_that_is_done_has_acknowledged_what_it_was_told_of_and_no_more() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", webhook(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", webhook(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         let first = scene.letters(1).await.remove(0);
         assert_eq!(&*first.url, "https://worker.example/");
         assert_eq!((first.generation, first.failures), (1, 0));
@@ -49,12 +45,8 @@ fn a_receiver_that_is_done_has_acknowledged_what_it_was_told_of_and_no_more() {
 #[test]
 fn a_receiver_that_calls_back_keeps_its_lease_for_as_long_as_it_does() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", webhook(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", webhook(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         let letter = scene.letters(1).await.remove(0);
         scene.receiver.answer(WebhookAnswer::Taken);
         until(|| async { scene.state("s").await.sent }).await;
@@ -90,12 +82,8 @@ fn a_receiver_that_calls_back_keeps_its_lease_for_as_long_as_it_does() {
 #[test]
 fn a_failed_delivery_is_tried_again_with_the_same_wake_and_ever_later() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", webhook(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", webhook(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         let first = scene.letters(1).await.remove(0);
         for failures in 1..=4_u32 {
             scene.receiver.fail();
@@ -134,12 +122,8 @@ fn a_failed_delivery_is_tried_again_with_the_same_wake_and_ever_later() {
 #[test]
 fn a_receiver_that_never_calls_back_is_woken_anew_once_its_lease_is_over() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", webhook(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", webhook(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         let first = scene.letters(1).await.remove(0);
         scene.receiver.answer(WebhookAnswer::Taken);
         until(|| async { scene.state("s").await.sent }).await;
@@ -160,12 +144,8 @@ fn a_receiver_that_never_calls_back_is_woken_anew_once_its_lease_is_over() {
 #[test]
 fn a_deleted_subscription_is_neither_woken_nor_answered() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", webhook(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", webhook(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         let letter = scene.letters(1).await.remove(0);
         scene.subscriptions.delete(&id("s")).await.expect("deleted");
         scene.subscriptions.delete(&id("s")).await.expect("nothing to do");
@@ -176,10 +156,7 @@ fn a_deleted_subscription_is_neither_woken_nor_answered() {
         assert!(matches!(late, Err(SubscriptionError::NotFound)));
         scene.receiver.answer(WebhookAnswer::Done);
         // The same id again is another subscription: nothing of before is known.
-        scene
-            .subscribe("s", webhook(None, &["jobs/a"]))
-            .await
-            .expect("made");
+        scene.made("s", webhook(None, &["jobs/a"])).await;
         assert_eq!(scene.acked("s", "jobs/a").await, Some(scene.tail("jobs/a").await));
         scene.rig.append("jobs/a", "two").await.expect("appended");
         let second = scene.letters(2).await.remove(1);
@@ -192,5 +169,35 @@ fn a_deleted_subscription_is_neither_woken_nor_answered() {
             late,
             Err(SubscriptionError::Lease(LeaseRefusal::Fenced { .. }))
         ));
+    });
+}
+
+/// One receiver never answers, and another subscription has very many streams that move: a third one is woken and done as if
+/// it were alone.
+#[test]
+fn neither_a_receiver_that_hangs_nor_very_many_moves_hold_others_back() {
+    over_each(|scene| async move {
+        for (text, pattern) in [("hangs", "jobs/*"), ("busy", "many/*"), ("works", "orders/*")] {
+            scene.made(text, webhook(Some(pattern), &[])).await;
+        }
+        scene.receiver.hang("hangs");
+        scene.receiver.be_done_always();
+        for stream in ["jobs/a", "orders/a"] {
+            scene.rig.create(stream).await.expect("made");
+        }
+        scene.rig.append("jobs/a", "one").await.expect("appended");
+        for stream in 0..300 {
+            let stream = format!("many/{stream}");
+            scene.begin(&stream, "x").await;
+            if stream.ends_with("00") {
+                scene.rig.append("orders/a", "one").await.expect("appended");
+                let tail = scene.tail("orders/a").await;
+                until(|| async { scene.acked("works", "orders/a").await == Some(tail) }).await;
+            }
+        }
+        let letters = scene.receiver.letters();
+        let to_hanging = letters.iter().filter(|letter| letter.subscription == id("hangs"));
+        assert_eq!(to_hanging.count(), 1, "it has one delivery at a time");
+        assert!(!scene.state("hangs").await.sent);
     });
 }

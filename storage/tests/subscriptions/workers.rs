@@ -8,12 +8,8 @@ use super::scene::{LEASE_MS, ack_of, id, over_each, pull, until};
 #[test]
 fn an_append_wakes_a_worker_that_claims_and_acks_it() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         scene.woken("s", 1).await;
         let events = scene.events().await;
         assert_eq!(events.len(), 1);
@@ -50,10 +46,7 @@ fn an_append_wakes_a_worker_that_claims_and_acks_it() {
 fn what_was_appended_can_be_claimed_at_once() {
     over_each(|scene| async move {
         scene.subscriptions.stop();
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
         scene.rig.create("jobs/a").await.expect("made");
         for generation in 1..20 {
             scene.rig.append("jobs/a", "x").await.expect("appended");
@@ -68,12 +61,8 @@ fn what_was_appended_can_be_claimed_at_once() {
 #[test]
 fn what_comes_while_a_worker_is_at_work_wakes_the_next_one() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         let claim = scene.claim("s", "w").await;
         scene.rig.append("jobs/a", "two").await.expect("appended");
         assert!(scene.ack_all("s", &claim).await, "there is more");
@@ -85,12 +74,8 @@ fn what_comes_while_a_worker_is_at_work_wakes_the_next_one() {
 #[test]
 fn a_worker_that_falls_silent_loses_its_lease_and_the_work_is_given_to_another() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         let claim = scene.claim("s", "w").await;
         scene.pass_ms(LEASE_MS - 1);
         let beat = scene.subscriptions.ack(&id("s"), ack_of(&claim, false)).await;
@@ -116,12 +101,8 @@ fn a_worker_that_falls_silent_loses_its_lease_and_the_work_is_given_to_another()
 #[test]
 fn work_that_is_given_back_wakes_another_worker() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         let claim = scene.claim("s", "w").await;
         let released = scene.subscriptions.release(&id("s"), ack_of(&claim, false)).await;
         assert!(released.expect("held").next_wake);
@@ -137,12 +118,8 @@ fn work_that_is_given_back_wakes_another_worker() {
 fn a_wake_stream_that_is_missing_is_told_of_and_the_event_is_written_once_it_is_there() {
     over_each(|scene| async move {
         scene.rig.delete("wakes").await;
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
-        scene.rig.create("jobs/a").await.expect("made");
-        scene.rig.append("jobs/a", "one").await.expect("appended");
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
+        scene.begin("jobs/a", "one").await;
         until(|| async { scene.state("s").await.trouble.is_some() }).await;
         let trouble = scene.state("s").await.trouble.expect("trouble");
         assert_eq!(trouble.failures, 1);
@@ -161,14 +138,10 @@ fn a_wake_stream_that_is_missing_is_told_of_and_the_event_is_written_once_it_is_
 #[test]
 fn of_very_many_streams_each_gets_its_turn() {
     over_each(|scene| async move {
-        scene
-            .subscribe("s", pull(Some("jobs/*"), &[]))
-            .await
-            .expect("made");
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
         for stream in 0..8 {
             let stream = format!("jobs/{stream}");
-            scene.rig.create(&stream).await.expect("made");
-            scene.rig.append(&stream, "x").await.expect("appended");
+            scene.begin(&stream, "x").await;
         }
         let mut rounds = 0;
         loop {
@@ -189,10 +162,7 @@ fn a_subscription_that_is_made_anew_has_its_own_events() {
     over_each(|scene| async move {
         scene.rig.create("jobs/a").await.expect("made");
         for round in 1..=3 {
-            scene
-                .subscribe("s", pull(Some("jobs/*"), &[]))
-                .await
-                .expect("made");
+            scene.made("s", pull(Some("jobs/*"), &[])).await;
             scene.rig.append("jobs/a", "one").await.expect("appended");
             scene.woken("s", 1).await;
             assert_eq!(scene.events().await.len(), round);
