@@ -7,7 +7,7 @@
 #   docker buildx build --platform linux/amd64,linux/arm64 .
 #
 # Each platform is built natively: on a machine of that platform, or under emulation. There is no cross compiler in it.
-# docs/production.md tells how to run the images.
+# docs/deployment.md tells how they are brought to machines.
 
 # ---- build: the whole distribution, with a C compiler and make for the libraries that contain C
 FROM rust:1.95-bookworm AS build

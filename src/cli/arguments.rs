@@ -7,7 +7,9 @@ mod tests;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::error::CommandError;
@@ -33,6 +35,37 @@ pub(super) struct Arguments {
     pub(super) command: Option<Command>,
     #[command(flatten)]
     pub(super) serve: ServeOptions,
+}
+
+/// What names a server, and means nothing beside `--data-dir`.
+const OF_A_SERVER: [&str; 3] = ["url", "token", "token_file"];
+
+impl Arguments {
+    /// Takes apart what was typed, with what variables say.
+    ///
+    /// # Errors
+    /// Help and versions that were asked for, and what cannot be meant.
+    pub(super) fn read(typed: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut known = Self::command();
+        let matches = known.try_get_matches_from_mut(typed)?;
+        if let Some((_, command)) = matches.subcommand() {
+            // Variables may name a server for other commands. Only what is typed beside it contradicts.
+            let is_typed = |id: &str| {
+                let source = command
+                    .try_contains_id(id)
+                    .is_ok()
+                    .then(|| command.value_source(id));
+                source.flatten() == Some(ValueSource::CommandLine)
+            };
+            let opposite = OF_A_SERVER.iter().find(|id| is_typed(id));
+            if let Some(id) = opposite.filter(|_| is_typed("data_dir")) {
+                let option = id.replace('_', "-");
+                let reason = format!("--data-dir cannot be used with --{option}: no server is asked");
+                return Err(known.error(ErrorKind::ArgumentConflict, reason));
+            }
+        }
+        Self::from_arg_matches(&matches)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -471,7 +504,7 @@ pub(super) struct ExportOptions {
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
     /// Read this data directory, which no server uses, and ask no server
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["url", "token"])]
+    #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(super) connection: Connection,
@@ -485,7 +518,7 @@ pub(super) struct ImportOptions {
     #[arg(long)]
     pub(super) replace: bool,
     /// Write to this data directory, which no server uses, and ask no server
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["url", "token"])]
+    #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
     /// What a new data directory is for: file-durable, file-fast or acid
     #[arg(long, value_name = "MODE", requires = "data_dir")]

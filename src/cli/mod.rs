@@ -30,7 +30,7 @@ use std::future::Future;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 
 use arguments::subscriptions::SubCommand;
 use arguments::{Arguments, Command};
@@ -40,7 +40,8 @@ use output::Output;
 /// Runs the command that the process was started with. Blocks until it is over.
 pub fn run() -> ExitCode {
     // clap prints help, versions and usage errors itself, and exits with 0 or 2.
-    match dispatch(Arguments::parse()) {
+    let arguments = Arguments::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match dispatch(arguments) {
         Ok(code) => code,
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,9 +1,12 @@
-use clap::{CommandFactory as _, Parser as _};
+use std::ffi::OsString;
+
+use clap::CommandFactory as _;
 
 use super::{Arguments, Command, SubCommand, View};
 
 fn parse(line: &str) -> Result<Arguments, clap::Error> {
-    Arguments::try_parse_from(std::iter::once("tailwater").chain(line.split_whitespace()))
+    let words = std::iter::once("tailwater").chain(line.split_whitespace());
+    Arguments::read(words.map(OsString::from))
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn combinations_without_a_meaning_are_refused() {
         assert!(parse(line).is_err(), "{line}");
     }
     assert!(
-        Arguments::try_parse_from(["tailwater", "read", ""]).is_err(),
+        Arguments::read(["tailwater", "read", ""].map(OsString::from)).is_err(),
         "an empty name"
     );
 }
@@ -104,7 +107,7 @@ fn a_number_of_shards_is_one_of_those_that_the_server_takes() {
     assert!((options.to, options.store.json) == (64, true));
     for wrong in ["0", "3", "512", "-1", "many", ""] {
         let line = ["tailwater", "reshard", "--data-dir", "d", "--to", wrong];
-        let refused = Arguments::try_parse_from(line)
+        let refused = Arguments::read(line.map(OsString::from))
             .expect_err("no number of shards")
             .to_string();
         assert!(
