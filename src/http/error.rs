@@ -6,6 +6,8 @@
 mod engine;
 mod overload;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
