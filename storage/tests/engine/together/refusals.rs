@@ -58,7 +58,9 @@ fn what_follows_a_refused_record_in_any_of_its_streams_is_void() {
         gate.let_one_pass(0);
         assert_eq!(barrier.settled().await, Settled::Durable);
         gate.wait_at_gate(0);
-        let over_one_and_two = draft(&rig, &held[..2], |draft| {
+        // Also if the stream that is taken back is not the first one that it was drafted over.
+        let two_and_one = [held[1].clone(), held[0].clone()];
+        let over_one_and_two = draft(&rig, &two_and_one, |draft| {
             append(draft, 0, "x");
             append(draft, 1, "x");
         });
@@ -174,6 +176,35 @@ fn a_decision_is_void_if_what_it_looked_at_is_taken_back() {
         assert_eq!(rig.text("a2").await, "");
         assert_eq!(look_elsewhere("now").settled().await, Settled::Durable);
         assert_eq!(rig.text("a2").await, "now");
+    });
+}
+
+/// The partitions settle what is theirs one before the other, in whatever order.
+#[test]
+fn a_decision_waits_for_what_it_saw_in_another_partition_and_is_made_again() {
+    behind_a_gate(async |rig: Rig, gate| {
+        for stream in ["a1", "b1"] {
+            rig.create(stream).await.expect("created");
+        }
+        let held = hold(&rig, &["a1", "b1"]).await;
+        gate.hold();
+        let closed = draft(&rig, &held[1..], |draft| {
+            draft.append(0, text(""), None, true).expect("accepted");
+        });
+        let because_it_is_closed = || {
+            draft(&rig, &held, |draft| {
+                assert!(draft.state(1).expect("there").closed);
+                append(draft, 0, "x");
+            })
+        };
+        let mut first = Box::pin(because_it_is_closed().settled());
+        assert!(waits(first.as_mut()).await);
+        gate.open();
+        assert_eq!(first.await, Settled::DecideAgain);
+        assert_eq!(closed.settled().await, Settled::Durable);
+        assert_eq!(rig.text("a1").await, "");
+        assert_eq!(because_it_is_closed().settled().await, Settled::Durable);
+        assert_eq!(rig.text("a1").await, "x");
     });
 }
 
