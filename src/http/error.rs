@@ -7,6 +7,8 @@ mod engine;
 mod overload;
 mod queues;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
