@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 use tailwater_process::kinds::{
-    Address, BufferSize, Choice, Count, Directory, Milliseconds, OptionalFile, Seconds, Size, Switch,
+    Address, BufferSize, Choice, Count, Directory, Milliseconds, OptionalAddress, OptionalFile, Seconds,
+    Size, Switch,
 };
 use tailwater_process::{LogFormat, Table};
 use tailwater_storage::acid::SHARDS_MAX;
@@ -232,6 +233,13 @@ tailwater_process::settings! {
         /// Those of them that go to one host, so that one that hangs does not keep the others waiting.
         max_deliveries_per_host: usize =
             "subscriptions.max_deliveries_per_host", "32", Count { min: 1, max: 100_000 };
+    }
+
+    /// Where the server shows its metrics.
+    metrics: MetricsConfig {
+        /// Address and port of a listener for `/metrics` and health checks alone, in clear; `/metrics` is then not
+        /// served elsewhere. If none is given, it is on the address of the server. Port 0 picks a free one.
+        address: Option<SocketAddr> = "metrics.address", "", OptionalAddress;
     }
 
     /// What the server writes to stderr. Levels come from `RUST_LOG`.

@@ -9,6 +9,7 @@
 //! | `registry.rs` | the open streams by name, loaded on first use and evicted when idle |
 //! | `sequencer.rs` | the order of one stream: accepted and durable state |
 //! | `committer.rs` | one thread for each partition: many records, one commit |
+//! | `backlog.rs` | how much waits for a commit |
 //! | `watch.rs` | what readers see, and how they are woken |
 //! | `changes.rs` | the change feed over all streams |
 //! | `create.rs append.rs delete.rs trim.rs reader.rs list.rs` | one operation each |
@@ -17,6 +18,7 @@
 //! | `sweep.rs` | lifetimes that end, streams that nobody uses |
 
 mod append;
+mod backlog;
 mod changes;
 mod committer;
 mod create;
@@ -42,6 +44,7 @@ use tailwater_stream::{Limits, Record, StreamId, StreamName, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
 pub use append::{AppendError, AppendRequest, Appended};
+pub use backlog::Backlog;
 pub use changes::{Change, ChangeKind, ChangePage, ChangeToken, Changes, ChangesGone};
 pub use create::{CreateError, Created};
 pub use delete::DeleteError;
