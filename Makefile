@@ -48,12 +48,13 @@ endif
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
 
-.PHONY: help build test test-commands test-full-disk test-needs test-mirror test-mirror-if-possible soak fmt lint docs deny publishable fuzz
+.PHONY: help build test test-commands test-portable test-full-disk test-needs test-mirror test-mirror-if-possible soak fmt lint docs deny publishable fuzz
 
 help:
 	@echo 'make build        builds the release binaries, target/release/tailwater and tailwater-sync'
 	@echo 'make test         installs what the tests need, and runs all of them'
 	@echo 'make test-deploy  tests Dockerfile, docker-compose.yml, rules, manifests and scripts of deploy/, in seconds'
+	@echo 'make test-portable  tests what stands in for Linux on other systems; make test has it too'
 	@echo 'make test-mirror  tests the mirror with PostgreSQL and PgBouncer of Debian, which it installs as root'
 	@echo 'make soak         kills, unplugs and fills the release binary for about 20 minutes, as root'
 	@echo 'make fmt          formats the code'
@@ -75,8 +76,21 @@ test: test-needs
 	$(CARGO) test -p tailwater-storage --features shuttle --test interleavings
 	TAILWATER_E2E_MODE=file-durable $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))
 	TAILWATER_E2E_MODE=acid $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))
+	$(MAKE) --no-print-directory test-portable
 	$(MAKE) --no-print-directory test-full-disk
 	$(MAKE) --no-print-directory test-mirror-if-possible
+
+# What stands in on other systems for what only Linux has, tested on Linux by leaving that out. The binary that other tests
+# run is put back at the end, which takes no time.
+PORTABLE_DIR := target/portable
+test-portable:
+	$(CARGO) test -p tailwater-storage --features portable --lib --test contract --test crash
+	$(CARGO) test -p tailwater --features portable --lib server::
+	$(CARGO) build -p tailwater --features portable --bin tailwater
+	mkdir -p $(PORTABLE_DIR) && cp target/debug/tailwater $(PORTABLE_DIR)/tailwater
+	$(CARGO) build -p tailwater --bin tailwater
+	TAILWATER_BIN=$(CURDIR)/$(PORTABLE_DIR)/tailwater TAILWATER_E2E_MODE=file-durable TAILWATER_CRASH_ROUNDS=3 \
+	    $(CARGO) test -p tailwater-e2e --test http --test crashes
 
 # Whoever may not mount a tmpfs is told so, at the end, where it is seen.
 test-full-disk:

@@ -6,6 +6,7 @@ mod connection;
 mod control_socket;
 mod event_socket;
 mod metered;
+mod metrics_port;
 mod queues;
 mod startup;
 mod storage;
@@ -36,6 +37,7 @@ use crate::webhooks::{AuthoritiesError, KeyFileError};
 
 use certificates::Files;
 pub use certificates::TlsError;
+use metrics_port::MetricsPort;
 use tls::Tls;
 
 /// Why the server could not run, or had to stop.
@@ -47,7 +49,7 @@ pub enum ServeError {
         /// The address from the configuration.
         address: SocketAddr,
         /// What to do about it.
-        fix: &'static str,
+        fix: String,
         /// What the operating system says.
         source: io::Error,
     },
@@ -92,10 +94,8 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     let storage::Storage { engine, store } = open_storage(&config).await?;
     let mut signals = Signals::receive().map_err(ServeError::Signals)?;
     let tls_metrics = tls.as_ref().map(|(tls, _, _)| Arc::clone(&tls.metrics));
-    let listener = listen(config.server.bind_address).await?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| cannot_listen(&config, source))?;
+    let (listener, address) = listen(config.server.bind_address, Port::Streams).await?;
+    let metrics_port = MetricsPort::bind(config.metrics.address).await?;
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
     let (served, deliverer) = subscriptions::start(&config, &engine).await?;
     let (subscriptions, keys) = (served.all.clone(), Arc::clone(&served.keys));
@@ -123,7 +123,9 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         };
         control_socket::ControlSocket::listen(asked, &data_dir, timeouts)
     });
-    startup::announce(&config, address, files_max);
+    let metrics_address = metrics_port.as_ref().map(MetricsPort::address);
+    let metrics_server = metrics_port.map(|port| port.serve(&app));
+    startup::announce(&config, address, metrics_address, files_max);
 
     let sweeper = tokio::spawn(sweep(engine.clone()));
     let usher = tokio::spawn({
@@ -152,8 +154,8 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     queues.stop();
     sweeper.abort();
     usher.abort();
-    if let Some(renewer) = renewer {
-        renewer.abort();
+    for task in [renewer, metrics_server].into_iter().flatten() {
+        task.abort();
     }
     drop(control);
     // Nothing commits any more: what was accepted is durable once the committers have ended.
@@ -182,29 +184,51 @@ async fn start_tls(config: &Arc<Config>) -> Result<Option<(Arc<Tls>, Files, Sign
     Ok(Some((Arc::new(tls), files, hangups)))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| {
+/// What a port is for.
+#[derive(Debug, Clone, Copy)]
+enum Port {
+    Streams,
+    Metrics,
+}
+
+impl Port {
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Streams => "server.bind_address",
+            Self::Metrics => "metrics.address",
+        }
+    }
+
+    /// How another one is chosen.
+    fn choice(self) -> &'static str {
+        match self {
+            Self::Streams => "--bind or DS_SERVER__BIND_ADDRESS",
+            Self::Metrics => "DS_METRICS__ADDRESS",
+        }
+    }
+}
+
+/// Listens on an address, and says on which one, since port 0 picks a free one.
+async fn listen(address: SocketAddr, port: Port) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let listening = TcpListener::bind(address).await;
+    let listening = listening.and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    listening.map_err(|source| {
         let fix = match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another server has that port; stop it, or choose another one with --bind or \
-                 DS_SERVER__BIND_ADDRESS"
-            }
-            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
+            io::ErrorKind::AddrInUse => format!(
+                "another server has that port; stop it, or choose another one with {}",
+                port.choice()
+            ),
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one".into(),
             io::ErrorKind::AddrNotAvailable => {
-                "this machine has no such address; `127.0.0.1` serves this machine only, `0.0.0.0` all networks"
+                "this machine has no such address; `127.0.0.1` serves this machine only, `0.0.0.0` all networks".into()
             }
-            _ => "see server.bind_address",
+            _ => format!("see {}", port.setting()),
         };
         ServeError::Listen { address, fix, source }
     })
-}
-
-fn cannot_listen(config: &Config, source: io::Error) -> ServeError {
-    ServeError::Listen {
-        address: config.server.bind_address,
-        fix: "see server.bind_address",
-        source,
-    }
 }
 
 async fn storage_failed(mut failure: watch::Receiver<Option<BackendError>>) -> BackendError {
@@ -250,6 +274,7 @@ async fn accept(app: &Arc<App>, tls: Option<Arc<Tls>>, listener: TcpListener, cl
             },
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
+                app.metrics.accept_failed();
                 tracing::error!(%error, "cannot accept connections; if files ran out, raise `ulimit -n`");
                 // Accepting again at once would spin until a descriptor is free.
                 tokio::time::sleep(Duration::from_millis(50)).await;

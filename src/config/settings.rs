@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 use tailwater_process::kinds::{
-    Address, BufferSize, Choice, Count, Directory, Milliseconds, OptionalFile, Seconds, Size, Switch,
+    Address, BufferSize, Choice, Count, Directory, Milliseconds, OptionalAddress, OptionalFile, Seconds,
+    Size, Switch,
 };
 use tailwater_process::{LogFormat, Table};
 use tailwater_storage::acid::SHARDS_MAX;
@@ -253,6 +254,13 @@ tailwater_process::settings! {
             "queues.max_body_bytes", "1MiB", BufferSize(Size { min: KIB, max: 64 * MIB });
         /// Queues that have metrics of their own, in the order of their names; those beyond have none.
         max_metric_queues: usize = "queues.max_metric_queues", "100", Count { min: 0, max: 10_000 };
+    }
+
+    /// Where the server shows its metrics.
+    metrics: MetricsConfig {
+        /// Address and port of a listener for `/metrics` and health checks alone, in clear; `/metrics` is then not
+        /// served elsewhere. If none is given, it is on the address of the server. Port 0 picks a free one.
+        address: Option<SocketAddr> = "metrics.address", "", OptionalAddress;
     }
 
     /// What the server writes to stderr. Levels come from `RUST_LOG`.

@@ -17,12 +17,13 @@ use crate::limits::Client;
 /// The routes beside the streams.
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let base = app.base().to_owned();
+    let metrics = match app.config.metrics.address {
+        None => health::metrics_route(),
+        Some(_elsewhere) => Router::new(),
+    };
     Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/health", get(health::alive))
-        .route("/ok", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
+        .merge(health::routes())
+        .merge(metrics)
         .route(&format!("{base}/__ds/streams"), get(list::list))
         .route(&format!("{base}/__ds/changes"), get(changes::changes))
         .route(&format!("{base}/__ds/trim"), post(trim::trim))
@@ -33,6 +34,13 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .merge(runs::routes(&base))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
+        .with_state(Arc::clone(app))
+}
+
+/// What the port of metrics serves, if there is one.
+pub(crate) fn metrics_router(app: &Arc<App>) -> Router {
+    health::routes()
+        .merge(health::metrics_route())
         .with_state(Arc::clone(app))
 }
 

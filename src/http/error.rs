@@ -43,6 +43,30 @@ enum Form {
 }
 
 impl Problem {
+    /// Codes of refusals that some limit, a time-out or the storage is behind, and nothing that is wrong with the request.
+    pub(crate) const CODES_OF_LIMITS: [&str; 20] = [
+        "TOO_MANY_STREAMS",
+        "TOO_MANY_SUBSCRIPTIONS",
+        "body_timeout",
+        "body_too_large",
+        "changes_gone",
+        "producer_limit",
+        "shutting_down",
+        "storage_failed",
+        "storage_full",
+        "stream_full",
+        "too_many_bytes_in_flight",
+        "too_many_client_bytes_in_flight",
+        "too_many_client_connections",
+        "too_many_client_live_readers",
+        "too_many_client_requests",
+        "too_many_client_requests_at_once",
+        "too_many_connections",
+        "too_many_live_readers",
+        "too_many_reads",
+        "too_many_requests",
+    ];
+
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self(Box::new(Parts {

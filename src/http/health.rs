@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::State;
+use axum::routing::get;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
@@ -19,6 +21,20 @@ pub(super) fn is_exempt(path: &str) -> bool {
     EXEMPT.contains(&path)
 }
 
+/// The routes of health, for whoever serves them.
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/health", get(alive))
+        .route("/ok", get(alive))
+        .route("/readyz", get(ready))
+}
+
+/// The route of metrics, which may have a port of its own.
+pub(super) fn metrics_route() -> Router<Arc<App>> {
+    Router::new().route("/metrics", get(metrics))
+}
+
 fn plain(text: impl Into<Vec<u8>>, content_type: &'static str) -> axum::response::Response {
     let mut response = Response::new(ResponseBody::from(text.into()));
     let to = response.headers_mut();
@@ -28,12 +44,12 @@ fn plain(text: impl Into<Vec<u8>>, content_type: &'static str) -> axum::response
 }
 
 /// The process is up.
-pub(super) async fn alive() -> axum::response::Response {
+async fn alive() -> axum::response::Response {
     plain("ok\n", "text/plain; charset=utf-8")
 }
 
 /// The server takes requests and its storage works.
-pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<axum::response::Response, Problem> {
+async fn ready(State(app): State<Arc<App>>) -> Result<axum::response::Response, Problem> {
     if app.is_stopping() {
         return Err(Problem::shutting_down());
     }
@@ -44,10 +60,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<axum::response:
 }
 
 /// What the server counts, as text for Prometheus.
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> axum::response::Response {
-    let store = app.metrics.store_stats().await;
-    plain(
-        app.metrics.render(&app, store.as_ref()),
-        "text/plain; version=0.0.4; charset=utf-8",
-    )
+async fn metrics(State(app): State<Arc<App>>) -> axum::response::Response {
+    let page = app.metrics.page(&app).await;
+    plain(page, "text/plain; version=0.0.4; charset=utf-8")
 }

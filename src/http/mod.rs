@@ -66,7 +66,7 @@ mod writes;
 
 pub(crate) use app::{App, HeldRequest};
 pub(crate) use caller::Peer;
-pub(crate) use control::router;
+pub(crate) use control::{metrics_router, router};
 pub(crate) use dispatch::handle;
 pub(crate) use error::Problem;
 pub(crate) use response_body::ResponseBody;

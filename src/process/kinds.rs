@@ -80,6 +80,28 @@ impl Kind for Address {
     }
 }
 
+/// An IP address with a port, or none.
+pub struct OptionalAddress;
+
+impl Kind for OptionalAddress {
+    type Value = Option<SocketAddr>;
+
+    fn allowed(&self) -> String {
+        format!("{}; empty for none", Kind::allowed(&Address))
+    }
+
+    fn parse(&self, text: &str) -> Result<Option<SocketAddr>, Option<String>> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        Address.parse(text).map(Some)
+    }
+
+    fn toml(&self, text: &str) -> String {
+        quoted(text)
+    }
+}
+
 /// A number of bytes, plain or with a unit.
 pub struct Size {
     /// The least one.

@@ -1,7 +1,8 @@
 //! What all of Tailwater's programs have: settings from defaults, a TOML file, `DS_*` variables and flags, log lines,
 //! metrics, and patience.
 //!
-//! Knows no setting by name: each program has a [`Table`] of its own. Reads no file, no environment and no clock.
+//! Knows no setting by name: each program has a [`Table`] of its own. Reads no file, no environment and no clock, but for
+//! [`usage`], which asks the kernel.
 //!
 //! - [`table`]: one program's settings, and [`settings!`], which makes typed structs of them.
 //! - [`kinds`]: what a value may look like, and how its text becomes a type.
@@ -11,6 +12,7 @@
 //! - [`mistakes`]: each with what to do about it.
 //! - [`logging`]: where log lines go, and how they look.
 //! - [`page`]: metrics in the Prometheus text format.
+//! - [`usage`]: metrics of the process itself.
 //! - [`backoff`]: how long to wait before trying again.
 
 pub mod backoff;
@@ -21,6 +23,7 @@ pub mod page;
 pub mod render;
 pub mod sources;
 pub mod table;
+pub mod usage;
 pub mod values;
 
 pub use backoff::Backoff;
@@ -28,4 +31,5 @@ pub use logging::{LogFormat, LoggingError};
 pub use mistakes::{ConfigError, ConfigErrors};
 pub use sources::{File, Flag, Origin, Sources};
 pub use table::{Setting, Table};
+pub use usage::Usage;
 pub use values::Values;

@@ -5,8 +5,10 @@
 //! (`sendfile`): it hands the pages that it has in memory to the network as they are. They are in memory because
 //! whoever read them has seen to it; what has been evicted since is read then, as it would be by writing the slice.
 //!
-//! Little of it is handed over ahead of what can be sent: see [`UNSENT_BYTES_MAX`].
+//! Little of it is handed over ahead of what can be sent: see [`UNSENT_BYTES_MAX`]. Where the kernel is not Linux
+//! (`kernel.rs`) everything is copied.
 
+mod kernel;
 #[cfg(test)]
 mod tests;
 
@@ -50,7 +52,7 @@ impl ClearSocket {
         Self {
             stream,
             metrics,
-            sends_files: true,
+            sends_files: kernel::SENDS_FILES,
             is_short: false,
         }
     }
@@ -72,7 +74,7 @@ impl ClearSocket {
         } else {
             UNSENT_BYTES_OF_SYSTEM
         };
-        if let Err(error) = SockRef::from(&self.stream).set_tcp_notsent_lowat(bytes_max) {
+        if let Err(error) = kernel::limit_unsent(&SockRef::from(&self.stream), bytes_max) {
             tracing::debug!(%error, "the queue of a connection could not be made shorter or longer");
         }
     }
@@ -87,7 +89,9 @@ impl ClearSocket {
         self.shorten(true);
         let offset = usize::try_from(place.offset).map_err(io::Error::other)?;
         let count = NonZeroUsize::new(bytes.len().min(FROM_FILE_BYTES_MAX));
-        let sent = ready!(self.poll_call(context, |socket| { socket.sendfile(&*place.file, offset, count) }));
+        let sent = ready!(self.poll_call(context, |socket| {
+            kernel::send_file(&socket, &place.file, offset, count)
+        }));
         match sent {
             // The file has become shorter than its map. To touch the map would end the process.
             Ok(0) => Poll::Ready(Err(self.unreadable(io::ErrorKind::UnexpectedEof.into()))),
@@ -112,9 +116,7 @@ impl ClearSocket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_call(context, |socket| {
-            socket.send_vectored_with_flags(slices, libc::MSG_MORE | libc::MSG_NOSIGNAL)
-        })
+        self.poll_call(context, |socket| kernel::write_before(&socket, slices))
     }
 
     /// Calls the system once the socket can take something; again if it could not after all.

@@ -80,7 +80,7 @@ pub(super) async fn serve(
     let timeouts = timeouts(&app);
     let speaks_http2 = tokio::select! {
         speaks_http2 = begins_with_http2_preface(&stream) => speaks_http2,
-        () = tokio::time::sleep(timeouts.header.max(timeouts.idle)) => return,
+        () = tokio::time::sleep(timeouts.header.max(timeouts.idle)) => return app.metrics.timed_out(),
         () = stops(&app) => return,
     };
     if speaks_http2 {
@@ -209,7 +209,10 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            Poll::Ready(Some(Interruption::TimedOut(overdue))) => Poll::Ready(overdue == Overdue::Request),
+            Poll::Ready(Some(Interruption::TimedOut(overdue))) => {
+                app.metrics.timed_out();
+                Poll::Ready(overdue == Overdue::Request)
+            }
             Poll::Ready(None) => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
         }
@@ -282,7 +285,11 @@ async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Ready(Some(Interruption::TimedOut(_))) => {
+                app.metrics.timed_out();
+                Poll::Ready(None)
+            }
+            Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     })

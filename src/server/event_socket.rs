@@ -105,7 +105,10 @@ async fn within<T>(
     tokio::select! {
         biased;
         done = done => done,
-        () = tokio::time::sleep(write_timeout) => Err(io::ErrorKind::TimedOut.into()),
+        () = tokio::time::sleep(write_timeout) => {
+            app.metrics.timed_out();
+            Err(io::ErrorKind::TimedOut.into())
+        }
         // A reader that takes nothing does not hold the server up when it stops.
         _ = stopping.wait_for(|stopping| *stopping) => Err(io::ErrorKind::Interrupted.into()),
     }

@@ -35,7 +35,12 @@ fn promise(config: &Config) -> String {
 }
 
 /// Says where the server listens and what it promises: a banner for people, or one line for machines.
-pub(super) fn announce(config: &Config, address: SocketAddr, files_max: u64) {
+pub(super) fn announce(
+    config: &Config,
+    address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
+    files_max: u64,
+) {
     let (mode, promise) = (config.storage.mode.name(), promise(config));
     let data_dir = config.storage.mode.is_on_disk().then(|| {
         let data_dir = storage::absolute(&config.storage.data_dir);
@@ -54,6 +59,9 @@ pub(super) fn announce(config: &Config, address: SocketAddr, files_max: u64) {
             if let Some(data_dir) = data_dir {
                 eprintln!("  data         {data_dir}");
             }
+            if let Some(address) = metrics_address {
+                eprintln!("  metrics      http://{address}/metrics");
+            }
             if let Some(proxies) = trusted_proxies {
                 eprintln!("  proxies      {proxies} are trusted to say who their clients are");
             }
@@ -68,6 +76,7 @@ pub(super) fn announce(config: &Config, address: SocketAddr, files_max: u64) {
                 promise,
                 data_dir,
                 trusted_proxies,
+                metrics = metrics_address.map(|address| format!("http://{address}/metrics")),
                 "listening"
             );
         }

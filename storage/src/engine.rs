@@ -9,6 +9,7 @@
 //! | `registry.rs` | the open streams by name, loaded on first use and evicted when idle |
 //! | `sequencer.rs` | the order of one stream: accepted and durable state |
 //! | `committer.rs` | one thread for each partition: many records, one commit |
+//! | `backlog.rs` | how much waits for a commit |
 //! | `watch.rs` | what readers see, and how they are woken |
 //! | `changes.rs` | the change feed over all streams |
 //! | `together.rs` | records over several streams |
@@ -18,6 +19,7 @@
 //! | `sweep.rs` | lifetimes that end, streams that nobody uses |
 
 mod append;
+mod backlog;
 mod changes;
 mod committer;
 mod create;
@@ -44,6 +46,7 @@ use tailwater_stream::{Limits, Part, Record, StreamId, StreamName, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
 pub use append::{AppendError, AppendRequest, Appended};
+pub use backlog::Backlog;
 pub use changes::{Change, ChangeKind, ChangePage, ChangeToken, Changes, ChangesGone};
 pub use create::{CreateError, Created, Origin};
 pub use delete::DeleteError;

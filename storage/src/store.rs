@@ -117,6 +117,17 @@ impl Store {
         })
     }
 
+    /// Bytes that the disk has left for it. May wait for the disk.
+    ///
+    /// # Errors
+    /// If the disk does not say.
+    pub fn free_bytes(&self) -> Result<u64, BackendError> {
+        match self {
+            Self::File(store) => store.free_bytes(),
+            Self::Acid(store) => store.free_bytes(),
+        }
+    }
+
     /// Copies the store as it is now into a directory that is new or empty. Commits go on meanwhile.
     ///
     /// # Errors

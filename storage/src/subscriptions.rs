@@ -136,6 +136,16 @@ impl Subscriptions {
         self.shared.all.lock().len()
     }
 
+    /// Streams that have moved and that no subscription has been told of yet.
+    pub fn moves_waiting(&self) -> usize {
+        self.shared.engine.moves().waiting()
+    }
+
+    /// Turns that are being taken now, and how many may be at once; further ones wait.
+    pub fn turns(&self) -> (usize, usize) {
+        (TURNS_MAX - self.shared.turns.available_permits(), TURNS_MAX)
+    }
+
     /// Does what has become due by the engine's clock. Happens by itself with a clock that runs.
     pub fn tick(&self) {
         for opened in self.shared.timers.due(self.now()) {

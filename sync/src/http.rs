@@ -53,7 +53,9 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
 }
 
 async fn metrics(State(stats): State<Arc<Stats>>) -> Response {
-    plain(StatusCode::OK, METRICS, stats.render())
+    // The kernel is asked for what the process takes.
+    let page = tokio::task::spawn_blocking(move || stats.render()).await;
+    plain(StatusCode::OK, METRICS, page.unwrap_or_default())
 }
 
 fn plain(status: StatusCode, content_type: &'static str, text: String) -> Response {

@@ -1,12 +1,12 @@
-//! What the mirror counts, and how it shows that: every metric's name and meaning. Labels are few and bounded.
+//! What the mirror counts. `page.rs` shows it, and `routes.rs` what belongs to single routes.
 
+mod page;
 mod routes;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use tailwater_process::page::Page;
+use tailwater_process::Usage;
 
 use crate::mirror::Lag;
 use crate::route::{Route, Routes};
@@ -96,8 +96,20 @@ pub struct Snapshot {
     pub lag_of_routes: Vec<Lag>,
     /// What is read and not written.
     pub buffered_bytes: usize,
+    /// How much that may be.
+    pub buffered_bytes_max: usize,
     /// Reads under way.
     pub reads: usize,
+    /// How many there may be.
+    pub reads_max: usize,
+    /// Streams that could be read and wait for a read to end.
+    pub ready_streams: usize,
+    /// Streams that wait until they are tried again.
+    pub waiting_streams: usize,
+    /// Deletions and trims at the source that are not done.
+    pub chores: usize,
+    /// Notes about streams that are not written to PostgreSQL.
+    pub notes: usize,
 }
 
 /// Everything that is counted.
@@ -155,6 +167,7 @@ pub struct Stats {
     delays_above: Count,
     delays_sum_ms: Count,
     snapshot: Mutex<Snapshot>,
+    process: Usage,
 }
 
 impl Stats {
@@ -200,156 +213,6 @@ impl Stats {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-    }
-
-    /// All metrics as text.
-    #[must_use]
-    pub fn render(&self) -> String {
-        let now = self.snapshot();
-        let mut page = Page::default();
-        page.labelled(
-            "tailwater_sync_build_info",
-            "gauge",
-            "The version that runs.",
-            "version",
-            [(env!("CARGO_PKG_VERSION"), 1)],
-        );
-        for (name, meaning, count) in [
-            ("rows_total", "Rows committed.", &self.rows),
-            ("read_events_total", "Events read.", &self.read_events),
-            ("read_bytes_total", "Bytes of their payloads.", &self.read_bytes),
-            (
-                "dead_letters_total",
-                "Events that cannot be rows, in tailwater.dead_letters.",
-                &self.dead_letters,
-            ),
-            ("commits_total", "Transactions with rows.", &self.commits),
-            (
-                "moved_total",
-                "Chunks that were read again because the mirror stood elsewhere in their streams.",
-                &self.moved,
-            ),
-            (
-                "fenced_total",
-                "Chunks that were not written because the lease on their streams was lost.",
-                &self.fenced,
-            ),
-            ("leases_taken_total", "Partitions taken.", &self.leases_taken),
-            (
-                "leases_lost_total",
-                "Partitions lost because their leases were not renewed in time.",
-                &self.leases_lost,
-            ),
-            (
-                "gaps_total",
-                "Times that a stream had been trimmed before it was read.",
-                &self.gaps,
-            ),
-            (
-                "write_failures_total",
-                "Chunks of a stream that PostgreSQL does not take.",
-                &self.write_failures,
-            ),
-            (
-                "deletions_total",
-                "Streams deleted at the source.",
-                &self.deletions,
-            ),
-            ("trims_total", "Trims at the source.", &self.trims),
-        ] {
-            page.counter(&format!("tailwater_sync_{name}"), meaning, count.get());
-        }
-        page.counter(
-            "tailwater_sync_commit_seconds_total",
-            "Time that transactions with rows took.",
-            Duration::from_micros(self.commit_us.get()).as_secs_f64(),
-        );
-        page.labelled(
-            "tailwater_sync_retries_total",
-            "counter",
-            "Tries after a failure, by what failed.",
-            "what",
-            [
-                ("feed", self.source.retries.get()),
-                ("read", self.read_retries.get()),
-                ("upkeep", self.upkeep_retries.get()),
-                ("postgres", self.postgres.retries.get()),
-                ("leases", self.lease_retries.get()),
-            ],
-        );
-        page.gauge(
-            "tailwater_sync_partitions",
-            "Parts of all streams that this instance mirrors.",
-            self.partitions.get(),
-        );
-        page.gauge(
-            "tailwater_sync_instances",
-            "Instances that share the streams.",
-            self.instances.get(),
-        );
-        page.labelled(
-            "tailwater_sync_reconnections_total",
-            "counter",
-            "Times that a server was well again.",
-            "side",
-            [
-                ("source", self.source.reconnections.get()),
-                ("postgres", self.postgres.reconnections.get()),
-            ],
-        );
-        page.labelled(
-            "tailwater_sync_up",
-            "gauge",
-            "1 while a server does what it is asked.",
-            "side",
-            [
-                ("source", u8::from(self.source.is_well())),
-                ("postgres", u8::from(self.postgres.is_well())),
-            ],
-        );
-        page.histogram(
-            "tailwater_sync_delay_seconds",
-            "Time from an event's append to its commit, by the clocks of both machines.",
-            DELAYS_MS
-                .iter()
-                .zip(&self.delays)
-                .map(|(bound, count)| (*bound as f64 / 1e3, count.get())),
-            self.delays_above.get(),
-            self.delays_sum_ms.get() as f64 / 1e3,
-        );
-        for (name, meaning, value) in [
-            ("streams", "Streams that are mirrored.", now.streams),
-            (
-                "lag_streams",
-                "Streams of which something is not committed.",
-                now.lag.streams,
-            ),
-            (
-                "buffered_bytes",
-                "What is read and not written.",
-                now.buffered_bytes,
-            ),
-            ("reads", "Reads under way.", now.reads),
-        ] {
-            page.gauge(&format!("tailwater_sync_{name}"), meaning, value);
-        }
-        page.gauge(
-            "tailwater_sync_lag_bytes",
-            "What is not committed, as streams count bytes.",
-            now.lag.bytes,
-        );
-        page.gauge(
-            "tailwater_sync_lag_events",
-            "Events of that, as far as the source has told.",
-            now.lag.events,
-        );
-        page.gauge(
-            "tailwater_sync_lag_seconds",
-            "How long the oldest of that has been known of.",
-            now.lag.oldest.as_secs_f64(),
-        );
-        routes::render(&self.routes, &mut page, &now.lag_of_routes);
-        page.into_text()
     }
 }
 

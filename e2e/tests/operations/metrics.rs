@@ -18,6 +18,8 @@ use crate::commands::url;
 const PROMTOOL_VARIABLE: &str = "PROMTOOL";
 /// Where `make test` unpacks it, from the top of the repository.
 const UNPACKED: &str = "target/tools/prometheus/usr/bin/promtool";
+/// How names of metrics begin: ours, and those that every program has.
+const PREFIXES: [&str; 2] = ["tailwater_", "process_"];
 /// What Prometheus makes of histograms.
 const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_sum", "_count"];
 
@@ -85,14 +87,14 @@ fn given_out(page: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The names that begin as ours do, wherever they stand in a text. Names of jobs, files and the like are none: they have
+/// The names that begin as those of metrics do, wherever they stand in a text. Names of jobs, files and the like are none: they have
 /// hyphens, or no underscore.
 fn named(text: &str) -> BTreeSet<String> {
     let is_part = |character: char| character.is_ascii_alphanumeric() || "_-:.".contains(character);
     let words = text.split(|character| !is_part(character));
     words
         .map(|word| word.trim_end_matches(['.', ':']))
-        .filter(|word| word.starts_with("tailwater_"))
+        .filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)))
         .map(str::to_owned)
         .collect()
 }
@@ -174,4 +176,30 @@ fn every_metric_of_the_rules_the_dashboards_and_the_documents_is_given_out_and_e
         let is_told = documented.contains(name) || base.is_some_and(|base| documented.contains(base));
         assert!(is_told, "{name} is in neither README.md nor docs/mirror.md");
     }
+}
+
+/// Prometheus sees no growth from nothing to the first refusal: `increase` would miss the first storm of them.
+#[test]
+fn each_refusal_that_a_limit_is_behind_is_told_of_before_it_has_happened() {
+    let readme = std::fs::read_to_string(repository().join("README.md")).expect("a text");
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| ")?.split(" | ");
+        let (codes, status) = (cells.next()?, cells.next()?);
+        let is_of_limits = ["408", "413", "429", "503", "507"].contains(&status);
+        is_of_limits.then(|| codes.replace('`', ""))
+    };
+    let codes: Vec<_> = readme.lines().filter_map(row).collect();
+    let codes: Vec<_> = codes.iter().flat_map(|codes| codes.split(", ")).collect();
+    assert!(codes.len() >= 18, "{codes:?}");
+    let server = Server::start();
+    let page = server.get("/metrics").expect(200);
+    for code in codes {
+        let sample = format!("tailwater_refusals_total{{code=\"{code}\"}} 0");
+        assert!(
+            page.text().lines().any(|line| line == sample),
+            "{sample} is not in\n{}",
+            page.text()
+        );
+    }
+    server.stop();
 }

@@ -1,6 +1,7 @@
 //! What a store holds, in numbers.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::shard::Shard;
 use super::{AcidStore, layout};
@@ -30,6 +31,19 @@ impl AcidStore {
     /// If the disk cannot be read.
     pub fn stats(&self) -> Result<AcidStats, BackendError> {
         stats(&self.shards)
+    }
+
+    /// Bytes that the disk has left for it. May wait for the disk.
+    ///
+    /// # Errors
+    /// If the disk does not say.
+    pub fn free_bytes(&self) -> Result<u64, BackendError> {
+        self.disk
+            .free_bytes(&self.data_dir)
+            .map_err(|source| BackendError::Io {
+                what: format!("asking for the free space of {}", self.data_dir.display()),
+                source: Arc::new(source),
+            })
     }
 }
 

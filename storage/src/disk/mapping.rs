@@ -38,7 +38,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memmap2::{Advice, MmapOptions, MmapRaw};
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+use memmap2::Advice;
+use memmap2::{MmapOptions, MmapRaw};
 
 use super::Map;
 use super::sealed_maps::Told;
@@ -120,6 +122,20 @@ impl Mapping {
         })
     }
 
+    /// Has the kernel fetch a range into memory, if it can. Those of Linux before 5.14 know no such advice.
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    fn fetch(&self, range: &Range<usize>) -> bool {
+        self.map
+            .advise_range(Advice::PopulateRead, range.start, range.len())
+            .is_ok()
+    }
+
+    /// Kernels other than Linux have no advice that tells whether it was followed.
+    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+    fn fetch(&self, _: &Range<usize>) -> bool {
+        false
+    }
+
     /// Reads through the file what the map is to show, so that it is in the page cache, or the disk's error known.
     fn read_through(&self, range: &Range<u64>) -> io::Result<()> {
         let mut buffer = vec![0; READ_BYTES.min((range.end - range.start) as usize)];
@@ -164,15 +180,12 @@ impl Map for Mapping {
         if checked.is_empty() {
             return Ok(());
         }
-        match self
-            .map
-            .advise_range(Advice::PopulateRead, checked.start, checked.len())
-        {
-            Ok(()) => Ok(()),
-            // Kernels before 5.14 know no such advice, and of a disk's error the kernel says no more than that
-            // there is a bad address. Reading through the file works everywhere, and its error is the disk's.
-            Err(_) => self.read_through(&range),
+        if self.fetch(&checked) {
+            return Ok(());
         }
+        // Of a disk's error the kernel says no more than that there is a bad address. Reading through the file works
+        // everywhere, and its error is the disk's.
+        self.read_through(&range)
     }
 }
 
@@ -299,7 +312,8 @@ mod tests {
         let len = (READ_BYTES * 2 + 10) as u64;
         let file = file_of(&vec![7; len as usize]);
         file.sync_data().expect("synced");
-        // Whether the system forgets its pages is up to it: on tmpfs it cannot.
+        // Whether the system forgets its pages is up to it: on tmpfs it cannot, and others than Linux are not asked.
+        #[cfg(target_os = "linux")]
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advised");
         let map = Mapping::new(&file, len).expect("mapped");
         map.read_through(&(5..len)).expect("read");

@@ -13,6 +13,7 @@ use super::{Disk, DiskFile, Map};
 const FILE_MODE: u32 = 0o600;
 const DIR_MODE: u32 = 0o700;
 
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The disk of the machine.
@@ -72,10 +73,17 @@ impl Disk for RealDisk {
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
     fn boot_id(&self) -> Option<String> {
         let id = fs::read_to_string(BOOT_ID).ok()?;
         let id = id.trim();
         (!id.is_empty()).then(|| id.to_owned())
+    }
+
+    /// Not known: every run of the process counts as one of another run of the machine.
+    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+    fn boot_id(&self) -> Option<String> {
+        None
     }
 }
 
@@ -108,7 +116,8 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // fdatasync makes the length durable too; what it leaves out are times, which nobody reads.
+        // fdatasync makes the length durable too; what it leaves out are times, which nobody reads. On macOS the standard
+        // library has the drive empty its cache (F_FULLFSYNC), here and for directories, which fsync does not do there.
         self.file.sync_data()
     }
 
@@ -171,6 +180,7 @@ mod tests {
         assert_eq!(error.expect_err("it is absent").kind(), ErrorKind::NotFound);
     }
 
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
     #[test]
     fn the_run_of_the_machine_has_one_name() {
         let id = RealDisk.boot_id().expect("this system names its runs");

@@ -134,6 +134,11 @@ impl Changes {
         self.give_out(feed.newest())
     }
 
+    /// How many events are kept.
+    pub fn kept(&self) -> usize {
+        self.feed.lock().events.len()
+    }
+
     /// Tells when there are new events. Subscribe first, then ask for events.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()

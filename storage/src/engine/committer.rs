@@ -9,9 +9,9 @@ use std::time::Instant;
 use tailwater_stream::{Part, Record};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
 use super::pins::ForkPin;
 use super::sequencer::{Entry, Settled};
+use super::{Backlog, Shared};
 use crate::backend::{Backend, BackendError, Outcome, Outcomes};
 use crate::sync::{Condvar, Mutex, thread, wait};
 
@@ -249,6 +249,15 @@ impl Partition {
             self.filled.notify_one();
         }
         Ok(())
+    }
+
+    /// What no commit has taken yet.
+    pub(super) fn backlog(&self) -> Backlog {
+        let queue = self.queue.lock();
+        Backlog {
+            records: queue.batch.records.len(),
+            payload_bytes: queue.payload_bytes,
+        }
     }
 
     /// Lets the committer end once all that is queued is committed.

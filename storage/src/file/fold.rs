@@ -63,6 +63,7 @@ impl Store {
         });
         if let Err(error) = &folded {
             if full {
+                Counters::add(&self.counters.full_folds, 1);
                 tracing::warn!(%error, "no space to compact the journals: appends are refused until there is");
             } else {
                 self.fail(error);
@@ -111,6 +112,7 @@ impl Store {
         }
         Counters::add(&self.counters.folds, 1);
         Counters::add(&self.counters.folded_bytes, folded_bytes);
+        Counters::add_time(&self.counters.fold_micros, began.elapsed());
         tracing::debug!(streams = ids.len(), folded_bytes, took = ?began.elapsed(), "folded the journals");
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
@@ -43,7 +43,7 @@ pub(super) struct Log {
     /// Bytes written to the journals since the active generation began.
     pub(super) unfolded_bytes: u64,
     /// When its first batch was written; none if it is empty.
-    pub(super) began_at: Option<std::time::Instant>,
+    pub(super) began_at: Option<Instant>,
     encoder: BatchEncoder,
 }
 
@@ -66,7 +66,7 @@ impl Log {
             next_batch,
             synced: end,
             unfolded_bytes,
-            began_at: (unfolded_bytes > 0).then(std::time::Instant::now),
+            began_at: (unfolded_bytes > 0).then(Instant::now),
             encoder: BatchEncoder::new(store),
         }
     }
@@ -81,9 +81,7 @@ impl Log {
     }
 
     fn sync(&mut self, store: &Store) -> Result<(), BackendError> {
-        let path = store.layout.journal(self.journal.number);
-        self.journal.file.sync().map_err(io_error("syncing", &path))?;
-        Counters::add(&store.counters.syncs, 1);
+        store.sync_journal(self.journal.number, self.journal.file.as_ref())?;
         self.synced = self.end;
         Ok(())
     }
@@ -112,18 +110,13 @@ impl Log {
         let encoded = self
             .encoder
             .encode(records, self.next_batch, self.end, self.synced);
-        let path = || store.layout.journal(self.journal.number);
         self.journal
             .file
             .write_at(self.end.offset, encoded.bytes)
-            .map_err(|error| io_error("writing", &path())(error))?;
+            .map_err(|error| io_error("writing", &store.layout.journal(self.journal.number))(error))?;
         let bytes = encoded.bytes.len() as u64;
         if store.options.durability == Durability::Durable {
-            self.journal
-                .file
-                .sync()
-                .map_err(|error| io_error("syncing", &path())(error))?;
-            Counters::add(&store.counters.syncs, 1);
+            store.sync_journal(self.journal.number, self.journal.file.as_ref())?;
             self.synced.offset = self.end.offset + bytes;
         }
         Counters::add(&store.counters.journal_bytes, bytes);
@@ -143,7 +136,7 @@ impl Log {
         self.end.offset += bytes;
         self.next_batch += 1;
         self.unfolded_bytes += bytes;
-        self.began_at.get_or_insert_with(std::time::Instant::now);
+        self.began_at.get_or_insert_with(Instant::now);
         Ok(())
     }
 }
@@ -261,15 +254,31 @@ impl Store {
     /// Lets a fold catch up before memory for what is not folded grows beyond its limit.
     fn wait_for_memory(&self) {
         let over = || self.generations.read().active.memory_bytes() >= 2 * self.options.index_bytes_max;
-        while self.options.compacts_by_itself && over() {
+        if !(self.options.compacts_by_itself && over()) {
+            return;
+        }
+        let began = Instant::now();
+        while over() {
             self.signals.update(|signals| signals.fold = true);
             let signals = self
                 .signals
                 .wait(Duration::from_secs(1), |signals| !signals.fold || signals.full);
             if signals.full || signals.stopping || self.failure().is_some() {
-                return;
+                break;
             }
         }
+        Counters::add(&self.counters.memory_waits, 1);
+        Counters::add_time(&self.counters.memory_wait_micros, began.elapsed());
+    }
+
+    /// Has the disk take all of a journal, and counts that.
+    fn sync_journal(&self, number: u64, file: &dyn DiskFile) -> Result<(), BackendError> {
+        let began = Instant::now();
+        file.sync()
+            .map_err(|error| io_error("syncing", &self.layout.journal(number))(error))?;
+        Counters::add(&self.counters.syncs, 1);
+        Counters::add_time(&self.counters.sync_micros, began.elapsed());
+        Ok(())
     }
 
     /// Makes what was written so far durable, for a mode that does not do so with every batch.
@@ -282,13 +291,11 @@ impl Store {
             (Arc::clone(&log.journal.file), log.journal.number, log.end)
         };
         // Not under the lock: commits go on meanwhile.
-        let path = self.layout.journal(number);
-        let synced = file.sync().map_err(io_error("syncing", &path));
+        let synced = self.sync_journal(number, file.as_ref());
         synced.inspect_err(|error| {
             self.fail(error);
             self.note_possible_loss();
         })?;
-        Counters::add(&self.counters.syncs, 1);
         let mut log = self.log.lock();
         log.synced = log.synced.max(end);
         Ok(())

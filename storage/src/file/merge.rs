@@ -7,6 +7,7 @@ mod choice;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -148,6 +149,7 @@ impl Store {
 
     /// Answers the segments that came out of it.
     fn merge_group(&self, group: &[SegmentRow]) -> Result<Vec<SegmentRow>, Hindrance> {
+        let began = Instant::now();
         let live = self.live_runs(&self.catalog.view()?, group)?;
         let mut out = SegmentsOut::new(self);
         for live in &live {
@@ -179,6 +181,7 @@ impl Store {
         }
         Counters::add(&self.counters.merges, 1);
         Counters::add(&self.counters.merged_bytes, merged_bytes);
+        Counters::add_time(&self.counters.merge_micros, began.elapsed());
         tracing::debug!(segments = group.len(), merged_bytes, "merged segments");
         Ok(segments.rows)
     }

@@ -261,7 +261,7 @@ impl State {
     fn keep_back(&mut self, store: &Store) -> Result<(), BackendError> {
         let path = store.layout.kept_back_file();
         while self.kept_back.is_none() {
-            let free = free_bytes(store)?;
+            let free = store.free_bytes()?;
             let bytes = kept_back_bytes(store).min(free / 2 / FIRST_BATCH_AT * FIRST_BATCH_AT);
             if bytes >= KEPT_BACK_BYTES_MIN.min(kept_back_bytes(store)) {
                 match journal::create(store.disk.as_ref(), &path, 0, store.id, bytes) {
@@ -290,7 +290,7 @@ impl State {
         let kept = store.journal_bytes() + store.rewriting_bytes()? + catalog_bytes;
         // What will be written to it is to be copied as well.
         let wanted = |used: &[u64]| kept + if used.is_empty() { 2 * capacity } else { capacity };
-        while free_bytes(store)? < wanted(&self.used) {
+        while store.free_bytes()? < wanted(&self.used) {
             let Some(number) = self.used.pop() else {
                 return Ok(false);
             };
@@ -299,12 +299,4 @@ impl State {
         }
         Ok(true)
     }
-}
-
-fn free_bytes(store: &Store) -> Result<u64, BackendError> {
-    let dir = store.layout.journals_dir();
-    store
-        .disk
-        .free_bytes(&dir)
-        .map_err(io_error("asking for the free space of", &dir))
 }

@@ -1,7 +1,8 @@
 //! What a store holds and what it has done, in numbers.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::FileStore;
 use super::catalog::{Catalog, CatalogView, Meta};
@@ -51,18 +52,32 @@ pub struct StoreActivity {
     pub journal_bytes_written: u64,
     /// Syncs of journals.
     pub syncs: u64,
+    /// Time that these took.
+    pub sync_time: Duration,
     /// Times that the journals were folded.
     pub folds: u64,
+    /// Time that this took.
+    pub fold_time: Duration,
+    /// Times that there was no space for it.
+    pub full_folds: u64,
     /// Bytes of segments that came out of that.
     pub folded_bytes: u64,
     /// Times that segments were merged.
     pub merges: u64,
+    /// Time that this took.
+    pub merge_time: Duration,
     /// Bytes of segments that came out of that.
     pub merged_bytes: u64,
     /// Times that a segment could not be read when it was to be merged. It is left as it is.
     pub unreadable_segments: u64,
     /// Memory that the index of what is not folded takes, about.
     pub index_bytes: u64,
+    /// At so much of it commits wait for a fold: what was committed meanwhile may take it a little beyond.
+    pub index_bytes_max: u64,
+    /// Batches that waited for that.
+    pub memory_waits: u64,
+    /// How long.
+    pub memory_wait_time: Duration,
     /// Appends are refused, because the disk is full.
     pub refuses_appends: bool,
 }
@@ -87,21 +102,37 @@ impl FileStore {
         with_files(stats, store.disk.as_ref(), &store.layout, &view)
     }
 
+    /// Bytes that the disk has left for it. May wait for the disk.
+    ///
+    /// # Errors
+    /// If the disk does not say.
+    pub fn free_bytes(&self) -> Result<u64, BackendError> {
+        self.store.free_bytes()
+    }
+
     /// What the store has done. Waits for nothing.
     pub fn activity(&self) -> StoreActivity {
         let counters = &self.store.counters;
+        let time = |micros: &AtomicU64| Duration::from_micros(micros.load(Ordering::Relaxed));
         let generations = self.store.generations.read();
         let frozen = generations.frozen.as_ref().map(|frozen| &frozen.overlay);
         let overlays = frozen.into_iter().chain([&generations.active]);
         StoreActivity {
             journal_bytes_written: counters.journal_bytes.load(Ordering::Relaxed),
             syncs: counters.syncs.load(Ordering::Relaxed),
+            sync_time: time(&counters.sync_micros),
             folds: counters.folds.load(Ordering::Relaxed),
+            fold_time: time(&counters.fold_micros),
+            full_folds: counters.full_folds.load(Ordering::Relaxed),
             folded_bytes: counters.folded_bytes.load(Ordering::Relaxed),
             merges: counters.merges.load(Ordering::Relaxed),
+            merge_time: time(&counters.merge_micros),
             merged_bytes: counters.merged_bytes.load(Ordering::Relaxed),
             unreadable_segments: counters.unreadable_segments.load(Ordering::Relaxed),
             index_bytes: overlays.map(|overlay| overlay.memory_bytes()).sum(),
+            index_bytes_max: 2 * self.store.options.index_bytes_max,
+            memory_waits: counters.memory_waits.load(Ordering::Relaxed),
+            memory_wait_time: time(&counters.memory_wait_micros),
             refuses_appends: counters.refuses_appends.load(Ordering::Relaxed),
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -127,11 +128,7 @@ impl Signals {
     }
 
     /// Waits for a change that `until` wants, at most so long. Answers the state then.
-    pub(super) fn wait(
-        &self,
-        timeout: std::time::Duration,
-        until: impl Fn(&SignalState) -> bool,
-    ) -> SignalState {
+    pub(super) fn wait(&self, timeout: Duration, until: impl Fn(&SignalState) -> bool) -> SignalState {
         let deadline = std::time::Instant::now() + timeout;
         let mut state = self.state.lock();
         while !until(&state) {
@@ -153,6 +150,15 @@ pub(super) struct Counters {
     pub(super) merged_bytes: AtomicU64,
     pub(super) unreadable_segments: AtomicU64,
     pub(super) syncs: AtomicU64,
+    /// Time that they took, in microseconds; likewise below.
+    pub(super) sync_micros: AtomicU64,
+    pub(super) fold_micros: AtomicU64,
+    pub(super) merge_micros: AtomicU64,
+    /// Folds that found no space.
+    pub(super) full_folds: AtomicU64,
+    /// Batches that waited for a fold because what is not folded took too much memory.
+    pub(super) memory_waits: AtomicU64,
+    pub(super) memory_wait_micros: AtomicU64,
     /// The last batch was refused in part or as a whole, for want of space.
     pub(super) refuses_appends: AtomicBool,
 }
@@ -160,6 +166,10 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn add(counter: &AtomicU64, count: u64) {
         counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_time(micros: &AtomicU64, time: Duration) {
+        Self::add(micros, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 }
 
@@ -224,6 +234,14 @@ impl Store {
     /// How long the journals are that are not folded.
     pub(super) fn journal_bytes(&self) -> u64 {
         self.files.read().journals.values().map(|map| map.len()).sum()
+    }
+
+    /// Bytes that the disk has left for the store.
+    pub(super) fn free_bytes(&self) -> Result<u64, BackendError> {
+        let dir = self.layout.journals_dir();
+        self.disk
+            .free_bytes(&dir)
+            .map_err(io_error("asking for the free space of", &dir))
     }
 
     /// Takes no more writes, because of this.

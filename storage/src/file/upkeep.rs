@@ -11,7 +11,8 @@ use crate::backend::BackendError;
 
 /// How often conditions that nobody signals are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The niceness of threads that compact. It applies to a thread alone on Linux.
+/// The niceness of threads that compact.
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 const COMPACTION_NICENESS: i32 = 5;
 /// Writing of segments pauses for this long at the most.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
@@ -52,11 +53,16 @@ pub(super) fn spawn(name: &str, store: &Arc<Store>, run: fn(&Store)) -> JoinHand
 
 /// Lets the threads that answer go before this one where they want the same core. It still gets its share: one that
 /// got nothing would let the journals grow until commits had to wait for it.
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 fn give_way() {
     if let Err(error) = rustix::process::setpriority_process(None, COMPACTION_NICENESS) {
         tracing::debug!(%error, "compaction has the priority of all else");
     }
 }
+
+/// On Linux alone a niceness is that of one thread. Elsewhere it is that of the process, which must not give way.
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+fn give_way() {}
 
 fn fold(store: &Store) {
     let interval = Duration::from_millis(store.options.fold_interval_ms);

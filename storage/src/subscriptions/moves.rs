@@ -90,6 +90,11 @@ impl Moves {
         }
     }
 
+    /// How many names are noted.
+    pub(super) fn waiting(&self) -> usize {
+        self.noted.lock().len()
+    }
+
     /// Takes all names that are noted.
     pub(super) fn take(&self) -> HashSet<StreamName, RandomState> {
         std::mem::take(&mut *self.noted.lock())

@@ -100,6 +100,18 @@ impl Backlog {
         self.streams.len()
     }
 
+    /// How many wait for a reader.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// How many wait until they are tried again.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -213,7 +213,13 @@ impl Coordinator {
                 lag: self.backlog.lag(now),
                 lag_of_routes: self.backlog.lag_of_routes(now),
                 buffered_bytes: self.buffer.bytes() + self.committing_bytes,
+                buffered_bytes_max: self.limits.buffer_bytes,
                 reads: self.reads.len(),
+                reads_max: self.limits.readers,
+                ready_streams: self.backlog.ready(),
+                waiting_streams: self.backlog.waiting(),
+                chores: self.upkeep.undone(),
+                notes: self.notes.len(),
             });
         }
     }

@@ -98,6 +98,12 @@ impl Upkeep {
         self.due.retain(|(_, stream)| !is_others(stream));
     }
 
+    /// How many are not done.
+    #[must_use]
+    pub fn undone(&self) -> usize {
+        self.chores.len()
+    }
+
     /// When the next chore is due.
     #[must_use]
     pub fn due_at(&self) -> Option<Instant> {
