@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::error::Problem;
 use super::request_body::Share;
-use super::{App, Response, changes, export, health, import, list, queues, runs, subscriptions, trim};
+use super::{App, Response, changes, export, health, import, list, openapi, queues, runs, subscriptions, trim};
 use crate::limits::Client;
 
 /// The routes beside the streams.
@@ -29,6 +29,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route(&format!("{base}/__ds/trim"), post(trim::trim))
         .route(&format!("{base}/__ds/export"), get(export::export))
         .route(&format!("{base}/__ds/import"), post(import::import))
+        .route(&format!("{base}/__ds/openapi.json"), get(openapi::show))
         .merge(subscriptions::routes(&base))
         .merge(queues::routes(&base))
         .merge(runs::routes(&base))

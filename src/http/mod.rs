@@ -10,7 +10,7 @@
 //! | `read.rs long_poll.rs sse.rs` | the three ways to read; `place.rs` where they begin, `answer.rs` what they share, `pace.rs` when event streams end |
 //! | `control.rs list.rs changes.rs trim.rs export.rs import.rs` | the operations below `__ds` |
 //! | `subscriptions.rs` | those on subscriptions |
-//! | `queues.rs`, `runs.rs` | those on job queues and runs |
+//! | `queues.rs`, `runs.rs` | those on job queues and runs; `openapi.rs` describes them |
 //! | `health.rs` | `/healthz`, `/readyz`, `/metrics` |
 //! | `headers.rs query.rs cursor.rs records.rs sse_encoding.rs time.rs` | how things are written in HTTP |
 //! | `caching.rs compression.rs cors.rs` | what answers carry beside the data |
@@ -45,6 +45,7 @@ mod health;
 mod import;
 mod list;
 mod long_poll;
+mod openapi;
 mod pace;
 mod place;
 mod query;

@@ -11,7 +11,7 @@ use crate::http::headers;
 impl Problem {
     /// A member of a body cannot be meant. `what` says its value and what to do.
     pub(crate) fn member(name: &str, what: &str) -> Self {
-        Self::bad_request("invalid_body", format!("`{name}` {what}.")).fact("field", name)
+        Self::bad_request("invalid_member", format!("`{name}` {what}.")).fact("field", name)
     }
 
     pub(crate) fn stream_is_queue(name: &str, base: &str) -> Self {
@@ -82,7 +82,7 @@ impl From<QueueError> for Problem {
             QueueError::Worker(refusal) => refusal.into(),
             QueueError::Seq { expected, received } => {
                 let detail = format!("{said} Send the number behind that of your last event.");
-                Self::conflict("sequence_gap", detail)
+                Self::conflict("producer_seq_gap", detail)
                     .with(&headers::PRODUCER_EXPECTED_SEQ, headers::number(expected))
                     .with(&headers::PRODUCER_RECEIVED_SEQ, headers::number(received))
                     .fact("expected", expected)
@@ -120,7 +120,7 @@ impl Problem {
             ForkRefusal::Offset | ForkRefusal::SubOffset => {
                 let detail = "`from` is no place between two events of the run, or behind its end; send an offset that a \
                               read of the run gave.";
-                Self::bad_request("invalid_body", detail).fact("field", "from")
+                Self::bad_request("invalid_member", detail).fact("field", "from")
             }
         }
     }

@@ -66,6 +66,20 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// Tells whoever asked that it cannot be done.
+    pub(super) fn refuse(self, error: &QueueError) {
+        // Whoever asked may have gone away.
+        match self {
+            Self::Claim(claimant) => drop(claimant.answer.send(Err(error.clone()))),
+            Self::Beat { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Settle { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Enqueue(enqueuer) => drop(enqueuer.answer.send(Err(error.clone()))),
+            Self::Return { .. } => {}
+        }
+    }
+}
+
 /// A queue, or the place of one that is being made.
 pub(crate) struct Opened {
     pub(super) name: StreamName,

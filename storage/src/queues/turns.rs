@@ -134,20 +134,18 @@ impl Queues {
     fn wait(&self, turn: &Turn) -> Option<Duration> {
         let now = now_of(&self.shared.engine);
         let by_wall = turn.queue.next_at().map(|at| at.millis_since(now.wall));
-        let claimant = turn.claimants.iter().map(|claimant| claimant.until_ms).min();
-        let paused = turn.paused_until_ms;
-        let keeps = turn
-            .queue
-            .config()
-            .run_retention_ms
-            .map(|_| now.monotonic_ms + TICK_MS);
+        let keeps = turn.queue.config().run_retention_ms.map(|_| turn.ended_from.1);
         let trims = (turn.trimmed.0 < turn.queue.state().taken.position).then(|| turn.trimmed.1 + TICK_MS);
-        let by_monotonic = [turn.queue.next_at_ms(), claimant, paused, keeps, trims]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at_ms| at_ms.saturating_sub(now.monotonic_ms));
-        let due_ms = [by_wall, by_monotonic].into_iter().flatten().min()?;
+        let since_now = |at_ms: u64| at_ms.saturating_sub(now.monotonic_ms);
+        let by_monotonic = [turn.queue.next_at_ms(), keeps, trims].into_iter().flatten().min().map(since_now);
+        let by_itself = [by_wall, by_monotonic].into_iter().flatten().min();
+        // Without space nothing is done before it is tried again.
+        let by_itself = match turn.paused_until_ms.map(since_now) {
+            Some(paused) => Some(by_itself.map_or(paused, |due| due.max(paused))),
+            None => by_itself,
+        };
+        let claimant = turn.claimants.iter().map(|claimant| claimant.until_ms).min().map(since_now);
+        let due_ms = [by_itself, claimant].into_iter().flatten().min()?;
         // The wall clock may be set meanwhile.
         Some(Duration::from_millis(due_ms.clamp(1, TICK_MS)))
     }
@@ -158,6 +156,13 @@ impl Queues {
         turn.rates.note(now.monotonic_ms, turn.queue.state().counters);
         let mut pending = Pending::default();
         let mut left = opened.take_commands();
+        if turn.is_stale
+            && let Err(error) = self.reload(opened, turn).await
+        {
+            self.note_trouble(opened, turn, &error);
+            left.into_iter().for_each(|command| command.refuse(&error));
+            return;
+        }
         if let Err(error) = self.decide_all(opened, turn, &mut left, &mut pending).await {
             self.note_trouble(opened, turn, &error);
         }
