@@ -7,7 +7,7 @@ FOLD_OFTEN := DS_STORAGE__FOLD_BYTES=64MiB
 FOLD_NEVER := DS_STORAGE__FOLD_BYTES=1TiB
 FOLD_MEMORY := DS_LIMITS__MAX_MEMORY_BYTES=4GiB
 
-.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-overload bench-subscriptions bench-mirror bench-micro bench-peers-install bench-peers-build
+.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-overload bench-subscriptions bench-queues bench-mirror bench-micro bench-peers-install bench-peers-build
 
 # A short run over every scenario: shows that everything works, not who is faster.
 bench: bench-peers-install bench-peers-build
@@ -48,6 +48,17 @@ bench-subscriptions: bench-peers-build
 	for durability in memory durable; do \
 	    cargo run --release -p tailwater-benches --bin loadgen -- --durability $$durability $(LOADGEN_ARGS) \
 	        subscriptions || exit 1; \
+	done
+
+# Job cycles beside the same in a table of PostgreSQL, in both durable modes; then how soon a job is claimed, and what very
+# many ready jobs cost.
+bench-queues: bench-peers-build $(if $(POSTGRES_BIN),,$(POSTGRES_INSTALLED))
+	for mode in durable acid; do \
+	    cargo run --release -p tailwater-benches --bin loadgen -- --durability $$mode queues $(LOADGEN_ARGS) && \
+	    cargo run --release -p tailwater-benches --bin loadgen -- --durability $$mode claim-wait && \
+	    for ready in 1000 1000000; do \
+	        cargo run --release -p tailwater-benches --bin loadgen -- --durability $$mode jobs --backlog $$ready || exit 1; \
+	    done || exit 1; \
 	done
 
 # The mirror beside psql, and how far it is behind; TAILWATER_MIRROR_EVENTS says how many events it catches up with.

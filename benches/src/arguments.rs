@@ -10,6 +10,7 @@ use crate::comparison::Plan;
 use crate::contender::{Contender, Setting, parse_setting};
 use crate::fan_out::FanOut;
 use crate::idle::Idle;
+use crate::queue_comparison::QueueComparison;
 use crate::scenario::{Mode, Pace, Scenario};
 use crate::servers::{Durability, SERVERS, Server};
 use crate::small_read::SmallRead;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Versus(Versus),
     /// Compare numbers of shards of the mode `acid`, with `file-durable` beside them, and print a table.
     Shards(Shards),
+    /// Compare job cycles of the subject with those in a table of PostgreSQL and print a table.
+    Queues(QueueComparison),
     #[command(flatten)]
     One(Scenario),
 }

@@ -49,7 +49,7 @@ pub(crate) fn run(plan: &Plan, setup: &Setup) -> Result<()> {
 pub(crate) fn run_one(scenario: &Scenario, setup: &Setup) -> Result<()> {
     let subject = setup.subject();
     let outcome = run_on(&subject, scenario, &setup.pace(scenario, false), setup)?;
-    println!("{}: {}", scenario.title(), describe(&subject, &outcome));
+    println!("{}: {}", scenario.title(), describe(&subject.label(), &outcome));
     Ok(())
 }
 
@@ -73,7 +73,7 @@ fn run_scenario(
                 "{} [{round}/{}] {}",
                 scenario.title(),
                 plan.rounds,
-                describe(contender, &outcome)
+                describe(&contender.label(), &outcome)
             );
             outcomes.push(Some(outcome));
         }
@@ -83,7 +83,12 @@ fn run_scenario(
 }
 
 /// Starts a server for this run only, so that no run inherits another's memory or files.
-fn run_on(contender: &Contender, scenario: &Scenario, pace: &Pace, setup: &Setup) -> Result<Outcome> {
+pub(crate) fn run_on(
+    contender: &Contender,
+    scenario: &Scenario,
+    pace: &Pace,
+    setup: &Setup,
+) -> Result<Outcome> {
     if !contender.server.has(contender.durability) {
         bail!("{} has no mode of that durability", contender.server.name);
     }
@@ -93,8 +98,8 @@ fn run_on(contender: &Contender, scenario: &Scenario, pace: &Pace, setup: &Setup
         .with_context(|| format!("on {}, whose log is {:?}", contender.label(), process.log()))
 }
 
-fn describe(contender: &Contender, outcome: &Outcome) -> String {
-    let mut line = contender.label();
+pub(crate) fn describe(label: &str, outcome: &Outcome) -> String {
+    let mut line = label.to_owned();
     for reading in &outcome.readings {
         let _ = write!(line, " | {} {}", reading.measure, figure(reading.value));
     }

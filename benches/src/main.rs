@@ -5,8 +5,10 @@
 //! |---|---|
 //! | `arguments` | the command line |
 //! | `comparison` | rounds of every server in turn, each alone on its core |
-//! | `scenario` | the eight kinds of load, and what they all report |
+//! | `scenario` | the kinds of load, and what they all report |
 //! | `append` `small_read` `catch_up` `fan_out` `idle` `streams` `overload` `subscriptions` | one kind of load each |
+//! | `job_cycles` `claim_wait` | job queues: whole cycles, and how soon a job is claimed |
+//! | `queue_comparison` `postgres_queue` | the same cycles in PostgreSQL |
 //! | `closed_loop` | connections with one request outstanding each, and their latencies |
 //! | `subscribers` | open SSE connections |
 //! | `channels` | many connections, polled by one thread |
@@ -24,6 +26,7 @@ mod append;
 mod arguments;
 mod catch_up;
 mod channels;
+mod claim_wait;
 mod client;
 mod closed_loop;
 mod comparison;
@@ -34,8 +37,11 @@ mod errands;
 mod failures;
 mod fan_out;
 mod idle;
+mod job_cycles;
 mod overload;
+mod postgres_queue;
 mod process;
+mod queue_comparison;
 mod report;
 mod request;
 mod response;
@@ -75,6 +81,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::Peers(peers) => comparison::run(&peers.plan(setup), setup),
         Command::Versus(versus) => comparison::run(&versus.plan(setup), setup),
         Command::Shards(shards) => comparison::run(&shards.plan(setup), setup),
+        Command::Queues(queues) => queue_comparison::run(queues, setup),
         Command::One(scenario) => comparison::run_one(scenario, setup),
     }
 }

@@ -74,6 +74,11 @@ impl Target {
         format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address).into_bytes()
     }
 
+    /// Asks for something below `__ds`, such as `queues/jobs/claim`, with a body of JSON.
+    pub(crate) fn control(&self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+        self.request(method, &format!("__ds/{path}"), Some(("application/json", body)))
+    }
+
     fn request(&self, method: &str, resource: &str, content: Option<(&str, &[u8])>) -> Vec<u8> {
         let mut request = format!(
             "{method} {}{resource} HTTP/1.1\r\nHost: {}\r\n",

@@ -7,9 +7,11 @@ use clap::{Subcommand, ValueEnum};
 
 use crate::append::Append;
 use crate::catch_up::CatchUp;
+use crate::claim_wait::ClaimWait;
 use crate::contender::Setting;
 use crate::fan_out::FanOut;
 use crate::idle::Idle;
+use crate::job_cycles::JobCycles;
 use crate::overload::Overload;
 use crate::process::Process;
 use crate::servers::{Durability, Server};
@@ -37,6 +39,10 @@ pub(crate) enum Scenario {
     Overload(Overload),
     /// Appends without and beside very many subscriptions, and webhooks to one receiver.
     Subscriptions(Subscriptions),
+    /// Workers that each enqueue a job, claim one and complete it.
+    Jobs(JobCycles),
+    /// Jobs that are enqueued into an idle queue for a worker who waits.
+    ClaimWait(ClaimWait),
 }
 
 /// The kinds of load by name, as `--modes` takes them.
@@ -122,6 +128,8 @@ impl Scenario {
             Self::Streams(streams) => streams.run(process),
             Self::Overload(overload) => overload.run(process, pace),
             Self::Subscriptions(subscriptions) => subscriptions.run(process, pace),
+            Self::Jobs(cycles) => cycles.run(process, pace),
+            Self::ClaimWait(wait) => wait.run(process),
         }
     }
 
@@ -136,6 +144,8 @@ impl Scenario {
             Self::Streams(streams) => format!("{} streams", streams.streams),
             Self::Overload(overload) => overload.title(),
             Self::Subscriptions(subscriptions) => subscriptions.title(),
+            Self::Jobs(cycles) => cycles.title(),
+            Self::ClaimWait(wait) => format!("{} jobs, one at a time", wait.jobs),
         }
     }
 
@@ -146,9 +156,13 @@ impl Scenario {
             _ if durability == Durability::Memory => Vec::new(),
             Self::Append(append) => append.needs(),
             Self::CatchUp(catch_up) => catch_up.needs(),
-            Self::Read(_) | Self::FanOut(_) | Self::Idle(_) | Self::Streams(_) | Self::Overload(_) => {
-                Vec::new()
-            }
+            Self::Read(_)
+            | Self::FanOut(_)
+            | Self::Idle(_)
+            | Self::Streams(_)
+            | Self::Overload(_)
+            | Self::Jobs(_)
+            | Self::ClaimWait(_) => Vec::new(),
         }
     }
 
@@ -160,7 +174,13 @@ impl Scenario {
             Self::Subscriptions(subscriptions) => {
                 usize::try_from(subscriptions.idle_streams).unwrap_or(usize::MAX)
             }
-            Self::Read(_) | Self::CatchUp(_) | Self::FanOut(_) | Self::Idle(_) | Self::Overload(_) => 0,
+            Self::Read(_)
+            | Self::CatchUp(_)
+            | Self::FanOut(_)
+            | Self::Idle(_)
+            | Self::Overload(_)
+            | Self::Jobs(_)
+            | Self::ClaimWait(_) => 0,
         };
         // In shards no server has a file for each stream.
         let streams_max = server.streams_max.filter(|_| durability != Durability::Acid);
@@ -169,6 +189,6 @@ impl Scenario {
 
     /// Whether what a server does later belongs to the cost of this load, so that it must be measured for long.
     pub(crate) fn has_aftermath(&self, durability: Durability) -> bool {
-        durability != Durability::Memory && matches!(self, Self::Append(_))
+        durability != Durability::Memory && matches!(self, Self::Append(_) | Self::Jobs(_))
     }
 }

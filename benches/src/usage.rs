@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 #[derive(Debug)]
 pub(crate) struct Meter {
     server: u32,
+    /// Whether processes that the server has started, and that have ended, count as well.
+    with_ended_children: bool,
     server_cpu: Duration,
     client_cpu: Duration,
     disk: Option<Disk>,
@@ -32,10 +34,20 @@ pub(crate) struct Spent {
 impl Meter {
     /// Starts to measure; `server` is a process id.
     pub(crate) fn start(server: u32, disk: Option<Disk>) -> Result<Self> {
+        Self::of(server, disk, false)
+    }
+
+    /// The same of a server that has a process for each connection: those of connections that have ended count.
+    pub(crate) fn start_with_ended_children(server: u32, disk: Option<Disk>) -> Result<Self> {
+        Self::of(server, disk, true)
+    }
+
+    fn of(server: u32, disk: Option<Disk>, with_ended_children: bool) -> Result<Self> {
         Ok(Self {
             server,
-            server_cpu: cpu_time(server)?,
-            client_cpu: cpu_time(std::process::id())?,
+            with_ended_children,
+            server_cpu: cpu_time(server, with_ended_children)?,
+            client_cpu: cpu_time(std::process::id(), false)?,
             disk,
             disk_written: written_bytes(disk)?,
             started: Instant::now(),
@@ -45,8 +57,8 @@ impl Meter {
     pub(crate) fn stop(&self) -> Result<Spent> {
         Ok(Spent {
             elapsed: self.started.elapsed(),
-            server_cpu: cpu_time(self.server)?.saturating_sub(self.server_cpu),
-            client_cpu: cpu_time(std::process::id())?.saturating_sub(self.client_cpu),
+            server_cpu: cpu_time(self.server, self.with_ended_children)?.saturating_sub(self.server_cpu),
+            client_cpu: cpu_time(std::process::id(), false)?.saturating_sub(self.client_cpu),
             disk_written_bytes: written_bytes(self.disk)? - self.disk_written,
         })
     }
@@ -66,10 +78,11 @@ impl Spent {
     }
 }
 
-/// User and system time of all threads of a process.
-fn cpu_time(pid: u32) -> Result<Duration> {
+/// User and system time of all threads of a process, and of those of its children that have ended if they count.
+fn cpu_time(pid: u32, with_ended_children: bool) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the measured process is gone")?;
-    let ticks = parse_cpu_ticks(&stat).context("/proc/<pid>/stat has an unknown form")?;
+    let ticks =
+        parse_cpu_ticks(&stat, with_ended_children).context("/proc/<pid>/stat has an unknown form")?;
     Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
 }
 
@@ -146,14 +159,17 @@ fn written_bytes(disk: Option<Disk>) -> Result<u64> {
     parse_written_bytes(&statistics).context("the disk's statistics have an unknown form")
 }
 
-/// `utime + stime` of `/proc/<pid>/stat` (proc_pid_stat(5), fields 14 and 15). The second field is the
+/// `utime + stime` of `/proc/<pid>/stat` (proc_pid_stat(5), fields 14 and 15), and `cutime + cstime` behind them. The second field is the
 /// program's name in parentheses and may hold anything, so counting starts behind the last parenthesis.
-fn parse_cpu_ticks(stat: &str) -> Option<u64> {
+fn parse_cpu_ticks(stat: &str, with_ended_children: bool) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+    let fields = fields.split_ascii_whitespace().skip(11);
+    let counted = if with_ended_children { 4 } else { 2 };
+    let ticks: Vec<u64> = fields
+        .take(counted)
+        .map_while(|field| field.parse().ok())
+        .collect();
+    (ticks.len() == counted).then(|| ticks.iter().sum())
 }
 
 fn parse_memory_kib(status: &str, key: &str) -> Option<u64> {
@@ -177,8 +193,10 @@ mod tests {
     #[test]
     fn cpu_ticks_are_found_behind_a_hostile_program_name() {
         let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 300 55 0 0 20 0 1 0 100 0 0";
-        assert_eq!(parse_cpu_ticks(stat), Some(355));
-        assert_eq!(parse_cpu_ticks("42 (a) S 1"), None);
+        assert_eq!(parse_cpu_ticks(stat, false), Some(355));
+        assert_eq!(parse_cpu_ticks("42 (a) S 1", false), None);
+        let parent = stat.replace("300 55 0 0", "300 55 7 1");
+        assert_eq!(parse_cpu_ticks(&parent, true), Some(363));
     }
 
     #[test]
