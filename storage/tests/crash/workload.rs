@@ -68,7 +68,7 @@ impl Workload {
         let staged = draft.staged().into_iter().filter(is_here);
         let staged: Vec<_> = staged.map(|state| state.id).collect();
         let record = match self.rng.u8(..24) {
-            0 if is_free && self.rng.bool() => draft.author.create_run(name, "d").1,
+            0 if is_free && name == "c" => draft.author.create_run(name, "d").1,
             0..=2 if is_free => {
                 let lifetime = match self.rng.u8(..4) {
                     0 => Lifetime::Ttl {
