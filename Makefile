@@ -48,13 +48,14 @@ endif
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
 
-.PHONY: help build test test-commands test-portable test-full-disk test-needs test-mirror test-mirror-if-possible soak fmt lint docs deny publishable fuzz
+.PHONY: help build test test-commands test-portable test-otlp test-full-disk test-needs test-mirror test-mirror-if-possible soak fmt lint docs deny publishable fuzz
 
 help:
 	@echo 'make build        builds the release binaries, target/release/tailwater and tailwater-sync'
 	@echo 'make test         installs what the tests need, and runs all of them'
 	@echo 'make test-deploy  tests Dockerfile, docker-compose.yml, rules, manifests and scripts of deploy/, in seconds'
 	@echo 'make test-portable  tests what stands in for Linux on other systems; make test has it too'
+	@echo 'make test-otlp    tests builds with the feature otlp, which make test leaves out'
 	@echo 'make test-mirror  tests the mirror with PostgreSQL and PgBouncer of Debian, which it installs as root'
 	@echo 'make soak         kills, unplugs and fills the release binary for about 20 minutes, as root'
 	@echo 'make fmt          formats the code'
@@ -91,6 +92,15 @@ test-portable:
 	$(CARGO) build -p tailwater --bin tailwater
 	TAILWATER_BIN=$(CURDIR)/$(PORTABLE_DIR)/tailwater TAILWATER_E2E_MODE=file-durable TAILWATER_CRASH_ROUNDS=3 \
 	    $(CARGO) test -p tailwater-e2e --test http --test crashes
+
+# Builds with spans, and what a collector gets of them. It builds all of OpenTelemetry, so that `make test` leaves it out.
+OTLP_DIR := target/otlp
+test-otlp: $(if $(POSTGRES_BIN),,$(POSTGRES_INSTALLED))
+	$(CARGO) test -p tailwater --features otlp --lib traces::
+	$(CARGO) build -p tailwater -p tailwater-sync --features tailwater/otlp,tailwater-sync/otlp
+	mkdir -p $(OTLP_DIR) && cp target/debug/tailwater target/debug/tailwater-sync $(OTLP_DIR)
+	$(CARGO) build -p tailwater --bin tailwater -p tailwater-sync --bin tailwater-sync
+	TAILWATER_BIN=$(CURDIR)/$(OTLP_DIR)/tailwater $(CARGO) test -p tailwater-e2e --features otlp --test otlp
 
 # Whoever may not mount a tmpfs is told so, at the end, where it is seen.
 test-full-disk:

@@ -12,6 +12,7 @@
 //! | `metrics` | every metric's name and meaning |
 //! | `pem` | files of certificates that settings name |
 //! | `shutdown` | stops the server without losing what is in flight |
+//! | `traces` | spans of requests and commits, with the feature `otlp` |
 //! | `transfer` | exports and imports: streams as lines, and lines as streams |
 //! | [`webhooks`] | what subscriptions send out: deliveries, signatures, tokens |
 
@@ -25,5 +26,6 @@ mod metrics;
 mod pem;
 pub mod server;
 mod shutdown;
+mod traces;
 mod transfer;
 pub mod webhooks;

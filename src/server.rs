@@ -33,6 +33,8 @@ use crate::config::Config;
 use crate::http::{App, Peer, Problem};
 use crate::metrics::Metrics;
 use crate::shutdown::{self, Signals};
+#[cfg(feature = "otlp")]
+use crate::traces::{Tracing, TracingError};
 use crate::webhooks::{AuthoritiesError, KeyFileError};
 
 use certificates::Files;
@@ -77,10 +79,18 @@ pub enum ServeError {
     /// Queues cannot be read.
     #[error("the job queues cannot be read: {0}")]
     Queues(#[source] QueueError),
+    /// A variable that says how spans are sent is wrong.
+    #[cfg(feature = "otlp")]
+    #[error("cannot trace: {0}")]
+    Traces(#[from] TracingError),
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
 }
+
+/// The last spans have this long even if requests took all of the time to stop.
+#[cfg(feature = "otlp")]
+const FLUSH_MIN: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT, then lets what is in flight finish.
 ///
@@ -93,6 +103,8 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     // and recovering a large one need not be waited for.
     let storage::Storage { engine, store } = open_storage(&config).await?;
     let mut signals = Signals::receive().map_err(ServeError::Signals)?;
+    #[cfg(feature = "otlp")]
+    let spans = Tracing::start(&config, &engine)?;
     let tls_metrics = tls.as_ref().map(|(tls, _, _)| Arc::clone(&tls.metrics));
     let (listener, address) = listen(config.server.bind_address, Port::Streams).await?;
     let metrics_port = MetricsPort::bind(config.metrics.address).await?;
@@ -146,6 +158,8 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         () = accept(&app, tls, listener, closed) => Ok(()),
     };
     app.stop();
+    #[cfg(feature = "otlp")]
+    let stops_at = tokio::time::Instant::now() + config.server.shutdown_timeout;
     tokio::select! {
         () = shutdown::drain(closing, config.server.shutdown_timeout, &app) => {}
         () = signals.hurry() => {}
@@ -162,6 +176,14 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     if tokio::task::spawn_blocking(move || engine.stop()).await.is_err() {
         tracing::error!("the engine could not be stopped");
     }
+    #[cfg(feature = "otlp")]
+    spans
+        .stop(
+            stops_at
+                .saturating_duration_since(tokio::time::Instant::now())
+                .max(FLUSH_MIN),
+        )
+        .await;
     stopped
 }
 

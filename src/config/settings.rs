@@ -263,6 +263,14 @@ tailwater_process::settings! {
         address: Option<SocketAddr> = "metrics.address", "", OptionalAddress;
     }
 
+    /// What spans tell of requests, in builds with the feature `otlp`. Where they go is said by variables `OTEL_…`.
+    traces: TracesConfig {
+        /// Builds with `otlp`: whether spans have the paths of requests, and with them the names of streams.
+        stream_names: bool = "traces.stream_names", "false", Switch;
+        /// Builds with `otlp`: whether spans have the addresses that connections come from.
+        client_addresses: bool = "traces.client_addresses", "false", Switch;
+    }
+
     /// What the server writes to stderr. Levels come from `RUST_LOG`.
     log: LogConfig {
         /// Lines for people, or one JSON object a line for machines.

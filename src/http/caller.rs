@@ -41,6 +41,18 @@ impl Peer {
         }
     }
 
+    /// Where the connection comes from.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// Whether it speaks TLS.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn is_tls(self) -> bool {
+        self.is_tls
+    }
+
     /// Whether it is a proxy that is believed.
     pub(crate) fn is_trusted(self) -> bool {
         self.is_trusted

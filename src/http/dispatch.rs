@@ -18,6 +18,7 @@ use super::sse::EVENT_STREAM;
 use super::visitor::{self, Limited, Visitor};
 use super::{App, Response, ResponseBody, append, cors, create, delete, head, headers, read};
 use crate::limits::{Allowance, Client, Meter};
+use crate::traces::RequestSpan;
 
 const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
@@ -38,6 +39,7 @@ pub(crate) fn handle<'a>(
     mut request: Request<Incoming>,
 ) -> impl Future<Output = (Response, Option<HeldRequest>)> + use<'a> {
     async move {
+        let span = RequestSpan::begin(app, &visitor.peer, &request);
         let origin = cors::origin(request.headers());
         // Pages read answers only if they sent their origin; but a GET may be answered from a cache later.
         let shown_to_pages = origin.is_some() || request.method() == Method::GET;
@@ -93,6 +95,7 @@ pub(crate) fn handle<'a>(
         if shown_to_pages {
             app.cors.put(origin.as_ref(), answer);
         }
+        span.end(&response);
         let held = ticket.filter(|_| counts_while_sent(&response));
         (response, held.map(RequestTicket::hold))
     }

@@ -13,6 +13,7 @@
 //! - [`logging`]: where log lines go, and how they look.
 //! - [`page`]: metrics in the Prometheus text format.
 //! - [`usage`]: metrics of the process itself.
+//! - `traces`: spans that go to a collector, with the feature `otlp`.
 //! - [`backoff`]: how long to wait before trying again.
 
 pub mod backoff;
@@ -23,6 +24,8 @@ pub mod page;
 pub mod render;
 pub mod sources;
 pub mod table;
+#[cfg(feature = "otlp")]
+pub mod traces;
 pub mod usage;
 pub mod values;
 

@@ -16,6 +16,7 @@
 //! | [`settings`] | settings from defaults, TOML, `DS_SYNC__*` variables and flags |
 //! | [`source`] | streams of the server as chunks of events |
 //! | [`stats`] | every metric's name and meaning |
+//! | `traces` | spans of reads and transactions, with the feature `otlp` |
 
 #![cfg_attr(
     test,
@@ -33,3 +34,4 @@ pub mod route;
 pub mod settings;
 pub mod source;
 pub mod stats;
+mod traces;

@@ -43,6 +43,10 @@ pub(super) enum CommandError {
     /// The database will not do.
     #[error("{0}")]
     Postgres(#[from] postgres::Error),
+    /// A variable that says how spans are sent is wrong.
+    #[cfg(feature = "otlp")]
+    #[error("cannot trace: {0}")]
+    Traces(#[from] tailwater_process::traces::TracesError),
     /// The mirror could not begin.
     #[error("{0}")]
     Mirror(#[from] MirrorError),
@@ -53,6 +57,8 @@ impl CommandError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::ConfigFile { .. } | Self::Config(_) | Self::Secret(_) | Self::Logging(_) => 2,
+            #[cfg(feature = "otlp")]
+            Self::Traces(_) => 2,
             Self::Source(error) | Self::Mirror(MirrorError::Source(error)) if is_a_setting(error) => 2,
             _ => 1,
         }

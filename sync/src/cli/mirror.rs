@@ -14,6 +14,10 @@ use crate::source::Source;
 use crate::stats::Stats;
 use crate::{http, postgres};
 
+/// What the last spans may take.
+#[cfg(feature = "otlp")]
+const FLUSH_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
 pub(super) async fn run(effective: &Effective) -> Result<(), CommandError> {
     let sync = &effective.config.sync;
     let (stopper, stop) = watch::channel(false);
@@ -23,6 +27,8 @@ pub(super) async fn run(effective: &Effective) -> Result<(), CommandError> {
     let address = sync.bind_address;
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|source| CommandError::Bind { address, source })?;
+    #[cfg(feature = "otlp")]
+    let spans = crate::traces::Tracing::start()?;
     announce(sync, &listener, &postgres);
 
     let stats = Arc::new(Stats::of(&effective.routes));
@@ -56,6 +62,8 @@ pub(super) async fn run(effective: &Effective) -> Result<(), CommandError> {
     };
     // Whoever is still asking for metrics need not be waited for.
     served.abort();
+    #[cfg(feature = "otlp")]
+    spans.stop(FLUSH_MAX).await;
     Ok(ended?)
 }
 

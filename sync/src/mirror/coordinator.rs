@@ -26,6 +26,7 @@ use crate::partition::Partition;
 use crate::route::Routes;
 use crate::source::{self, Change, Patterns, Source, Stream};
 use crate::stats::{Snapshot, Stats};
+use crate::traces::ReadSpan;
 
 /// Streams whose places are asked for at once.
 const PLACES_MAX: usize = 1000;
@@ -177,9 +178,11 @@ impl Coordinator {
             let source = self.source.clone();
             self.reads.spawn(async move {
                 let (stream, incarnation) = (&read.ticket.stream, read.ticket.incarnation);
+                let span = ReadSpan::begin();
                 let brought = source
                     .read(stream, incarnation, &read.content_type, read.after)
                     .await;
+                span.end(&brought);
                 (read, brought)
             });
         }

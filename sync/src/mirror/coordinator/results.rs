@@ -18,6 +18,7 @@ use crate::postgres::survey::Known;
 use crate::postgres::{self, NAME_BYTES_MAX, Outcome, Place};
 use crate::source;
 use crate::stats::RouteStats;
+use crate::traces::TransactionSpan;
 
 /// Notes that wait for PostgreSQL. Errors beyond that are in the log alone.
 const NOTES_MAX: usize = 10_000;
@@ -127,11 +128,13 @@ impl Coordinator {
         self.stats
             .commit_us
             .add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        let mut rows_of_all = 0;
         let written = batch.chunks.iter().zip(&batch.reads).zip(outcomes);
         for ((chunk, (ticket, reads)), outcome) in written {
             match outcome {
                 Ok(Outcome::Written { rows, dead_letters }) => {
                     self.stats.rows.add(rows);
+                    rows_of_all += rows;
                     self.stats.dead_letters.add(dead_letters);
                     if let Some(route) = self.stats_of_route(&chunk.stream) {
                         route.rows.add(rows);
@@ -162,6 +165,7 @@ impl Coordinator {
                 Err(error) => self.write_failed(chunk, ticket, &error.to_string(), now),
             }
         }
+        TransactionSpan::ended(took, batch.chunks.len(), rows_of_all);
     }
 
     fn write_failed(&mut self, chunk: &Chunk, ticket: &Ticket, reason: &str, now: Instant) {

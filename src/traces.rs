@@ -1,0 +1,37 @@
+//! Spans of requests and commits, in builds with the feature `otlp`. In others nothing of it is there.
+//!
+//! A request's span begins with its head and ends with its answer's head: what is sent behind that, as events, is no part
+//! of it. It goes on the trace that `traceparent` names. Commits have spans of their own, each of the root of a trace, since
+//! one makes the records of many requests durable; in memory mode they are no work of their own and have none.
+
+#[cfg(feature = "otlp")]
+mod requests;
+#[cfg(feature = "otlp")]
+mod route;
+
+#[cfg(feature = "otlp")]
+pub(crate) use requests::{RequestSpan, Tracing, TracingError};
+
+#[cfg(not(feature = "otlp"))]
+pub(crate) use nothing::RequestSpan;
+
+/// What stands in where nothing is traced.
+#[cfg(not(feature = "otlp"))]
+mod nothing {
+    use http::Request;
+
+    use crate::http::{App, Peer, Response};
+
+    /// No span.
+    pub(crate) struct RequestSpan;
+
+    impl RequestSpan {
+        /// Does nothing.
+        pub(crate) fn begin<B>(_: &App, _: &Peer, _: &Request<B>) -> Self {
+            Self
+        }
+
+        /// Does nothing.
+        pub(crate) fn end(self, _: &Response) {}
+    }
+}
