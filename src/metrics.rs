@@ -15,11 +15,10 @@
 mod engine;
 mod limits;
 mod requests;
+mod queues;
 mod store;
 mod subscriptions;
 mod tls;
-
-mod queues;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,7 +119,7 @@ impl Metrics {
     }
 
     /// How many refusals of that code there were.
-    #[cfg(test)]
+    #[cfg(all(test, target_os = "linux", not(feature = "portable")))]
     pub(crate) fn refusals(&self, code: &str) -> u64 {
         let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.get(code).copied().unwrap_or(0)

@@ -1,5 +1,6 @@
 //! How much waits in the engine and what it holds, for those who look after it. Looks only when it is asked.
 
+use super::committer::Partition;
 use super::{Engine, EngineLimits};
 
 /// Records that were accepted and that no commit has taken yet, of all partitions together.
@@ -17,7 +18,7 @@ impl Engine {
         self.shared
             .partitions
             .iter()
-            .map(|partition| partition.backlog())
+            .map(Partition::backlog)
             .fold(Backlog::default(), |all, of_one| Backlog {
                 records: all.records + of_one.records,
                 payload_bytes: all.payload_bytes + of_one.payload_bytes,
