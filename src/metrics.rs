@@ -14,8 +14,8 @@
 
 mod engine;
 mod limits;
-mod requests;
 mod queues;
+mod requests;
 mod store;
 mod subscriptions;
 mod tls;

@@ -33,7 +33,10 @@ impl<'a> Contract<'a> {
             .iter_errors(value)
             .map(|error| format!("{error} at {}", error.instance_path()))
             .collect();
-        assert!(mistakes.is_empty(), "{what}: {value} is not as documented: {mistakes:?}");
+        assert!(
+            mistakes.is_empty(),
+            "{what}: {value} is not as documented: {mistakes:?}"
+        );
     }
 
     /// Asks for an operation. `names` stand in place of the parameters of its path.
@@ -41,7 +44,10 @@ impl<'a> Contract<'a> {
         let operation = &self.document["paths"][path][method.to_lowercase()];
         assert!(operation.is_object(), "{method} {path} is not in the document");
         let target = path.replace("{stream}", name).replace("{run}", name);
-        let mut request = Request::new(method, &format!("{}{query}", self.server.path(target.trim_start_matches('/'))));
+        let mut request = Request::new(
+            method,
+            &format!("{}{query}", self.server.path(target.trim_start_matches('/'))),
+        );
         if !body.is_null() {
             let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
             assert!(schema.is_object(), "{method} {path} has no body in the document");
@@ -106,61 +112,110 @@ fn every_operation_answers_as_the_document_says() {
     });
     contract.ask("PUT", QUEUE, name, "", &config).expect(201);
     contract.ask("PUT", QUEUE, name, "", &config).expect(200);
-    contract.ask("PUT", QUEUE, name, "", &json!({ "lease": 1 })).expect(400);
+    contract
+        .ask("PUT", QUEUE, name, "", &json!({ "lease": 1 }))
+        .expect(400);
     contract.ask("GET", QUEUE, "nobody", "", &Value::Null).expect(404);
     // Whatever a job is, and whoever has it.
     for (id, status) in [("a", 201), ("a", 200), ("b", 201), ("c", 201), ("d", 201)] {
-        let job = json!({ "payload": { "to": id }, "id": id, "run_at": "2020-01-01T00:00:00Z", "max_attempts": 1 });
+        let job =
+            json!({ "payload": { "to": id }, "id": id, "run_at": "2020-01-01T00:00:00Z", "max_attempts": 1 });
         contract.post(ENQUEUE, name, &job).expect(status);
     }
-    contract.post(ENQUEUE, name, &json!({ "payload": 1, "id": "a" })).expect(409);
-    contract.post(ENQUEUE, name, &json!({ "payload": 1, "oops": 1 })).expect(400);
+    contract
+        .post(ENQUEUE, name, &json!({ "payload": 1, "id": "a" }))
+        .expect(409);
+    contract
+        .post(ENQUEUE, name, &json!({ "payload": 1, "oops": 1 }))
+        .expect(400);
     let later = json!({ "payload": null, "id": "later", "run_at": 99_999_999_999_999_u64 });
     contract.post(ENQUEUE, name, &later).expect(201);
     let claim = json!({ "worker": "w", "max": 4, "wait_ms": 1000 });
     let claimed = contract.post(CLAIM, name, &claim).expect(200).json();
     assert_eq!(claimed["jobs"].as_array().map(Vec::len), Some(4));
-    contract.post(CLAIM, name, &json!({ "worker": "w", "max": 0 })).expect(400);
+    contract
+        .post(CLAIM, name, &json!({ "worker": "w", "max": 0 }))
+        .expect(400);
     let heartbeat = "/__ds/runs/{run}/heartbeat";
-    contract.post(heartbeat, "r/a", &json!({ "epoch": 1 })).expect(200);
-    contract.post(heartbeat, "r/a", &json!({ "epoch": 3 })).expect(403);
-    contract.post("/__ds/runs/{run}/release", "r/d", &json!({ "epoch": 1, "seq": 1 })).expect(200);
+    contract
+        .post(heartbeat, "r/a", &json!({ "epoch": 1 }))
+        .expect(200);
+    contract
+        .post(heartbeat, "r/a", &json!({ "epoch": 3 }))
+        .expect(403);
+    contract
+        .post(
+            "/__ds/runs/{run}/release",
+            "r/d",
+            &json!({ "epoch": 1, "seq": 1 }),
+        )
+        .expect(200);
     let complete = "/__ds/runs/{run}/complete";
-    contract.post(complete, "r/a", &json!({ "epoch": 1, "seq": 2 })).expect(409);
-    contract.post(complete, "r/a", &json!({ "epoch": 1, "seq": 1, "result": [1] })).expect(200);
+    contract
+        .post(complete, "r/a", &json!({ "epoch": 1, "seq": 2 }))
+        .expect(409);
+    contract
+        .post(complete, "r/a", &json!({ "epoch": 1, "seq": 1, "result": [1] }))
+        .expect(200);
     for run in ["r/b", "r/c"] {
         let failed = json!({ "epoch": 1, "seq": 1, "error": "no", "retry": true, "retry_after_ms": 5 });
-        let settled = contract.post("/__ds/runs/{run}/fail", run, &failed).expect(200).json();
+        let settled = contract
+            .post("/__ds/runs/{run}/fail", run, &failed)
+            .expect(200)
+            .json();
         assert_eq!(settled["state"], "dead");
     }
     let cancel = "/__ds/runs/{run}/cancel";
-    contract.post(cancel, "r/d", &json!({ "reason": "why" })).expect(200);
+    contract
+        .post(cancel, "r/d", &json!({ "reason": "why" }))
+        .expect(200);
     contract.post(cancel, "r/d", &Value::Null).expect(409);
     let show = "/__ds/runs/{run}";
     for run in ["r/a", "r/b", "r/d", "r/later"] {
         contract.ask("GET", show, run, "", &Value::Null).expect(200);
     }
     contract.ask("GET", show, "nobody", "", &Value::Null).expect(404);
-    contract.post("/__ds/runs/{run}/retry", "r/a", &json!({ "from": "start" })).expect(201);
-    contract.post("/__ds/runs/{run}/retry", "r/a", &json!({ "from": "checkpoint" })).expect(409);
+    contract
+        .post("/__ds/runs/{run}/retry", "r/a", &json!({ "from": "start" }))
+        .expect(201);
+    contract
+        .post("/__ds/runs/{run}/retry", "r/a", &json!({ "from": "checkpoint" }))
+        .expect(409);
     let dead = "/__ds/queues/{stream}/dead";
-    let page = contract.ask("GET", dead, name, "?limit=1", &Value::Null).expect(200).json();
+    let page = contract
+        .ask("GET", dead, name, "?limit=1", &Value::Null)
+        .expect(200)
+        .json();
     assert_eq!(page["next"], page["dead"][0]["job"]);
     let redrive = "/__ds/queues/{stream}/dead/redrive";
-    contract.post(redrive, name, &json!({ "job": page["next"] })).expect(200);
-    contract.post(redrive, name, &json!({ "job": page["next"] })).expect(404);
+    contract
+        .post(redrive, name, &json!({ "job": page["next"] }))
+        .expect(200);
+    contract
+        .post(redrive, name, &json!({ "job": page["next"] }))
+        .expect(404);
     contract.post(redrive, name, &json!({ "all": true })).expect(200);
-    contract.post("/__ds/queues/{stream}/pause", name, &Value::Null).expect(200);
+    contract
+        .post("/__ds/queues/{stream}/pause", name, &Value::Null)
+        .expect(200);
     contract.ask("GET", QUEUE, name, "", &Value::Null).expect(200);
-    contract.post("/__ds/queues/{stream}/resume", name, &json!({})).expect(200);
+    contract
+        .post("/__ds/queues/{stream}/resume", name, &json!({}))
+        .expect(200);
     eventually("all runs that are tried anew are ready", || {
         let ready = contract.ask("GET", QUEUE, name, "", &Value::Null).json()["ready"] == 3;
         ready.then_some(())
     });
-    let purged = contract.post("/__ds/queues/{stream}/purge", name, &json!({ "what": "all" })).expect(200).json();
+    let purged = contract
+        .post("/__ds/queues/{stream}/purge", name, &json!({ "what": "all" }))
+        .expect(200)
+        .json();
     assert_eq!(purged["cancelled"], 4);
     contract.ask("PUT", QUEUE, "other", "", &Value::Null).expect(201);
-    let page = contract.ask("GET", "/__ds/queues", "", "?limit=1", &Value::Null).expect(200).json();
+    let page = contract
+        .ask("GET", "/__ds/queues", "", "?limit=1", &Value::Null)
+        .expect(200)
+        .json();
     assert_eq!(page["next"], name);
     contract.ask("DELETE", QUEUE, name, "", &Value::Null).expect(204);
     contract.ask("DELETE", QUEUE, name, "", &Value::Null).expect(404);
@@ -172,13 +227,22 @@ fn runs_are_seen_in_heads_and_listings_and_their_queue_is_not_deleted_as_a_strea
     let server = Server::start();
     let contract = Contract::of(&server);
     contract.ask("PUT", QUEUE, "jobs", "", &Value::Null).expect(201);
-    contract.post(ENQUEUE, "jobs", &json!({ "payload": 1, "id": "x" })).expect(201);
-    contract.post(CLAIM, "jobs", &json!({ "worker": "w" })).expect(200);
-    let head = server.send(&server.stream("runs/jobs/x").request("HEAD")).expect(200);
+    contract
+        .post(ENQUEUE, "jobs", &json!({ "payload": 1, "id": "x" }))
+        .expect(201);
+    contract
+        .post(CLAIM, "jobs", &json!({ "worker": "w" }))
+        .expect(200);
+    let head = server
+        .send(&server.stream("runs/jobs/x").request("HEAD"))
+        .expect(200);
     assert_eq!(head.expect_header("run-state"), "leased");
     assert_eq!(head.expect_header("run-attempt"), "1");
     assert_eq!(head.expect_header("run-queue"), "jobs");
-    let listed = server.get(&server.path("__ds/streams?prefix=runs/")).expect(200).json();
+    let listed = server
+        .get(&server.path("__ds/streams?prefix=runs/"))
+        .expect(200)
+        .json();
     let run = json!({ "state": "leased", "attempt": 1, "queue": "jobs" });
     assert_eq!(listed["streams"][0]["run"], run);
     let plain = server.send(&server.stream("jobs").request("HEAD")).expect(200);
@@ -188,7 +252,15 @@ fn runs_are_seen_in_heads_and_listings_and_their_queue_is_not_deleted_as_a_strea
     let deletion = server.stream("runs/jobs/x").request("DELETE");
     assert_eq!(server.send(&deletion).expect(409).problem(), "run_open");
     let metrics = server.get("/metrics").expect(200);
-    assert!(metrics.text().contains("tailwater_queue_leased{queue=\"jobs\"} 1"), "{}", metrics.text());
-    contract.ask("DELETE", QUEUE, "jobs", "", &Value::Null).expect(204);
+    assert!(
+        metrics
+            .text()
+            .contains("tailwater_queue_leased{queue=\"jobs\"} 1"),
+        "{}",
+        metrics.text()
+    );
+    contract
+        .ask("DELETE", QUEUE, "jobs", "", &Value::Null)
+        .expect(204);
     server.send(&server.stream("jobs").request("DELETE")).expect(204);
 }

@@ -11,7 +11,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::error::Problem;
 use super::request_body::Share;
-use super::{App, Response, changes, export, health, import, list, openapi, queues, runs, subscriptions, trim};
+use super::{
+    App, Response, changes, export, health, import, list, openapi, queues, runs, subscriptions, trim,
+};
 use crate::limits::Client;
 
 /// The routes beside the streams.

@@ -27,7 +27,8 @@ pub(super) async fn show(
 
 /// The document for a client that uses the stream root by this URL.
 fn document(root: &str) -> Value {
-    let mut document: Value = serde_json::from_str(DOCUMENT).expect("the document is JSON, which a test shows");
+    let mut document: Value =
+        serde_json::from_str(DOCUMENT).expect("the document is JSON, which a test shows");
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
     document["servers"][0]["url"] = root.into();
     document
@@ -62,9 +63,16 @@ mod tests {
             assert!(document.pointer(place).is_some(), "{reference}");
         }
         for kind in ["schemas", "parameters", "responses"] {
-            for name in document["components"][kind].as_object().expect("components").keys() {
+            for name in document["components"][kind]
+                .as_object()
+                .expect("components")
+                .keys()
+            {
                 let reference = format!("#/components/{kind}/{name}");
-                assert!(found.contains(reference.as_str()), "nothing refers to {reference}");
+                assert!(
+                    found.contains(reference.as_str()),
+                    "nothing refers to {reference}"
+                );
             }
         }
     }

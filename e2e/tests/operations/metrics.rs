@@ -10,7 +10,7 @@ use tailwater_e2e::envoy::repository;
 use tailwater_e2e::mirror::Mirror;
 use tailwater_e2e::node;
 use tailwater_e2e::postgres::Postgres;
-use tailwater_e2e::{Server, eventually};
+use tailwater_e2e::{Request, Server, eventually};
 
 use crate::commands::url;
 
@@ -49,6 +49,9 @@ fn pages() -> Vec<(String, String)> {
         server.stream("x").create().append("[1]");
         server.stream("x").read("-1");
         server.stream("nobody").read("-1");
+        server
+            .send(&Request::new("PUT", &server.path("__ds/queues/jobs")))
+            .expect(201);
         pages.push((
             mode.to_owned(),
             server.get("/metrics").expect(200).text().to_owned(),

@@ -204,7 +204,7 @@ pub(super) fn encode_job(job: &OpenJob) -> Bytes {
     out.put_time(job.enqueued_at);
     out.put_str(job.run.as_str());
     out.put_option(job.max_attempts, |out, attempts| {
-        out.put_varint(u64::from(attempts))
+        out.put_varint(u64::from(attempts));
     });
     out.put_option(job.value.as_deref(), Encode::put_str);
     out.put_varint(u64::from(job.attempt));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tailwater_stream::queue::{Change, Leased};
 use tokio::sync::watch;
 
+use super::admit::Read;
 use super::error::QueueError;
 use super::opened::{Answer, Command, Opened, Turn, now_of};
 use super::record::{Extra, RecordError};
@@ -137,14 +138,23 @@ impl Queues {
         let keeps = turn.queue.config().run_retention_ms.map(|_| turn.ended_from.1);
         let trims = (turn.trimmed.0 < turn.queue.state().taken.position).then(|| turn.trimmed.1 + TICK_MS);
         let since_now = |at_ms: u64| at_ms.saturating_sub(now.monotonic_ms);
-        let by_monotonic = [turn.queue.next_at_ms(), keeps, trims].into_iter().flatten().min().map(since_now);
+        let by_monotonic = [turn.queue.next_at_ms(), keeps, trims]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(since_now);
         let by_itself = [by_wall, by_monotonic].into_iter().flatten().min();
         // Without space nothing is done before it is tried again.
         let by_itself = match turn.paused_until_ms.map(since_now) {
             Some(paused) => Some(by_itself.map_or(paused, |due| due.max(paused))),
             None => by_itself,
         };
-        let claimant = turn.claimants.iter().map(|claimant| claimant.until_ms).min().map(since_now);
+        let claimant = turn
+            .claimants
+            .iter()
+            .map(|claimant| claimant.until_ms)
+            .min()
+            .map(since_now);
         let due_ms = [by_itself, claimant].into_iter().flatten().min()?;
         // The wall clock may be set meanwhile.
         Some(Duration::from_millis(due_ms.clamp(1, TICK_MS)))
@@ -295,7 +305,7 @@ impl Queues {
         }
         let until = turn.queue.state().admitted.position;
         let read = self.read_messages(turn, from, until, AHEAD_BYTES).await?;
-        let Some(end) = read.last().map(|message| message.frontier()) else {
+        let Some(end) = read.last().map(Read::frontier) else {
             return Ok(false);
         };
         let config = turn.queue.config().clone();

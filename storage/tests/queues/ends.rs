@@ -117,6 +117,7 @@ fn a_job_is_given_up_when_its_workers_are_silent() {
         scene.claim_one("w").await;
         scene.pass_ms(LEASE_MS);
         scene.stands("r/x", RunState::Dead).await;
+        until(|| async { !scene.events("dead/q").await.is_empty() }).await;
         let dead = scene.events("dead/q").await;
         assert_eq!(
             (&dead[0]["reason"], &dead[0]["payload"]),

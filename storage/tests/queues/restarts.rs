@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
-use tailwater_storage::Backend;
+use tailwater_storage::engine::{AppendRequest, EngineError};
 use tailwater_storage::stream::queue::{RunState, Word};
+use tailwater_storage::stream::{ContentKind, EncodedBody, ForkRequest, Position, StreamKind};
+use tailwater_storage::{Backend, Memory};
 
 use super::scene::{LEASE_MS, Scene, acid_store, file_store, payloads, queue, run_names, until};
-use crate::support::ask::{name, run};
+use crate::support::ask::{json as json_type, name, producer, run};
 use crate::support::faulty_disk::FaultyDisk;
 
 /// A kind of store, by its name in failures.
@@ -76,6 +78,90 @@ fn everything_goes_on_where_it_was() {
             assert_eq!(dead[0].run, Some(name("r/dies")));
             let redriven = scene.queues.redrive(&queue(), Some(dead[0].job)).await;
             assert_eq!(redriven.expect("redriven")[0].run, name("r/dies.2"));
+        });
+    }
+}
+
+/// The first of the two records by which a run is tried anew, as the format has it: the second one was lost in a crash.
+async fn begin_retry(scene: &Scene) {
+    let engine = &scene.rig.engine;
+    let source = scene.rig.look("r/x").await;
+    let records = source
+        .records(Position::ZERO, &source.incarnation().view(), 1)
+        .await
+        .expect("readable");
+    let request = ForkRequest {
+        source: name("r/x"),
+        offset: Some(source.incarnation().token(records[0].end)),
+        sub_offset: 0,
+    };
+    let origin = engine.origin_of_fork(request).await.expect("a fork");
+    let mut held = engine.hold(&[queue()]).await.expect("there");
+    let id = scene.rig.look("q").await.incarnation().id;
+    held.extend(
+        engine
+            .hold_beside(&[name("r/x.2")], &queue(), id)
+            .await
+            .expect("free"),
+    );
+    let ((), settling) = engine
+        .together(&held, |draft| {
+            draft.create(1, StreamKind::Run, &origin).expect("free");
+            let event = "{\"type\":\"run.queued\",\"payload\":7}";
+            let body = EncodedBody::new(ContentKind::Json, &event.into());
+            let queued = producer("lease", 0, 0);
+            draft.append(1, body, Some(queued), false).expect("open");
+            draft.control(1, "run".into(), Some(b"\x01\x00\x00\x01q\x00".as_slice().into()));
+            draft.control(0, "queue/retry/r/x.2".into(), Some(b"\x01\x00".as_slice().into()));
+            Ok::<_, EngineError>(())
+        })
+        .expect("drafted");
+    assert_eq!(
+        settling.settled().await,
+        tailwater_storage::engine::Settled::Durable
+    );
+}
+
+#[test]
+fn the_message_of_a_run_that_is_tried_anew_comes_once_though_a_crash_was_in_between() {
+    for was_sent in [false, true] {
+        run(async {
+            let backend: Arc<dyn Backend> = Arc::new(Memory::new(1 << 30));
+            let scene = Scene::over(Arc::clone(&backend)).await;
+            scene.make(json!({})).await;
+            scene
+                .enqueue("{\"payload\":7,\"id\":\"x\"}")
+                .await
+                .expect("enqueued");
+            let claimed = scene.claim_one("w").await;
+            scene.complete(&claimed).await;
+            scene.queues.stop();
+            begin_retry(&scene).await;
+            if was_sent {
+                let request = AppendRequest {
+                    producer: Some(producer("retry", 0, 0)),
+                    body: "{\"payload\":7,\"id\":\"x.2\"}".into(),
+                    content_type: Some(json_type()),
+                    ..AppendRequest::default()
+                };
+                scene
+                    .rig
+                    .engine
+                    .append(&queue(), request)
+                    .await
+                    .expect("appended");
+            }
+            for _ in 0..2 {
+                let scene = scene.again_over(Arc::clone(&backend)).await;
+                scene.admitted(2).await;
+                let messages = scene.rig.look("q").await.incarnation().view().messages;
+                assert_eq!(messages, 2, "it came twice");
+                scene.queues.stop();
+            }
+            let scene = scene.again_over(Arc::clone(&backend)).await;
+            let again = scene.claim_one("w").await;
+            assert_eq!((again.run.as_str(), again.payload.as_str()), ("r/x.2", "7"));
+            scene.complete(&again).await;
         });
     }
 }

@@ -139,9 +139,13 @@ impl Scene {
         }
     }
 
-    /// Waits until a run stands there.
+    /// Waits until a run stands there. A key is seen as soon as it is durable, and events once that was told: so if the
+    /// run has ended, also until its readers see the end.
     pub(crate) async fn stands(&self, run: &str, state: RunState) {
         until(|| async { self.state(run).await == Some(state) }).await;
+        if state.has_ended() {
+            until(|| async { self.rig.look(run).await.incarnation().view().closed }).await;
+        }
     }
 
     /// The events of a stream.

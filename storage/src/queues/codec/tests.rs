@@ -196,7 +196,7 @@ fn frontiers_that_have_passed_each_other_are_refused() {
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-        for key in [&CONFIG_KEY[..], STATE_KEY, RUN_KEY, ENDED_FROM_KEY, b"queue/job/0000000000000016",
+        for key in [CONFIG_KEY, STATE_KEY, RUN_KEY, ENDED_FROM_KEY, b"queue/job/0000000000000016",
                     b"queue/dead/0000000000000016", b"queue/retry/x", b"ended/x", b"other"] {
             let _ = check_stored(&name("q"), key, &bytes);
         }
