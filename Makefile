@@ -73,6 +73,7 @@ build:
 test: test-needs
 	$(MAKE) --no-print-directory test-deploy
 	$(CARGO) build -p tailwater --bin tailwater -p tailwater-sync --bin tailwater-sync
+	$(CARGO) build -p tailwater --example worker
 	$(CARGO) test --workspace
 	$(CARGO) test -p tailwater-storage --features shuttle --test interleavings
 	TAILWATER_E2E_MODE=file-durable $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))
@@ -134,7 +135,8 @@ soak: export TAILWATER_CRASH_ROUNDS = $(SOAK_ROUNDS)
 soak: export TAILWATER_E2E_STREAMS = $(SOAK_STREAMS)
 soak: export TAILWATER_LOCK_SECS = 60
 soak: build $(PGBOUNCER)
-	$(OWN_MOUNTS) $(CARGO) test --release -p tailwater-e2e --test crashes --test full_disk --test many_streams --test mirror -- \
+	$(OWN_MOUNTS) $(CARGO) test --release -p tailwater-e2e --test crashes --test full_disk --test many_streams --test mirror \
+	    --test queues -- \
 	    --include-ignored --nocapture --test-threads=1
 
 test-needs: test-commands e2e/node_modules/.package-lock.json $(CHROMIUM) test-deploy-needs

@@ -16,14 +16,39 @@ local BASE = "/v1/stream/"
 
 local ACCESS = { GET = "read", HEAD = "read", PUT = "write", POST = "write", DELETE = "write" }
 
--- The server's own calls. `prefix`: the query names the streams. `body`: the body does, which is not seen here, so the
--- caller has to be allowed all of them.
+-- The server's own calls, by their methods. `prefix`: the query names the streams. `all`: the body does, which is not seen
+-- here, or nothing does, so the caller has to be allowed all of them. `none`: it is about none.
+local READS_ALL = { GET = "all", HEAD = "all" }
 local CALLS = {
-  streams = { access = "read", named_by = "prefix" },
-  changes = { access = "read", named_by = "prefix" },
-  export = { access = "read", named_by = "prefix" },
-  trim = { access = "write", named_by = "body" },
-  import = { access = "write", named_by = "body" },
+  streams = { GET = "prefix", HEAD = "prefix" },
+  changes = { GET = "prefix", HEAD = "prefix" },
+  export = { GET = "prefix", HEAD = "prefix" },
+  trim = { POST = "all" },
+  import = { POST = "all" },
+  queues = READS_ALL,
+  schedules = READS_ALL,
+  ["openapi.json"] = { GET = "none", HEAD = "none" },
+}
+
+-- Calls whose paths name a queue or a run, and behind it what is asked of it. A claim shows what is to be done.
+local WRITE, READ_AND_WRITE = { "write" }, { "read", "write" }
+local ASKED_OF = {
+  queues = {
+    ["/enqueue"] = WRITE,
+    ["/claim"] = READ_AND_WRITE,
+    ["/pause"] = WRITE,
+    ["/resume"] = WRITE,
+    ["/purge"] = WRITE,
+    ["/dead/redrive"] = WRITE,
+  },
+  runs = {
+    ["/heartbeat"] = WRITE,
+    ["/complete"] = WRITE,
+    ["/fail"] = WRITE,
+    ["/release"] = WRITE,
+    ["/cancel"] = WRITE,
+    ["/retry"] = WRITE,
+  },
 }
 
 local SUBJECT_BYTES_MAX = 256
@@ -115,23 +140,73 @@ local function demand_stream(claim, access, name)
   end
 end
 
+local function demand_all(claim, access)
+  if not granted(claim, access, function() return false end) then
+    refuse("403", "This call may be about any stream, which the edge cannot tell; it needs `" .. access .. ":*`.")
+  end
+end
+
+local function refuse_method(method)
+  refuse("405", "This path does not know the method " .. method .. ".")
+end
+
+-- A call on a queue or a run that the path names, as the server takes it apart: from its end, before anything is decoded.
+local function demand_job_call(claim, method, kind, path)
+  local what = "The name in the path"
+  if method == "POST" then
+    for operation, accesses in pairs(ASKED_OF[kind]) do
+      if #path > #operation and path:sub(-#operation) == operation then
+        local name = stream_name(path:sub(1, -#operation - 1), what)
+        for _, access in ipairs(accesses) do
+          demand_stream(claim, access, name)
+        end
+        return
+      end
+    end
+    refuse_method(method)
+  elseif kind == "queues" and method == "PUT" then
+    -- The body names streams too: that of dead letters, and what the names of runs begin with.
+    stream_name(path, what)
+    demand_all(claim, "write")
+  elseif kind == "queues" and method == "DELETE" then
+    demand_stream(claim, "write", stream_name(path, what))
+  elseif ACCESS[method] == "read" then
+    if kind == "queues" and #path > 5 and path:sub(-5) == "/dead" then
+      path = path:sub(1, -6)
+    end
+    demand_stream(claim, "read", stream_name(path, what))
+  else
+    refuse_method(method)
+  end
+end
+
 local function demand_call(claim, method, call, query)
+  local kind, path = call:match("^(%l+)/(.*)$")
+  if kind and ASKED_OF[kind] then
+    return demand_job_call(claim, method, kind, path)
+  end
+  if kind == "schedules" then
+    -- A schedule names its stream in its body.
+    stream_name(path, "The schedule's id")
+    if method == "POST" then
+      refuse_method(method)
+    end
+    return demand_all(claim, ACCESS[method])
+  end
   local known = CALLS[call]
   if not known then
     refuse("403", "The edge does not know this path below __ds/, and so cannot decide who may use it.")
   end
-  if known.access ~= ACCESS[method] then
-    refuse("405", "This path does not know the method " .. method .. ".")
-  end
-  if known.named_by == "body" then
-    if not granted(claim, known.access, function() return false end) then
-      refuse("403", "This call names its streams in its body, which the edge does not read; it needs `write:*`.")
+  local named_by = known[method]
+  if not named_by then
+    refuse_method(method)
+  elseif named_by == "all" then
+    demand_all(claim, ACCESS[method])
+  elseif named_by == "prefix" then
+    local prefix = query_prefix(query)
+    if not granted(claim, "read", function(target) return is_below(prefix, target) end) then
+      refuse("403", "The token does not allow to read all streams with this `prefix`; name a longer one.")
     end
-    return
-  end
-  local prefix = query_prefix(query)
-  if not granted(claim, known.access, function(target) return is_below(prefix, target) end) then
-    refuse("403", "The token does not allow to read all streams with this `prefix`; name a longer one.")
   end
 end
 

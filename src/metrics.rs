@@ -10,12 +10,14 @@
 //! | `engine.rs` | streams, appends and commits |
 //! | `store.rs` | stores on disk |
 //! | `subscriptions.rs` | subscriptions and webhooks |
+//! | `schedules.rs` | schedules |
 //! | `tls.rs` | TLS |
 
 mod engine;
 mod limits;
 mod queues;
 mod requests;
+mod schedules;
 mod store;
 mod subscriptions;
 mod tls;
@@ -158,6 +160,9 @@ impl Metrics {
         }
         if let Some(all) = &app.queues {
             queues::samples(&mut page, all, app.config.queues.max_metric_queues);
+        }
+        if let Some(all) = &app.schedules {
+            schedules::samples(&mut page, all);
         }
         if let Some(deliverer) = &self.deliverer {
             subscriptions::webhooks(&mut page, &deliverer.counts());

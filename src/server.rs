@@ -8,6 +8,7 @@ mod event_socket;
 mod metered;
 mod metrics_port;
 mod queues;
+mod schedules;
 mod startup;
 mod storage;
 mod subscriptions;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tailwater_storage::OpenError;
 use tailwater_storage::engine::SWEEP_INTERVAL_MS;
 use tailwater_storage::queues::QueueError;
+use tailwater_storage::schedules::ScheduleError;
 use tailwater_storage::subscriptions::SubscriptionError;
 use tailwater_storage::{BackendError, Engine};
 use tokio::net::{TcpListener, TcpStream};
@@ -83,6 +85,9 @@ pub enum ServeError {
     #[cfg(feature = "otlp")]
     #[error("cannot trace: {0}")]
     Traces(#[from] TracingError),
+    /// Schedules cannot be read.
+    #[error("the schedules cannot be read: {0}")]
+    Schedules(#[source] ScheduleError),
     /// Signals cannot be received.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -121,7 +126,8 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         Some(served),
         Some(queues.clone()),
     );
-    let app = Arc::new(app);
+    let schedules = schedules::start(&config, &engine).await?;
+    let app = Arc::new(app.with_schedules(schedules.clone()));
     let control = store.and_then(|store| {
         let data_dir = storage::absolute(&config.storage.data_dir);
         let timeouts = control_socket::Timeouts {
@@ -166,6 +172,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     }
     subscriptions.stop();
     queues.stop();
+    schedules.stop();
     sweeper.abort();
     usher.abort();
     for task in [renewer, metrics_server].into_iter().flatten() {

@@ -1,5 +1,7 @@
 //! Everything that can be typed, with its help. Does nothing.
 
+pub(super) mod queues;
+pub(super) mod schedules;
 pub(super) mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,8 @@ use super::token;
 use crate::client::{Client, View};
 use crate::config;
 
+use queues::{QueueCommand, RunCommand};
+use schedules::ScheduleCommand;
 use subscriptions::SubCommand;
 
 /// A durable-stream server, and a client for it.
@@ -151,6 +155,27 @@ pub(super) enum Command {
                       tailwater sub list --long"
     )]
     Sub(SubCommand),
+
+    /// Job queues: enqueue jobs, and run a program for each
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tailwater queue create jobs/mails\n  tailwater queue work jobs/mails --exec                       ./send-mail &\n  tailwater queue enqueue jobs/mails '{\"to\": \"ada\"}'"
+    )]
+    Queue(QueueCommand),
+
+    /// Runs: what became of a job, and its events as they come
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tailwater run tail runs/jobs/mails/mail-42"
+    )]
+    Run(RunCommand),
+
+    /// Schedules: what is enqueued at the times of a cron expression
+    #[command(
+        subcommand,
+        after_help = "Example:\n  tailwater schedule put nightly --stream jobs/reports --cron '30 2 * * *' '{}'\n                        tailwater schedule list --long"
+    )]
+    Schedule(ScheduleCommand),
 
     /// Check every byte of a data directory that no server uses
     ///

@@ -50,6 +50,9 @@ pub(super) enum CommandError {
     /// A line that no server would take.
     #[error("line {line} of stdin has more than {max} bytes; lines before it have been appended")]
     LongLine { line: u64, max: usize },
+    /// What is to be enqueued is no JSON.
+    #[error("the payload is no JSON ({source}); a text needs quotes of its own, as in '\"hello\"'")]
+    BadPayload { source: serde_json::Error },
     /// The server sent a JSON stream that is not JSON.
     #[error("the server's answer is not an array of JSON messages: {source}")]
     BadMessages { source: serde_json::Error },
@@ -179,6 +182,7 @@ impl CommandError {
             | Self::TransferInUse { .. }
             | Self::NoMode { .. }
             | Self::BadClaim { .. }
+            | Self::BadPayload { .. }
             | Self::NoServer { .. }
             | Self::Open(_)
             | Self::UnknownMode { .. } => 2,

@@ -6,7 +6,9 @@
 //! - `store`: `verify`, `stats` and `backup`, on a data directory or through the server that uses it.
 //! - `shards`: `compact` and `reshard`, on a data directory of the mode `acid`.
 //! - `transfer`: `export` and `import`, through a server or on a data directory.
-//! - `append`, `read`, `manage`, `subscriptions`: the client's commands.
+//! - `append`, `read`, `manage`, `subscriptions`, `queues`, `runs`, `schedules`: the client's commands.
+//! - `work`: runs a program for each job of a queue.
+//! - `input`: JSON that is typed or comes on stdin.
 //! - `token`: the token that they show.
 //! - `patience`: waits out refusals for load.
 //! - `output`: stdout as the end of a pipe.
@@ -15,16 +17,21 @@
 mod append;
 mod arguments;
 mod error;
+mod input;
 mod manage;
 mod output;
 mod patience;
+mod queues;
 mod read;
+mod runs;
+mod schedules;
 mod serve;
 mod shards;
 mod store;
 mod subscriptions;
 mod token;
 mod transfer;
+mod work;
 
 use std::future::Future;
 use std::io;
@@ -66,6 +73,9 @@ fn dispatch(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Command::Close(options) => wait(manage::close(&options, &mut output))?,
         Command::Rm(options) => wait(manage::remove(&options))?,
         Command::Sub(command) => subscription(&command, &mut output)?,
+        Command::Queue(command) => wait(queues::queue(&command, &mut output))?,
+        Command::Run(command) => return wait(runs::run(&command, &mut output)),
+        Command::Schedule(command) => wait(schedules::schedule(&command, &mut output))?,
         Command::Verify(options) => return store::verify(&options, &mut output),
         Command::Stats(options) => store::stats(&options, &mut output)?,
         Command::Backup(options) => store::backup(&options, &mut output)?,

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::CommandError;
@@ -42,6 +43,15 @@ impl Output {
         self.writer
             .flush()
             .map_err(|source| CommandError::Output { source })
+    }
+}
+
+/// A text without quotes, and without what would steer a terminal or end a cell.
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.replace(|c: char| c.is_control(), " "),
+        other => other.to_string(),
     }
 }
 

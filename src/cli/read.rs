@@ -6,7 +6,7 @@ use super::arguments::{ReadOptions, TailOptions};
 use super::error::CommandError;
 use super::output::Output;
 use super::patience::patiently;
-use crate::client::{TailEvent, View, is_json};
+use crate::client::{Client, TailEvent, View, is_json};
 
 /// What the shell reports for a command that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
@@ -26,16 +26,43 @@ pub(super) async fn read(options: &ReadOptions, output: &mut Output) -> Result<(
 }
 
 pub(super) async fn tail(options: &TailOptions, output: &mut Output) -> Result<ExitCode, CommandError> {
-    let (client, name) = (options.stream.connection.client()?, &options.stream.name);
+    let client = options.stream.connection.client()?;
+    let followed = Followed {
+        name: &options.stream.name,
+        offset: &options.offset,
+        view: options.view(),
+        again: "tail",
+    };
+    follow(&client, &followed, output).await
+}
+
+/// What is followed.
+pub(super) struct Followed<'a> {
+    pub(super) name: &'a str,
+    pub(super) offset: &'a str,
+    pub(super) view: View,
+    /// The command that goes on.
+    pub(super) again: &'static str,
+}
+
+/// Prints what is appended to a stream until it is closed or somebody interrupts.
+pub(super) async fn follow(
+    client: &Client,
+    followed: &Followed<'_>,
+    output: &mut Output,
+) -> Result<ExitCode, CommandError> {
+    let Followed {
+        name, view, again, ..
+    } = *followed;
     // An event stream does not tell the stream's own type.
-    let is_json = options.view() == View::Plain
-        && is_json(&patiently(async || client.head(name).await).await?.content_type);
-    let mut tail = client.tail(name, &options.offset, options.view());
+    let is_json =
+        view == View::Plain && is_json(&patiently(async || client.head(name).await).await?.content_type);
+    let mut tail = client.tail(name, followed.offset, view);
     loop {
         let event = tokio::select! {
             event = tail.next() => event?,
             _ = tokio::signal::ctrl_c() => {
-                eprintln!("stopped; to go on: tailwater tail {name} --offset {}", tail.offset());
+                eprintln!("stopped; to go on: tailwater {again} {name} --offset {}", tail.offset());
                 return Ok(ExitCode::from(INTERRUPTED));
             }
         };
@@ -45,7 +72,7 @@ pub(super) async fn tail(options: &TailOptions, output: &mut Output) -> Result<E
                 return Ok(ExitCode::SUCCESS);
             }
             Some(TailEvent::Data { bytes }) => {
-                match options.view() {
+                match view {
                     View::Records => {
                         output.write(&bytes)?;
                         output.write(b"\n")?;

@@ -11,7 +11,7 @@ use super::arguments::subscriptions::{
     SubListOptions, SubOptions, SubReleaseOptions, SubStreamsOptions,
 };
 use super::error::CommandError;
-use super::output::Output;
+use super::output::{Output, cell};
 use super::patience::patiently;
 use super::store::{ask, unasked};
 use crate::client::{Ack, Claim, Subscribe};
@@ -57,7 +57,7 @@ pub(super) async fn list(options: &SubListOptions, output: &mut Output) -> Resul
             } else if options.long {
                 output.line(&long_line(subscription))?;
             } else {
-                output.line(&shown(&subscription["id"]))?;
+                output.line(&cell(&subscription["id"]))?;
             }
         }
         output.flush()?;
@@ -81,16 +81,7 @@ fn long_line(subscription: &Value) -> String {
         &lag["bytes"],
         &error["message"],
     ];
-    cells.map(shown).join("\t")
-}
-
-/// A text without quotes, and without what would steer a terminal or end a cell.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.replace(|c: char| c.is_control(), " "),
-        other => other.to_string(),
-    }
+    cells.map(cell).join("\t")
 }
 
 /// Shows a subscription with all of its streams, page by page.

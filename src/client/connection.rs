@@ -206,6 +206,16 @@ impl Client {
         }
     }
 
+    /// An answer that is a JSON document.
+    pub(super) async fn document<T: serde::de::DeserializeOwned>(
+        &self,
+        response: Response<Incoming>,
+    ) -> Result<T, ClientError> {
+        let body = self.collect(response.into_body()).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| self.unexpected(format!("an answer that cannot be read: {error}")))
+    }
+
     async fn problem(&self, action: String, is_safe: bool, response: Response<Incoming>) -> ClientError {
         let (head, body) = response.into_parts();
         let number = |name: &str| header_text(&head.headers, name)?.parse().ok();
@@ -271,6 +281,12 @@ impl ClientRequest<'_> {
     pub(super) fn bearer(mut self, token: &str) -> Result<Self, ClientError> {
         self.headers.insert(AUTHORIZATION, bearer(token)?);
         Ok(self)
+    }
+
+    pub(super) fn json(self, body: &impl serde::Serialize) -> Result<Self, ClientError> {
+        let body = serde_json::to_vec(body).expect("bodies have no keys but texts");
+        let request = self.header("content-type", "application/json")?;
+        Ok(request.body(Bytes::from(body)))
     }
 
     pub(super) fn body(mut self, bytes: Bytes) -> Self {

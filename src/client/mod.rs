@@ -5,6 +5,8 @@
 //! - `catch_up`: reads what a stream has, page by page.
 //! - `transfer`: exports and imports streams as a whole.
 //! - `subscriptions`: makes subscriptions, and works for them.
+//! - `queues`, `runs`: makes queues, enqueues, and works for them.
+//! - `schedules`: enqueues at the times of a cron expression.
 //! - `tail`: follows a stream over SSE, across reconnects.
 //! - `sse`: splits an SSE body into events.
 //! - `error`: what can go wrong, and what to do about it.
@@ -13,6 +15,9 @@ mod catch_up;
 mod connection;
 mod error;
 mod operations;
+mod queues;
+mod runs;
+mod schedules;
 mod sse;
 mod subscriptions;
 mod tail;
@@ -26,6 +31,9 @@ pub use error::{ClientError, Problem};
 pub use operations::{
     Append, Appended, Create, Created, Fork, Health, ListPage, ListedStream, Producer, StreamHead,
 };
+pub use queues::{ClaimedJob, DeadPage, Enqueue, Made, QueuePage};
+pub use runs::{Heartbeat, Verdict};
+pub use schedules::{PutSchedule, SchedulePage};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use subscriptions::{Ack, Claim, ClaimedStream, Subscribe, Subscribed, SubscriptionPage};
 pub use tail::{Tail, TailEvent};

@@ -1,9 +1,7 @@
 //! Subscriptions: makes, lists and deletes them, and does what a worker of one does (PROTOCOL.md §6, §7). Not every
 //! server has them.
 
-use bytes::Bytes;
-use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{Method, StatusCode};
 use percent_encoding::utf8_percent_encode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -245,21 +243,5 @@ impl Client {
     ) -> ClientRequest<'_> {
         let id = utf8_percent_encode(id, ESCAPED);
         self.request(method, &format!("__ds/subscriptions/{id}{below}"), action)
-    }
-
-    async fn document<T: serde::de::DeserializeOwned>(
-        &self,
-        response: Response<Incoming>,
-    ) -> Result<T, ClientError> {
-        let body = self.collect(response.into_body()).await?;
-        serde_json::from_slice(&body)
-            .map_err(|error| self.unexpected(format!("an answer that cannot be read: {error}")))
-    }
-}
-
-impl ClientRequest<'_> {
-    fn json(self, body: &Value) -> Result<Self, ClientError> {
-        let request = self.header("content-type", "application/json")?;
-        Ok(request.body(Bytes::from(body.to_string())))
     }
 }

@@ -30,8 +30,8 @@ pub use hosts::Hosts;
 pub use networks::Networks;
 pub use resolve::Effective;
 pub use settings::{
-    Config, HttpConfig, LimitsConfig, LogConfig, ProxyConfig, QueuesConfig, ServerConfig, StorageConfig,
-    SubscriptionsConfig, TlsConfig,
+    Config, HttpConfig, LimitsConfig, LogConfig, ProxyConfig, QueuesConfig, SchedulesConfig, ServerConfig,
+    StorageConfig, SubscriptionsConfig, TlsConfig,
 };
 pub use tailwater_process::{ConfigError, ConfigErrors, File, Flag, LogFormat, Origin, Sources};
 

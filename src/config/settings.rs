@@ -256,6 +256,21 @@ tailwater_process::settings! {
         max_metric_queues: usize = "queues.max_metric_queues", "100", Count { min: 0, max: 10_000 };
     }
 
+    /// Schedules: how many there may be, and what is done about fire times that passed.
+    schedules: SchedulesConfig {
+        /// Schedules that there may be.
+        max_schedules: usize = "schedules.max_schedules", "1000", Count { min: 0, max: ENTRIES_MAX };
+        /// The body of a request to a schedule, most of which is its payload.
+        max_body_bytes: usize =
+            "schedules.max_body_bytes", "64KiB", BufferSize(Size { min: KIB, max: 16 * MIB });
+        /// A fire time that is longer ago has passed, because the server was away or the clock was set: what is done then
+        /// is what the schedule's `misfire` says.
+        misfire_after_ms: u64 =
+            "schedules.misfire_after_ms", "5000", Milliseconds { min: 1, max: 3_600_000 };
+        /// Fire times that passed and that a schedule with `misfire: "all"` makes up for; of more, the last ones.
+        max_make_up: usize = "schedules.max_make_up", "1000", Count { min: 1, max: 100_000 };
+    }
+
     /// Where the server shows its metrics.
     metrics: MetricsConfig {
         /// Address and port of a listener for `/metrics` and health checks alone, in clear; `/metrics` is then not

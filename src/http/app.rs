@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use tailwater_storage::stream::NameLimits;
-use tailwater_storage::{Engine, Queues};
+use tailwater_storage::{Engine, Queues, Schedules};
 use tokio::sync::watch;
 
 use super::caching::CacheHeaders;
@@ -31,6 +31,8 @@ pub(crate) struct App {
     pub(crate) subscriptions: Option<Served>,
     /// Likewise.
     pub(crate) queues: Option<Queues>,
+    /// Likewise.
+    pub(crate) schedules: Option<Schedules>,
     pub(crate) in_flight: InFlight,
     pub(crate) writes: Writes,
     pub(crate) cors: Cors,
@@ -82,7 +84,14 @@ impl App {
             metrics,
             subscriptions,
             queues,
+            schedules: None,
         }
+    }
+
+    /// With the schedules that requests may ask for.
+    pub(crate) fn with_schedules(mut self, schedules: Schedules) -> Self {
+        self.schedules = Some(schedules);
+        self
     }
 
     /// Counts a request for as long as the ticket lives, and says what is left of its client's, if these are limited.

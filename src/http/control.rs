@@ -8,11 +8,13 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Serialize;
 
 use super::error::Problem;
 use super::request_body::Share;
 use super::{
-    App, Response, changes, export, health, import, list, openapi, queues, runs, subscriptions, trim,
+    App, Response, ResponseBody, changes, export, headers, health, import, list, openapi, queues, runs,
+    schedules, subscriptions, trim,
 };
 use crate::limits::Client;
 
@@ -35,6 +37,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .merge(subscriptions::routes(&base))
         .merge(queues::routes(&base))
         .merge(runs::routes(&base))
+        .merge(schedules::routes(&base))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .with_state(Arc::clone(app))
@@ -54,7 +57,7 @@ async fn not_found(State(app): State<Arc<App>>, request: Request) -> Problem {
 async fn method_not_allowed(request: Request) -> Problem {
     let posted = ["/__ds/trim", "/__ds/import"];
     let path = request.uri().path();
-    let of_others = subscriptions::allowed(path);
+    let of_others = subscriptions::allowed(path).or_else(|| schedules::allowed(path));
     let of_jobs = queues::allowed(path).or_else(|| runs::allowed(path));
     let allowed = if let Some(allowed) = of_others.or(of_jobs) {
         allowed
@@ -120,13 +123,23 @@ pub(super) fn to_side(response: Response) -> axum::response::Response {
 }
 
 /// An answer with a JSON document that no cache keeps.
-pub(super) fn json(document: &serde_json::Value) -> Response {
-    let mut response = Response::new(document.to_string().into_bytes().into());
+pub(super) fn json(document: &impl Serialize) -> Response {
+    let document = serde_json::to_vec(document).expect("documents have no keys but texts");
+    let mut response = Response::new(document.into());
     let to = response.headers_mut();
     to.insert(
         http::header::CONTENT_TYPE,
         http::HeaderValue::from_static("application/json"),
     );
-    to.insert(http::header::CACHE_CONTROL, super::headers::NO_STORE.clone());
+    to.insert(http::header::CACHE_CONTROL, headers::NO_STORE.clone());
     response
+}
+
+/// An answer without one.
+pub(super) fn no_content() -> axum::response::Response {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = http::StatusCode::NO_CONTENT;
+    let to = response.headers_mut();
+    to.insert(http::header::CACHE_CONTROL, headers::NO_STORE.clone());
+    to_side(response)
 }

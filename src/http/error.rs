@@ -6,6 +6,7 @@
 mod engine;
 mod overload;
 mod queues;
+mod schedules;
 mod subscriptions;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@
 //! | `control.rs list.rs changes.rs trim.rs export.rs import.rs` | the operations below `__ds` |
 //! | `subscriptions.rs` | those on subscriptions |
 //! | `queues.rs`, `runs.rs` | those on job queues and runs; `openapi.rs` describes them |
+//! | `schedules.rs` | those on schedules |
 //! | `health.rs` | `/healthz`, `/readyz`, `/metrics` |
 //! | `headers.rs query.rs cursor.rs records.rs sse_encoding.rs time.rs` | how things are written in HTTP |
 //! | `caching.rs compression.rs cors.rs` | what answers carry beside the data |
@@ -55,6 +56,7 @@ mod records;
 mod request_body;
 mod response_body;
 mod runs;
+mod schedules;
 mod sse;
 pub mod sse_encoding;
 mod subscriptions;

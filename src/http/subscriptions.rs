@@ -13,8 +13,6 @@ mod document;
 mod manage;
 mod work;
 
-pub(super) use manage::no_content;
-
 use std::sync::Arc;
 
 use axum::Router;

@@ -23,6 +23,9 @@ pub(super) fn render(page: &mut Page, app: &App, look: Option<&StoreLook>) {
         all.push(("subscription_turns", served.all.turns().1 as u64));
         all.push(("webhooks_running", subscriptions.max_deliveries as u64));
     }
+    if app.schedules.is_some() {
+        all.push(("schedules", app.config.schedules.max_schedules as u64));
+    }
     if let Some(index_bytes_max) = look.and_then(StoreLook::index_bytes_max) {
         all.push(("store_index_bytes", index_bytes_max));
         all.push(("store_unfolded_bytes", app.config.storage.fold_bytes));

@@ -11,6 +11,8 @@
 //! | [`engine`] | [`Engine`]: create, append, read, watch, delete, trim, list |
 //! | [`subscriptions`] | [`Subscriptions`]: durable cursors that wake workers when streams move |
 //! | [`queues`] | [`Queues`]: jobs that are leased to workers, and their runs |
+//! | [`schedules`] | [`Schedules`]: messages that are enqueued at the times of a cron expression |
+//! | `timers` | when something is to be looked at again |
 //! | `directory` | whose directory it is: lock, identity, mode, format |
 //! | [`disk`] | the seam to the operating system: files and directories |
 //! | `database`, `stream_tables` | a redb database in one of those files; what is known of streams, as its tables |
@@ -35,11 +37,13 @@ mod findings;
 pub mod memory;
 pub mod queues;
 mod reachable;
+pub mod schedules;
 pub mod stats;
 pub mod store;
 mod stream_tables;
 pub mod subscriptions;
 mod sync;
+mod timers;
 
 pub use backend::{Backend, BackendError};
 pub use directory::OpenError;
@@ -47,6 +51,7 @@ pub use engine::{Engine, EngineLimits};
 pub use file::{FileOptions, FileStore};
 pub use memory::Memory;
 pub use queues::Queues;
+pub use schedules::Schedules;
 pub use store::{Store, StoreOptions, StoreStats};
 pub use subscriptions::Subscriptions;
 pub use tailwater_stream as stream;

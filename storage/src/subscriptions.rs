@@ -12,7 +12,6 @@
 //! | `turns.rs` | what is done in a turn: look at what has moved, decide, store, send |
 //! | `create.rs operations.rs` | what clients ask for |
 //! | `send.rs`, `deliver.rs` | wakes go out, to wake streams and to webhooks |
-//! | `timers.rs` | when to look again |
 //! | `recovery.rs` | what a start finds |
 //! | `codec.rs` | what is stored |
 
@@ -28,7 +27,6 @@ mod recovery;
 mod send;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
-mod timers;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -42,9 +40,9 @@ use crate::backend::BackendError;
 use crate::engine::{Engine, EngineError};
 use crate::stats::Counter;
 use crate::sync::Mutex;
+use crate::timers::Timers;
 use deliver::Deliver;
 use opened::Opened;
-use timers::Timers;
 
 pub(crate) use codec::check_stored;
 pub use create::{NewSubscription, Subscribed};
@@ -95,7 +93,7 @@ struct Shared {
     limits: SubscriptionLimits,
     stats: SubscriptionStats,
     all: Mutex<BTreeMap<SubscriptionId, Arc<Opened>>>,
-    timers: Timers,
+    timers: Timers<Opened>,
     turns: Arc<Semaphore>,
     /// Held while noted streams are handed out, so that whoever had it knows that all are.
     handing_out: Mutex<()>,

@@ -3,6 +3,7 @@
 //! - `tokens`: who is let in, and who is not.
 //! - `grants`: what a token lets its bearer do, by path, method, query and source of a fork.
 //! - `paths`: tricks with paths, and that no path leads out of what a token is for.
+//! - `jobs`: queues, runs and schedules, by the names in paths.
 //! - `headers`: what reaches the server, and what clients cannot make it believe.
 //! - `live`: live reads through the edge, by HTTP/1.1 and HTTP/2, and across a restart of the server.
 //! - `expiry`: tokens that end while somebody reads.
@@ -22,6 +23,7 @@ mod expiry;
 mod frames;
 mod grants;
 mod headers;
+mod jobs;
 mod limits;
 mod live;
 mod paths;

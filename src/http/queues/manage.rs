@@ -17,7 +17,7 @@ use super::{below, document, served};
 use crate::http::caller::{self, Caller};
 use crate::http::control::{self, to_side};
 use crate::http::error::Problem;
-use crate::http::subscriptions::no_content;
+
 use crate::http::visitor::Limited;
 use crate::http::{App, dispatch, query};
 
@@ -82,7 +82,7 @@ pub(super) async fn delete(State(app): State<Arc<App>>, request: Request) -> Res
     let stream = dispatch::name(&app, below(&app, request.uri().path()))?;
     let _waiting = app.writes.begin();
     served(&app)?.delete(&stream).await?;
-    Ok(no_content())
+    Ok(control::no_content())
 }
 
 /// GET of all: pages of queues without their configurations.

@@ -17,7 +17,7 @@ use crate::http::caller::Caller;
 use crate::http::control::{self, to_side};
 use crate::http::error::Problem;
 use crate::http::visitor::Limited;
-use crate::http::{App, Response, ResponseBody, headers, query};
+use crate::http::{App, query};
 
 /// PUT: makes a subscription, or finds that the very same exists.
 pub(super) async fn create(
@@ -91,7 +91,7 @@ pub(super) async fn delete(
     Path(text): Path<String>,
 ) -> Result<SideResponse, Problem> {
     served(&app)?.all.delete(&id(&text)?).await?;
-    Ok(no_content())
+    Ok(control::no_content())
 }
 
 /// GET of all: pages of subscriptions without their streams.
@@ -135,7 +135,7 @@ pub(super) async fn add_streams(
     let (body, _share) = control::receive(&app, client.as_deref(), request, body_bytes_max(&app)).await?;
     let streams = body::some_streams(&body::Fields::of(&body)?, app.name_limits)?;
     served.all.add_streams(&id, streams).await?;
-    Ok(no_content())
+    Ok(control::no_content())
 }
 
 /// DELETE: takes the name of a stream back.
@@ -148,7 +148,7 @@ pub(super) async fn remove_stream(
     let stream = StreamName::parse(path.trim_matches('/'), app.name_limits)
         .map_err(|refusal| Problem::invalid_request(&refusal))?;
     served.all.remove_stream(&id, stream).await?;
-    Ok(no_content())
+    Ok(control::no_content())
 }
 
 /// GET: the keys by which receivers know webhooks (PROTOCOL.md §6.5).
@@ -162,13 +162,4 @@ pub(super) async fn key_set(State(app): State<Arc<App>>) -> Result<SideResponse,
 
 pub(super) fn body_bytes_max(app: &App) -> usize {
     app.config.subscriptions.max_body_bytes
-}
-
-pub(in crate::http) fn no_content() -> SideResponse {
-    let mut response = Response::new(ResponseBody::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, headers::NO_STORE.clone());
-    to_side(response)
 }

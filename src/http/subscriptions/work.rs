@@ -11,7 +11,7 @@ use tailwater_storage::stream::SubscriptionId;
 use tailwater_storage::stream::subscription::WakeId;
 use tailwater_storage::subscriptions::AckRequest;
 
-use super::manage::{body_bytes_max, no_content};
+use super::manage::body_bytes_max;
 use super::{Served, body, document, id, served};
 use crate::http::App;
 use crate::http::control::{self, to_side};
@@ -85,7 +85,7 @@ pub(super) async fn release(
     let served = served(&app)?;
     let (id, said) = said(&app, served, client.as_deref(), &text, TokenUse::Claim, request).await?;
     served.all.release(&id, said).await?;
-    Ok(no_content())
+    Ok(control::no_content())
 }
 
 /// What was said of a wake holds; and whether the next one follows at once.

@@ -10,7 +10,7 @@ use super::queries;
 use super::rows::{self, StreamRow};
 use crate::database::Failure;
 use crate::findings::Findings;
-use crate::{queues, subscriptions};
+use crate::{queues, schedules, subscriptions};
 
 /// What was counted, for whoever says how much there is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -260,7 +260,7 @@ impl<'a> Auditor<'a> {
         Ok(())
     }
 
-    /// What stands in the control keys of a subscription, a queue or a run must be what a start reads there.
+    /// What stands in the control keys of a subscription, a schedule, a queue or a run must be what a start reads there.
     fn check_control(&mut self, owner: u64, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         let Some(owner) = StreamId::new(owner) else {
             return Ok(());
@@ -276,6 +276,8 @@ impl<'a> Auditor<'a> {
         };
         let checked = if name.subscription().is_some() {
             subscriptions::check_stored(key, value)
+        } else if name.schedule().is_some() {
+            schedules::check_stored(key, value)
         } else if queues::is_of_queue(key) {
             queues::check_stored(name, key, value)
         } else {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
-use tailwater_stream::{StreamName, Transition};
+use tailwater_stream::{ScheduleId, StreamName, Transition};
 use tokio::sync::Notify;
 
 use super::index::Index;
@@ -42,6 +42,9 @@ pub(crate) struct Moves {
     pub(super) index: Index,
     noted: Mutex<HashSet<StreamName, RandomState>>,
     news: Notify,
+    /// Schedules that imports have brought.
+    schedules: Mutex<Vec<ScheduleId>>,
+    schedules_came: Notify,
 }
 
 impl Moves {
@@ -51,8 +54,11 @@ impl Moves {
         if !matches!(transition, Transition::Import(_)) {
             return;
         }
-        // An imported subscription is told of as well.
-        if incarnation.name.is_reserved() {
+        // Imported schedules and subscriptions are told of as well.
+        if let Some(id) = incarnation.name.schedule() {
+            self.schedules.lock().push(id);
+            self.schedules_came.notify_one();
+        } else if incarnation.name.is_reserved() {
             self.note_name(incarnation.name.clone());
         } else {
             self.note(incarnation);
@@ -98,6 +104,17 @@ impl Moves {
     /// Takes all names that are noted.
     pub(super) fn take(&self) -> HashSet<StreamName, RandomState> {
         std::mem::take(&mut *self.noted.lock())
+    }
+
+    /// Waits until imports have brought schedules, and takes their names.
+    pub(crate) async fn imported_schedules(&self) -> Vec<ScheduleId> {
+        loop {
+            let imported = std::mem::take(&mut *self.schedules.lock());
+            if !imported.is_empty() {
+                return imported;
+            }
+            self.schedules_came.notified().await;
+        }
     }
 
     #[cfg(test)]

@@ -6,8 +6,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 use tailwater_stream::{StreamId, StreamName, Subscription, SubscriptionId, Timestamp};
 
-use super::timers::TimerKey;
 use crate::sync::Mutex;
+use crate::timers::TimerKey;
 
 /// Streams that are looked at, and whose links are changed, in one go.
 pub(super) const CHUNK: usize = 500;

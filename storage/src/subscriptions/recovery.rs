@@ -10,12 +10,11 @@ use super::codec;
 use super::deliver::Deliver;
 use super::opened::{Opened, Turn};
 use super::turns::{PAUSE_MS, damaged};
-use super::{
-    Shared, SubscriptionError, SubscriptionLimits, SubscriptionStats, Subscriptions, TURNS_MAX, Timers,
-};
+use super::{Shared, SubscriptionError, SubscriptionLimits, SubscriptionStats, Subscriptions, TURNS_MAX};
 use crate::backend::BackendError;
 use crate::engine::{Engine, EngineError};
 use crate::sync::Mutex;
+use crate::timers::Timers;
 
 /// Streams or subscriptions that are listed in one go.
 const PAGE: usize = 1_000;

@@ -19,6 +19,7 @@
 //! | [`transition`] | what a record changes: the unit that backends commit and replay |
 //! | [`command`] | what clients ask for, and why it may be refused |
 //! | [`stream`] | [`StreamState`]: decides commands and applies transitions |
+//! | [`schedule`] | [`Schedule`]: when messages are enqueued by a cron expression, each time once |
 //! | [`subscription`] | [`Subscription`]: durable cursors that wake workers, by the same way of deciding |
 //! | [`queue`] | [`Queue`]: jobs that are leased to workers, and the runs that tell what became of them |
 
@@ -34,6 +35,7 @@ pub mod offset;
 pub mod producer;
 pub mod queue;
 pub mod rfc3339;
+pub mod schedule;
 pub mod stream;
 pub mod subscription;
 pub mod transition;
@@ -51,6 +53,7 @@ pub use name::{NameLimits, NameRefusal, StreamName};
 pub use offset::{Offset, OffsetToken, Position, StreamId};
 pub use producer::{Epoch, ProducerId, ProducerMark, ProducerState, Producers, Seq};
 pub use queue::{Queue, QueueConfig};
+pub use schedule::{Schedule, ScheduleConfig, ScheduleId};
 pub use stream::{CreateRequest, StreamState};
 pub use subscription::{Subscription, SubscriptionConfig, SubscriptionId};
 pub use transition::{Append, ControlChange, Created, MessageEnds, Part, Record, Transition};

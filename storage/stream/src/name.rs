@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::schedule::ScheduleId;
 use crate::subscription::SubscriptionId;
 
 /// The first segment that belongs to the server's own control paths (PROTOCOL.md §6).
@@ -13,6 +14,8 @@ pub const RESERVED_SEGMENT: &str = "__ds";
 pub const RESERVED_PREFIX: &str = "__ds/";
 /// What the names of the hidden streams of subscriptions begin with; their ids follow.
 pub const SUBSCRIPTIONS_PREFIX: &str = "__ds/subscriptions/";
+/// What the names of the hidden streams of schedules begin with; their ids follow.
+pub const SCHEDULES_PREFIX: &str = "__ds/schedules/";
 /// What the names of the hidden streams that tell of queues begin with; the names of the queues' own streams follow.
 pub const QUEUES_PREFIX: &str = "__ds/queues/";
 
@@ -84,16 +87,15 @@ impl StreamName {
     /// # Errors
     /// As [`StreamName::parse`].
     pub fn parse_stored(path: &str, limits: NameLimits) -> Result<Self, NameRefusal> {
-        let subscription = path
-            .strip_prefix(SUBSCRIPTIONS_PREFIX)
-            .and_then(|id| SubscriptionId::parse(id).ok());
-        if let Some(id) = subscription {
-            return Ok(Self::of_subscription(&id));
+        let subscription = || SubscriptionId::parse(path.strip_prefix(SUBSCRIPTIONS_PREFIX)?).ok();
+        let schedule = || ScheduleId::parse(path.strip_prefix(SCHEDULES_PREFIX)?).ok();
+        if subscription().is_some() || schedule().is_some() {
+            return Ok(Self(path.into()));
         }
-        match path.strip_prefix(QUEUES_PREFIX) {
-            Some(queue) => Self::parse(queue, limits).map(|queue| Self::of_queue(&queue)),
-            None => Self::parse(path, limits),
+        if let Some(queue) = path.strip_prefix(QUEUES_PREFIX) {
+            return Self::parse(queue, limits).map(|queue| Self::of_queue(&queue));
         }
+        Self::parse(path, limits)
     }
 
     /// The hidden stream of a subscription.
@@ -105,6 +107,17 @@ impl StreamName {
     pub fn subscription(&self) -> Option<SubscriptionId> {
         let id = self.0.strip_prefix(SUBSCRIPTIONS_PREFIX)?;
         SubscriptionId::parse(id).ok()
+    }
+
+    /// The hidden stream of a schedule.
+    pub fn of_schedule(id: &ScheduleId) -> Self {
+        Self(format!("{SCHEDULES_PREFIX}{id}").into())
+    }
+
+    /// The schedule whose hidden stream this is.
+    pub fn schedule(&self) -> Option<ScheduleId> {
+        let id = self.0.strip_prefix(SCHEDULES_PREFIX)?;
+        ScheduleId::parse(id).ok()
     }
 
     /// The hidden stream that tells of a queue.
@@ -228,7 +241,21 @@ mod tests {
             StreamName::parse_stored(name.as_str(), NameLimits::default()),
             Ok(name)
         );
-        for path in ["__ds/x", "__ds/subscriptions/", "__ds/subscriptions/a/b"] {
+        let nightly = ScheduleId::parse("nightly").expect("an id").stream();
+        assert_eq!(nightly.as_str(), "__ds/schedules/nightly");
+        assert_eq!(nightly.schedule().expect("one").as_str(), "nightly");
+        assert_eq!(nightly.subscription(), None);
+        assert_eq!(
+            StreamName::parse_stored(nightly.as_str(), NameLimits::default()),
+            Ok(nightly)
+        );
+        for path in [
+            "__ds/x",
+            "__ds/subscriptions/",
+            "__ds/subscriptions/a/b",
+            "__ds/schedules/",
+            "__ds/schedules/a/b",
+        ] {
             let refused = StreamName::parse_stored(path, NameLimits::default());
             assert_eq!(refused, Err(NameRefusal::Reserved), "{path}");
         }

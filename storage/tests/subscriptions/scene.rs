@@ -6,13 +6,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use tailwater_storage::acid::{AcidOptions, AcidStore};
 use tailwater_storage::clock::ManualClock;
-use tailwater_storage::disk::Disk;
 use tailwater_storage::engine::Incarnation;
-use tailwater_storage::file::Durability;
 use tailwater_storage::stream::subscription::{Delivery, Link, Pattern, Phase, SubscriptionState};
 use tailwater_storage::stream::{OffsetToken, StreamName, SubscriptionConfig, SubscriptionId};
 use tailwater_storage::subscriptions::deliver::{Deliver, WebhookAnswer, WebhookDelivery};
@@ -20,10 +16,12 @@ use tailwater_storage::subscriptions::{
     AckRequest, Claim, NewSubscription, StreamAck, SubscribeError, Subscribed, SubscriptionError,
     SubscriptionLimits,
 };
-use tailwater_storage::{Backend, Engine, EngineLimits, FileOptions, FileStore, Memory, Subscriptions};
+use tailwater_storage::{Backend, Engine, EngineLimits, Memory, Subscriptions};
 
+pub(crate) use crate::support::ask::until;
 use crate::support::ask::{Rig, name};
 use crate::support::faulty_disk::FaultyDisk;
+pub(crate) use crate::support::stores::{acid_store, fast_store, file_store};
 
 pub(crate) const LIMITS: SubscriptionLimits = SubscriptionLimits {
     subscriptions_max: 10,
@@ -31,7 +29,6 @@ pub(crate) const LIMITS: SubscriptionLimits = SubscriptionLimits {
     wake_streams_max: 3,
 };
 pub(crate) const LEASE_MS: u64 = 1_000;
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A receiver of webhooks: keeps what it is sent, and answers as it is told, or when it is.
 #[derive(Default, Clone)]
@@ -269,49 +266,6 @@ pub(crate) fn ack_of(claim: &Claim, done: bool) -> AckRequest {
         acks: acks.collect(),
         done,
     }
-}
-
-/// Waits for something that must come.
-pub(crate) async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
-    let wait = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait)
-        .await
-        .expect("it comes in time");
-}
-
-pub(crate) fn file_store(disk: &Arc<FaultyDisk>) -> Arc<dyn Backend> {
-    file_store_of(disk, Durability::Durable)
-}
-
-pub(crate) fn fast_store(disk: &Arc<FaultyDisk>) -> Arc<dyn Backend> {
-    let sync_interval_ms = 1_000;
-    file_store_of(disk, Durability::Fast { sync_interval_ms })
-}
-
-fn file_store_of(disk: &Arc<FaultyDisk>, durability: Durability) -> Arc<dyn Backend> {
-    let options = FileOptions {
-        journal_bytes: 64 << 10,
-        fold_bytes: 128 << 10,
-        segment_bytes_max: 64 << 10,
-        compacts_by_itself: false,
-        ..FileOptions::new("/data".into(), durability, 1 << 20)
-    };
-    let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);
-    Arc::new(FileStore::open_unlocked(disk, options).expect("the store opens"))
-}
-
-pub(crate) fn acid_store(disk: &Arc<FaultyDisk>) -> Arc<dyn Backend> {
-    let options = AcidOptions {
-        shard_count: 2,
-        cache_bytes: 1 << 20,
-        ..AcidOptions::new("/data".into())
-    };
-    let disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(disk);
-    Arc::new(AcidStore::open_unlocked(&disk, &options).expect("the store opens"))
 }
 
 /// Makes an empty backend.

@@ -7,3 +7,5 @@ pub(crate) mod files;
 pub(crate) mod gated;
 pub(crate) mod gated_disk;
 pub(crate) mod seeds;
+pub(crate) mod stores;
+pub(crate) mod transfer;

@@ -18,21 +18,7 @@ impl SubscriptionId {
     /// # Errors
     /// An [`IdRefusal`] that says which rule the text breaks.
     pub fn parse(text: &str) -> Result<Self, IdRefusal> {
-        if text.is_empty() {
-            return Err(IdRefusal::Empty);
-        }
-        if text.len() > Self::BYTES_MAX {
-            return Err(IdRefusal::TooLong { bytes: text.len() });
-        }
-        if text == "." || text == ".." {
-            return Err(IdRefusal::Dots);
-        }
-        if let Some(character) = text.chars().find(|c| c.is_control() || *c == '/') {
-            return Err(IdRefusal::Character {
-                code: u32::from(character),
-            });
-        }
-        Ok(Self(text.into()))
+        check(text).map(|()| Self(text.into()))
     }
 
     /// The id as text.
@@ -58,26 +44,42 @@ impl fmt::Debug for SubscriptionId {
     }
 }
 
-/// Why a text is no subscription's id.
+/// What every id that a client chooses for a thing of its own must be: one segment of a path.
+pub(crate) fn check(text: &str) -> Result<(), IdRefusal> {
+    if text.is_empty() {
+        return Err(IdRefusal::Empty);
+    }
+    if text.len() > SubscriptionId::BYTES_MAX {
+        return Err(IdRefusal::TooLong { bytes: text.len() });
+    }
+    if text == "." || text == ".." {
+        return Err(IdRefusal::Dots);
+    }
+    match text.chars().find(|c| c.is_control() || *c == '/') {
+        Some(character) => Err(IdRefusal::Character {
+            code: u32::from(character),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Why a text is no id of a subscription or of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdRefusal {
     /// Nothing stands there.
-    #[error("the subscription's id is empty; put one behind `subscriptions/`")]
+    #[error("the id is empty; put one behind `subscriptions/` or `schedules/`")]
     Empty,
     /// More bytes than allowed.
-    #[error(
-        "the subscription's id has {bytes} bytes; at most {} are allowed",
-        SubscriptionId::BYTES_MAX
-    )]
+    #[error("the id has {bytes} bytes; at most {} are allowed", SubscriptionId::BYTES_MAX)]
     TooLong {
         /// Bytes in the id.
         bytes: usize,
     },
     /// `.` or `..`.
-    #[error("the subscription's id is `.` or `..`; choose another one")]
+    #[error("the id is `.` or `..`; choose another one")]
     Dots,
     /// A slash or a control character.
-    #[error("the subscription's id has the character U+{code:04X}; leave slashes and control characters out")]
+    #[error("the id has the character U+{code:04X}; leave slashes and control characters out")]
     Character {
         /// The character's code point.
         code: u32,

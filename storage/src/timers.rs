@@ -1,4 +1,5 @@
-//! When subscriptions are to be looked at again: ends of leases, and wakes that are tried again. One time for each.
+//! When things are to be looked at again: subscriptions for the ends of their leases and for wakes that are tried again,
+//! schedules for their fire times. One time for each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -6,32 +7,44 @@ use std::sync::{Arc, Weak};
 use tailwater_stream::Timestamp;
 use tokio::sync::Notify;
 
-use super::opened::Opened;
 use crate::sync::Mutex;
 
 /// A place among the timers.
-pub(super) type TimerKey = (Timestamp, u64);
+pub(crate) type TimerKey = (Timestamp, u64);
 
-#[derive(Default)]
-struct Queue {
-    by_time: BTreeMap<TimerKey, Weak<Opened>>,
+struct Queue<T> {
+    by_time: BTreeMap<TimerKey, Weak<T>>,
     count: u64,
 }
 
-/// Times at which subscriptions are due. There are at most as many as subscriptions.
-#[derive(Default)]
-pub(super) struct Timers {
-    queue: Mutex<Queue>,
+/// Times at which things are due. There are at most as many as things.
+pub(crate) struct Timers<T> {
+    queue: Mutex<Queue<T>>,
     earlier: Notify,
 }
 
-impl Timers {
-    /// Puts a subscription's time in place of the one that it had.
-    pub(super) fn set(&self, opened: &Arc<Opened>, timer: &mut Option<TimerKey>, at: Option<Timestamp>) {
-        if timer.map(|(at, _)| at) == at {
+impl<T> Default for Timers<T> {
+    fn default() -> Self {
+        let queue = Queue {
+            by_time: BTreeMap::new(),
+            count: 0,
+        };
+        Self {
+            queue: Mutex::new(queue),
+            earlier: Notify::default(),
+        }
+    }
+}
+
+impl<T> Timers<T> {
+    /// Puts a thing's time in place of the one that it had.
+    pub(crate) fn set(&self, opened: &Arc<T>, timer: &mut Option<TimerKey>, at: Option<Timestamp>) {
+        let mut queue = self.queue.lock();
+        // One that was due is no longer there, and may be due at the same time again.
+        let is_set = timer.is_some_and(|key| queue.by_time.contains_key(&key));
+        if timer.filter(|_| is_set).map(|(at, _)| at) == at {
             return;
         }
-        let mut queue = self.queue.lock();
         if let Some(key) = timer.take() {
             queue.by_time.remove(&key);
         }
@@ -51,7 +64,7 @@ impl Timers {
     }
 
     /// Takes those out that are due. Their turns do not know, and set their times anew.
-    pub(super) fn due(&self, now: Timestamp) -> Vec<Arc<Opened>> {
+    pub(crate) fn due(&self, now: Timestamp) -> Vec<Arc<T>> {
         let mut queue = self.queue.lock();
         let later = queue.by_time.split_off(&(now.plus_millis(1), 0));
         let due = std::mem::replace(&mut queue.by_time, later);
@@ -59,7 +72,7 @@ impl Timers {
     }
 
     /// The earliest time.
-    pub(super) fn next(&self) -> Option<Timestamp> {
+    pub(crate) fn next(&self) -> Option<Timestamp> {
         self.queue
             .lock()
             .by_time
@@ -68,7 +81,7 @@ impl Timers {
     }
 
     /// Waits until there may be an earlier time than before.
-    pub(super) async fn earlier(&self) {
+    pub(crate) async fn earlier(&self) {
         self.earlier.notified().await;
     }
 }
