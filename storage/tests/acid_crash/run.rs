@@ -201,7 +201,7 @@ impl Run {
             self.store().lead(std::slice::from_ref(name), elsewhere)?;
         }
         if !is_its_own || self.rng.bool() {
-            match prefix_of(name).filter(|_| id.get() % 2 == 0) {
+            match prefix_of(name).filter(|_| id.get().is_multiple_of(2)) {
                 Some(prefix) => self.store().lead_below(prefix, id)?,
                 None => self.store().lead(std::slice::from_ref(name), id)?,
             }
