@@ -10,7 +10,7 @@ use super::Queues;
 use super::admit::{Incoming, MESSAGES_MAX};
 use super::error::QueueError;
 use super::opened::{Command, Enqueued, Enqueuer, Turn};
-use super::record::{Message, QUEUE, RecordError, json};
+use super::record::{Message, QUEUE, RecordError, check_ground, json};
 use super::turns::Pending;
 use crate::engine::Settling;
 
@@ -194,13 +194,11 @@ impl Queues {
         if asked.is_empty() {
             return Ok(());
         }
-        let footing = turn.footing;
+        let (id, footing) = (turn.id, turn.footing);
         let body = body(&asked);
         let held = std::slice::from_ref(&turn.stream);
         let appended = self.shared.engine.together(held, |draft| {
-            if draft.footing(QUEUE) != footing {
-                return Err(RecordError::Stale);
-            }
+            check_ground(draft, id, footing)?;
             let appended = draft.append(QUEUE, body, None, false);
             match appended.map_err(append_error)? {
                 AppendDecision::Accept(append) => Ok(append),
@@ -251,12 +249,10 @@ impl Queues {
             epoch: Epoch::ZERO,
             seq: Seq::new(number).expect("fewer retries than JavaScript counts"),
         };
-        let footing = turn.footing;
+        let (id, footing) = (turn.id, turn.footing);
         let held = std::slice::from_ref(&turn.stream);
         let sent = self.shared.engine.together(held, |draft| {
-            if draft.footing(QUEUE) != footing {
-                return Err(RecordError::Stale);
-            }
+            check_ground(draft, id, footing)?;
             let sent = draft.append_whatever_its_size(QUEUE, json(envelope.message()), Some(mark), false);
             match sent.map_err(append_error)? {
                 AppendDecision::Accept(append) => Ok(Some(append.start)),

@@ -6,8 +6,8 @@ use hashbrown::HashMap;
 use tailwater_stream::queue::event::job_text;
 use tailwater_stream::queue::{Change, DeadLetter, JsonText, RunAppend, RunEvent, RunStatus};
 use tailwater_stream::{
-    AppendDecision, ContentKind, ContentType, EncodedBody, Epoch, Position, ProducerMark, Seq, StreamKind,
-    StreamName, Timestamp, kind, rfc3339,
+    AppendDecision, ContentKind, ContentType, EncodedBody, Epoch, Position, ProducerMark, Seq, StreamId,
+    StreamKind, StreamName, Timestamp, kind, rfc3339,
 };
 
 use super::Queues;
@@ -15,7 +15,7 @@ use super::codec::{self, StoredDead};
 use super::error::QueueError;
 use super::opened::Turn;
 use crate::backend::BackendError;
-use crate::engine::{Draft, Engine, EngineError, Held, Origin, Settled, Settling};
+use crate::engine::{Draft, Engine, EngineError, Footing, Held, Origin, Settled, Settling};
 
 /// The place of the queue's stream among those of a record.
 pub(super) const QUEUE: usize = 0;
@@ -106,9 +106,7 @@ impl Queues {
         let streams = self.hold_streams(turn, changes, &extra).await?;
         let footing = turn.footing;
         let drafted = self.shared.engine.together(&streams.held, |draft| {
-            if draft.footing(QUEUE) != footing || draft.state(QUEUE).is_none() {
-                return Err(RecordError::Stale);
-            }
+            check_ground(draft, turn.id, footing)?;
             let mut drafting = Drafting {
                 engine: &self.shared.engine,
                 draft,
@@ -225,6 +223,16 @@ pub(super) fn queued_payload(message: &[u8]) -> Option<JsonText> {
     let event = message.strip_suffix(b",").unwrap_or(message);
     let queued: Queued<'_> = serde_json::from_slice(event).ok()?;
     Some(JsonText::of(queued.payload))
+}
+
+/// What is remembered of a queue stands as long as its stream is the same one, and nothing of it was taken back.
+pub(super) fn check_ground(draft: &mut Draft<'_>, id: StreamId, footing: Footing) -> Result<(), RecordError> {
+    let is_there = draft.state(QUEUE).is_some_and(|state| state.id == id);
+    if is_there && draft.footing(QUEUE) == footing {
+        Ok(())
+    } else {
+        Err(RecordError::Stale)
+    }
 }
 
 /// The document of a dead letter.

@@ -153,10 +153,13 @@ impl Queues {
     /// leases end when they would have.
     pub(super) async fn reload(&self, opened: &Opened, turn: &mut Turn) -> Result<(), QueueError> {
         turn.is_stale = true;
-        let loaded = self
-            .load(&opened.name, turn.id)
-            .await?
-            .ok_or(QueueError::NotFound)?;
+        let Some(loaded) = self.load(&opened.name, turn.id).await? else {
+            // Its stream was deleted, or an import has put another one in its place.
+            opened.set_gone();
+            self.shared.all.lock().remove(&opened.name);
+            self.shared.prefixes.lock().remove(&opened.name);
+            return Err(QueueError::NotFound);
+        };
         let before = std::mem::replace(turn, loaded);
         turn.queue.keep_lease_ends(&before.queue);
         turn.claimants = before.claimants;

@@ -108,6 +108,9 @@ impl Queues {
                 view.get_or_insert_with(|| turn.reader.incarnation().subscribe())
                     .mark_unchanged();
                 self.take_turn(opened, turn).await;
+                if opened.is_gone() {
+                    return;
+                }
                 self.wait(turn)
             };
             let moved = async {
@@ -166,6 +169,7 @@ impl Queues {
         turn.rates.note(now.monotonic_ms, turn.queue.state().counters);
         let mut pending = Pending::default();
         let mut left = opened.take_commands();
+        turn.is_stale |= turn.reader.incarnation().view().deleted;
         if turn.is_stale
             && let Err(error) = self.reload(opened, turn).await
         {

@@ -94,6 +94,34 @@ fn a_queue_is_changed_but_for_where_its_runs_and_dead_letters_are() {
     });
 }
 
+/// Nobody can delete the stream of a queue over HTTP; but an import may put another one in its place.
+#[test]
+fn a_queue_whose_stream_is_gone_is_none_any_more_and_may_be_made_anew() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene
+            .enqueue("{\"payload\":1,\"id\":\"old\"}")
+            .await
+            .expect("enqueued");
+        let claimed = scene.claim_one("w").await;
+        scene.rig.delete("q").await;
+        scene.rig.create_json("q").await;
+        let late = scene.queues.heartbeat(&claimed.run, claimed.epoch).await;
+        assert!(
+            matches!(late, Err(QueueError::NotFound | QueueError::RunNotFound)),
+            "{late:?}"
+        );
+        until(|| async { !scene.queues.is_queue(&queue()) }).await;
+        assert!(matches!(
+            scene.queues.get(&queue()).await,
+            Err(QueueError::NotFound)
+        ));
+        scene.make(json!({})).await;
+        scene.enqueue("{\"payload\":2}").await.expect("enqueued");
+        assert_eq!(payloads(&scene.claim("w", 5).await), ["2"]);
+    });
+}
+
 #[test]
 fn two_queues_do_not_name_their_runs_alike_and_there_are_only_so_many() {
     over_each(|scene| async move {
