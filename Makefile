@@ -54,7 +54,7 @@ help:
 	@echo 'make build        builds the release binaries, target/release/tailwater and tailwater-sync'
 	@echo 'make test         installs what the tests need, and runs all of them'
 	@echo 'make test-deploy  tests Dockerfile, docker-compose.yml, rules, manifests and scripts of deploy/, in seconds'
-	@echo 'make test-portable  tests what stands in for Linux on other systems; make test has it too'
+	@echo 'make test-portable  tests what stands in for Linux on other systems; make soak has it too'
 	@echo 'make test-otlp    tests builds with the feature otlp, which make test leaves out'
 	@echo 'make test-mirror  tests the mirror with PostgreSQL and PgBouncer of Debian, which it installs as root'
 	@echo 'make soak         kills, unplugs and fills the release binary for about 20 minutes, as root'
@@ -78,7 +78,6 @@ test: test-needs
 	$(CARGO) test -p tailwater-storage --features shuttle --test interleavings
 	TAILWATER_E2E_MODE=file-durable $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))
 	TAILWATER_E2E_MODE=acid $(CARGO) test -p tailwater-e2e $(addprefix --test ,$(STORAGE_TESTS))
-	$(MAKE) --no-print-directory test-portable
 	$(MAKE) --no-print-directory test-full-disk
 	$(MAKE) --no-print-directory test-mirror-if-possible
 
@@ -87,7 +86,6 @@ test: test-needs
 PORTABLE_DIR := target/portable
 test-portable:
 	$(CARGO) test -p tailwater-storage --features portable --lib --test contract --test crash
-	$(CARGO) test -p tailwater --features portable --lib server::
 	$(CARGO) build -p tailwater --features portable --bin tailwater
 	mkdir -p $(PORTABLE_DIR) && cp target/debug/tailwater $(PORTABLE_DIR)/tailwater
 	$(CARGO) build -p tailwater --bin tailwater
@@ -138,6 +136,7 @@ soak: build $(PGBOUNCER)
 	$(OWN_MOUNTS) $(CARGO) test --release -p tailwater-e2e --test crashes --test full_disk --test many_streams --test mirror \
 	    --test queues -- \
 	    --include-ignored --nocapture --test-threads=1
+	$(MAKE) --no-print-directory test-portable
 
 test-needs: test-commands e2e/node_modules/.package-lock.json $(CHROMIUM) test-deploy-needs
 # Another Envoy may be named: make test ENVOY=/path/to/envoy
