@@ -153,7 +153,7 @@ fn every_mistake_of_every_source_is_reported_at_once() {
         lines,
         [
             "tailwater.toml:1: unknown setting `port` (value `1`); allowed sections: server, tls, proxy, http, \
-             storage, limits, subscriptions, queues, schedules, metrics, log",
+             storage, limits, subscriptions, queues, schedules, metrics, traces, log",
             "tailwater.toml:4: unknown setting `http.cahce` (value `public`); did you mean `http.cache`?",
             "tailwater.toml:5: `http.cors_origins` cannot be `https://a.example,b`: `b` is not scheme://host or \
              scheme://host:port; allowed: * or a comma-separated list of origins such as https://app.example.com",
