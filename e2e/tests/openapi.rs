@@ -43,7 +43,11 @@ impl<'a> Contract<'a> {
     fn ask(&self, method: &str, path: &str, name: &str, query: &str, body: &Value) -> Response {
         let operation = &self.document["paths"][path][method.to_lowercase()];
         assert!(operation.is_object(), "{method} {path} is not in the document");
-        let target = path.replace("{stream}", name).replace("{run}", name);
+        let target = ["{stream}", "{run}", "{id}"]
+            .iter()
+            .fold(path.to_owned(), |target, parameter| {
+                target.replace(parameter, name)
+            });
         let mut request = Request::new(
             method,
             &format!("{}{query}", self.server.path(target.trim_start_matches('/'))),
@@ -219,7 +223,46 @@ fn every_operation_answers_as_the_document_says() {
     assert_eq!(page["next"], name);
     contract.ask("DELETE", QUEUE, name, "", &Value::Null).expect(204);
     contract.ask("DELETE", QUEUE, name, "", &Value::Null).expect(404);
+    ask_for_schedules(&contract);
     assert_eq!(contract.unseen(), Vec::<String>::new());
+}
+
+fn ask_for_schedules(contract: &Contract<'_>) {
+    const SCHEDULE: &str = "/__ds/schedules/{id}";
+    let config = json!({
+        "stream": "other", "cron": "30 2 * * MON-FRI", "time_zone": "Europe/Berlin", "payload": { "report": "sales" },
+        "enqueue_as": "job", "misfire": "all", "paused": true, "start_at": "2030-01-01T00:00:00Z",
+        "end_at": "2031-01-01T00:00:00Z",
+    });
+    contract.ask("PUT", SCHEDULE, "nightly", "", &config).expect(201);
+    contract.ask("PUT", SCHEDULE, "nightly", "", &config).expect(200);
+    contract
+        .ask(
+            "PUT",
+            SCHEDULE,
+            "nightly",
+            "",
+            &json!({ "stream": "other", "cron": "never", "payload": 1 }),
+        )
+        .expect(400);
+    // It fires each second, and so shows what it shows then.
+    let eager = json!({ "stream": "other", "cron": "* * * * * *", "payload": 1, "enqueue_as": "message" });
+    contract.ask("PUT", SCHEDULE, "eager", "", &eager).expect(201);
+    eventually("the schedule has fired", || {
+        let shown = contract
+            .ask("GET", SCHEDULE, "eager", "", &Value::Null)
+            .expect(200)
+            .json();
+        shown["last_fire"].is_object().then_some(())
+    });
+    contract
+        .ask("GET", SCHEDULE, "nobody", "", &Value::Null)
+        .expect(404);
+    let page = contract.ask("GET", "/__ds/schedules", "", "?limit=1", &Value::Null);
+    assert_eq!(page.expect(200).json()["after"], "eager");
+    for id in ["eager", "nightly"] {
+        contract.ask("DELETE", SCHEDULE, id, "", &Value::Null).expect(204);
+    }
 }
 
 #[test]

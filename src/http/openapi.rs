@@ -1,4 +1,4 @@
-//! The OpenAPI document of the operations on job queues and runs: `__ds/openapi.json`. `openapi.json` beside this file has it,
+//! The OpenAPI document of the operations on job queues, runs and schedules: `__ds/openapi.json`. `openapi.json` beside this file has it,
 //! but for the version and the URL that the client uses.
 
 use std::sync::Arc;
