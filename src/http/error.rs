@@ -45,7 +45,7 @@ enum Form {
 
 impl Problem {
     /// Codes of refusals that some limit, a time-out or the storage is behind, and nothing that is wrong with the request.
-    pub(crate) const CODES_OF_LIMITS: [&str; 20] = [
+    pub(crate) const CODES_OF_LIMITS: [&str; 22] = [
         "TOO_MANY_STREAMS",
         "TOO_MANY_SUBSCRIPTIONS",
         "body_timeout",
@@ -64,8 +64,10 @@ impl Problem {
         "too_many_client_requests_at_once",
         "too_many_connections",
         "too_many_live_readers",
+        "too_many_queues",
         "too_many_reads",
         "too_many_requests",
+        "too_many_schedules",
     ];
 
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {

@@ -42,7 +42,8 @@ fn very_many_streams_are_mirrored_over_few_connections_whether_they_were_there_b
         format!("{STREAMS}|3|3|0|0")
     );
     let page = rig.server.get("/metrics").expect(200);
-    assert!(!page.text().contains("too_many_connections"), "{}", page.text());
+    let none_refused = "tailwater_refusals_total{code=\"too_many_connections\"} 0\n";
+    assert!(page.text().contains(none_refused), "{}", page.text());
     drop(mirror);
 }
 
