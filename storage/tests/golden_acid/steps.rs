@@ -105,7 +105,7 @@ async fn begin_runs(rig: &Rig) {
     let drafted = rig.engine.together(&held, |draft| {
         draft.control(
             0,
-            Bytes::from_static(b"queue/config"),
+            Bytes::from_static(b"notes/config"),
             Some(Bytes::from_static(b"{}")),
         );
         for (run, ends) in [(1, true), (2, false)] {
@@ -150,7 +150,7 @@ pub(crate) fn check(store: &Arc<AcidStore>) {
     assert_eq!((queue.kind, queue.beside), (StreamKind::Plain, None));
     assert_eq!(
         store.controls(queue.id, b"").expect("readable"),
-        [("queue/config".into(), "{}".into())]
+        [("notes/config".into(), "{}".into())]
     );
     for (run, has_ended) in [("runs/jobs/1", true), ("runs/jobs/2", false)] {
         let run = state(store, run);
