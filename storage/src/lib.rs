@@ -44,6 +44,7 @@ mod stream_tables;
 pub mod subscriptions;
 mod sync;
 mod timers;
+mod to_its_end;
 
 pub use backend::{Backend, BackendError};
 pub use directory::OpenError;

@@ -36,7 +36,6 @@ mod upkeep;
 mod workers;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 
 use tailwater_stream::{NameLimits, StreamName};
@@ -172,17 +171,5 @@ impl Queues {
         opened.send(command(answer));
         // A queue that is gone drops what it was asked.
         answered.await.unwrap_or(Err(QueueError::NotFound))
-    }
-
-    /// Does something to its end, also if whoever asked goes away: what is durable is to be applied.
-    async fn to_its_end<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
-        match tokio::spawn(work).await {
-            Ok(done) => done,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going away, and with it whoever asked.
-                Err(_cancelled) => std::future::pending().await,
-            },
-        }
     }
 }

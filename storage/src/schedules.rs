@@ -22,7 +22,6 @@ mod turns;
 mod zones;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,18 +111,6 @@ impl Schedules {
     fn find(&self, id: &ScheduleId) -> Result<Arc<Opened>, ScheduleError> {
         let found = self.shared.all.lock().get(id).cloned();
         found.ok_or(ScheduleError::NotFound)
-    }
-
-    /// Does something to its end, also if whoever asked goes away: what is durable is to be applied.
-    async fn to_its_end<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
-        match tokio::spawn(work).await {
-            Ok(done) => done,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going away, and with it whoever asked.
-                Err(_cancelled) => std::future::pending().await,
-            },
-        }
     }
 
     /// Looks at timers, for ever.

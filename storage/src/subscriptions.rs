@@ -30,7 +30,6 @@ mod tests;
 mod turns;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 
 use tailwater_stream::{SubscriptionId, Timestamp};
@@ -162,18 +161,6 @@ impl Subscriptions {
             .get(id)
             .cloned()
             .ok_or(SubscriptionError::NotFound)
-    }
-
-    /// Does something to its end, also if whoever asked goes away: what is durable is to be applied.
-    async fn to_its_end<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
-        match tokio::spawn(work).await {
-            Ok(done) => done,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going away, and with it whoever asked.
-                Err(_cancelled) => std::future::pending().await,
-            },
-        }
     }
 
     /// Hands streams out as they are noted, for ever.

@@ -11,6 +11,7 @@ use super::opened::{Enqueued, Opened};
 use super::record::Extra;
 use super::retry::RetryFrom;
 use super::{Queues, codec};
+use crate::to_its_end::to_its_end;
 
 /// Dead letters that are forgotten in one record.
 const BURIED_MAX: usize = 1_000;
@@ -115,7 +116,7 @@ impl Queues {
     ) -> Result<Enqueued, QueueError> {
         let opened = self.find(queue).await?;
         let (all, run) = (self.clone(), run.clone());
-        self.to_its_end(async move {
+        to_its_end(async move {
             all.retry_in_turn(&opened, &run, RetryFrom::Start, Some(job))
                 .await
         })

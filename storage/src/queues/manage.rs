@@ -17,6 +17,7 @@ use super::record::{Extra, json_type};
 use super::show::Described;
 use super::turns::{Pending, outcome};
 use crate::engine::{CreateError, Engine, EngineError, Origin};
+use crate::to_its_end::to_its_end;
 
 /// Jobs that are called off in one record.
 const PURGED_MAX: usize = 256;
@@ -70,8 +71,7 @@ impl Queues {
             }));
         }
         let (all, stream) = (self.clone(), stream.clone());
-        self.to_its_end(async move { all.make_or_change(&stream, config).await })
-            .await
+        to_its_end(async move { all.make_or_change(&stream, config).await }).await
     }
 
     async fn make_or_change(&self, stream: &StreamName, config: QueueConfig) -> Result<Made, QueueError> {
@@ -335,7 +335,7 @@ impl Queues {
     pub async fn pause(&self, queue: &StreamName, paused: bool) -> Result<(), QueueError> {
         let opened = self.find(queue).await?;
         let all = self.clone();
-        self.to_its_end(async move {
+        to_its_end(async move {
             let mut turn = opened.turn.lock().await;
             let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
             let changes = turn.queue.set_paused(paused);
@@ -356,7 +356,7 @@ impl Queues {
     pub async fn purge(&self, queue: &StreamName, what: PurgeWhat) -> Result<u64, QueueError> {
         let opened = self.find(queue).await?;
         let all = self.clone();
-        self.to_its_end(async move {
+        to_its_end(async move {
             let mut count = match what {
                 PurgeWhat::Ready => {
                     all.purge_jobs(&opened, Purge::Ready, "the queue was purged")
@@ -417,8 +417,7 @@ impl Queues {
     pub async fn delete(&self, queue: &StreamName) -> Result<(), QueueError> {
         let opened = self.find(queue).await?;
         let all = self.clone();
-        self.to_its_end(async move { all.delete_opened(&opened).await })
-            .await
+        to_its_end(async move { all.delete_opened(&opened).await }).await
     }
 
     pub(super) async fn delete_opened(&self, opened: &Arc<Opened>) -> Result<(), QueueError> {

@@ -11,6 +11,7 @@ use super::opened::{Enqueued, Opened, now_of};
 use super::record::{Extra, RecordError};
 use super::turns::outcome;
 use super::{Queues, codec};
+use crate::to_its_end::to_its_end;
 
 /// How many names are tried for a run that is tried anew.
 const NAMES_MAX: u64 = 10_000;
@@ -34,8 +35,7 @@ impl Queues {
     pub async fn retry(&self, run: &StreamName, from: RetryFrom) -> Result<Enqueued, QueueError> {
         let (opened, _) = self.find_by_run(run).await?;
         let (all, run) = (self.clone(), run.clone());
-        self.to_its_end(async move { all.retry_in_turn(&opened, &run, from, None).await })
-            .await
+        to_its_end(async move { all.retry_in_turn(&opened, &run, from, None).await }).await
     }
 
     /// Likewise, and forgets the dead letter of the run.

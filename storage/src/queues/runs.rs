@@ -9,6 +9,7 @@ use super::error::{QueueError, damaged};
 use super::opened::{Opened, Turn, now_of};
 use super::record::Extra;
 use super::{Queues, codec};
+use crate::to_its_end::to_its_end;
 
 /// A run as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl Queues {
     pub async fn cancel(&self, run: &StreamName, reason: Option<Box<str>>) -> Result<Settled, QueueError> {
         let (opened, id) = self.find_by_run(run).await?;
         let (all, run) = (self.clone(), run.clone());
-        self.to_its_end(async move {
+        to_its_end(async move {
             let mut turn = opened.turn.lock().await;
             let turn = turn.as_mut().ok_or(QueueError::RunNotFound)?;
             let cancelled = all

@@ -7,6 +7,7 @@ use tailwater_stream::{ScheduleConfig, ScheduleId, Timestamp};
 
 use super::opened::{Opened, Turn};
 use super::{ScheduleError, Schedules};
+use crate::to_its_end::to_its_end;
 
 /// How a schedule stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +80,7 @@ impl Schedules {
     pub async fn delete(&self, id: &ScheduleId) -> Result<(), ScheduleError> {
         let Ok(opened) = self.find(id) else { return Ok(()) };
         let all = self.clone();
-        self.to_its_end(async move {
+        to_its_end(async move {
             let mut turn = opened.turn.lock().await;
             if let Some(deleted) = turn.as_mut() {
                 all.shared.engine.delete_hidden(&opened.id.stream()).await?;

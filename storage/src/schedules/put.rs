@@ -11,6 +11,7 @@ use super::opened::{Opened, Turn};
 use super::operations::{Described, described};
 use super::{PutError, ScheduleError, Schedules, zones};
 use crate::engine::{EngineError, HiddenError, OpenError};
+use crate::to_its_end::to_its_end;
 
 /// A schedule is as it was asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,8 +29,7 @@ impl Schedules {
     /// [`PutError`]; there is no such schedule then, or it is as it was.
     pub async fn put(&self, id: ScheduleId, config: ScheduleConfig) -> Result<Put, PutError> {
         let all = self.clone();
-        self.to_its_end(async move { all.make_or_change(id, config).await })
-            .await
+        to_its_end(async move { all.make_or_change(id, config).await }).await
     }
 
     async fn make_or_change(&self, id: ScheduleId, config: ScheduleConfig) -> Result<Put, PutError> {

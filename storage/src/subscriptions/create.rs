@@ -12,6 +12,7 @@ use super::codec::{self, StoredConfig};
 use super::opened::{CHUNK, Opened, Turn};
 use super::operations::Described;
 use super::{SubscribeError, SubscriptionError, Subscriptions};
+use crate::to_its_end::to_its_end;
 
 /// Streams that are listed in one go.
 const PAGE_STREAMS: usize = 1_000;
@@ -44,8 +45,7 @@ impl Subscriptions {
     /// [`SubscribeError`]; there is no such subscription then, or it is as it was.
     pub async fn create(&self, asked: NewSubscription) -> Result<Subscribed, SubscribeError> {
         let all = self.clone();
-        self.to_its_end(async move { all.create_or_find(asked).await })
-            .await
+        to_its_end(async move { all.create_or_find(asked).await }).await
     }
 
     async fn create_or_find(&self, asked: NewSubscription) -> Result<Subscribed, SubscribeError> {

@@ -12,6 +12,7 @@ use super::opened::{Opened, Turn};
 use super::turns::{damaged, fresh, read_link};
 use super::{SubscriptionError, Subscriptions, codec};
 use crate::engine::EngineError;
+use crate::to_its_end::to_its_end;
 
 /// A subscription with its links.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,8 +133,7 @@ impl Subscriptions {
     pub async fn delete(&self, id: &SubscriptionId) -> Result<(), EngineError> {
         let Ok(opened) = self.find(id) else { return Ok(()) };
         let all = self.clone();
-        self.to_its_end(async move { all.delete_opened(&opened).await })
-            .await
+        to_its_end(async move { all.delete_opened(&opened).await }).await
     }
 
     async fn delete_opened(&self, opened: &Arc<Opened>) -> Result<(), EngineError> {
@@ -167,7 +167,7 @@ impl Subscriptions {
     ) -> Result<(), SubscriptionError> {
         let opened = self.find(id)?;
         let all = self.clone();
-        self.to_its_end(async move {
+        to_its_end(async move {
             let mut turn = opened.turn.lock().await;
             let turn = turn.as_mut().ok_or(SubscriptionError::NotFound)?;
             all.catch_up(&opened, turn).await?;
@@ -209,7 +209,7 @@ impl Subscriptions {
     ) -> Result<(), SubscriptionError> {
         let opened = self.find(id)?;
         let all = self.clone();
-        self.to_its_end(async move {
+        to_its_end(async move {
             let mut turn = opened.turn.lock().await;
             let turn = turn.as_mut().ok_or(SubscriptionError::NotFound)?;
             all.catch_up(&opened, turn).await?;
@@ -232,7 +232,7 @@ impl Subscriptions {
         self.recovered().await?;
         let opened = self.find(id)?;
         let (all, worker) = (self.clone(), worker.to_owned());
-        self.to_its_end(async move {
+        to_its_end(async move {
             let mut turn = opened.turn.lock().await;
             let turn = turn.as_mut().ok_or(SubscriptionError::NotFound)?;
             all.catch_up(&opened, turn).await?;
@@ -292,7 +292,7 @@ impl Subscriptions {
         self.recovered().await?;
         let opened = self.find(id)?;
         let all = self.clone();
-        self.to_its_end(async move {
+        to_its_end(async move {
             let mut turn = opened.turn.lock().await;
             let turn = turn.as_mut().ok_or(SubscriptionError::NotFound)?;
             all.catch_up(&opened, turn).await?;
