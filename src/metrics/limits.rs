@@ -33,7 +33,7 @@ pub(super) fn render(page: &mut Page, app: &App, look: Option<&StoreLook>) {
     page.labelled(
         "tailwater_limit",
         "gauge",
-        "What the gauge tailwater_<of> may reach; README.md, Overload, says what happens then.",
+        "What the gauge tailwater_<of> may reach; docs/overload.md says what happens then.",
         "of",
         all,
     );

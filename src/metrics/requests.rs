@@ -17,7 +17,7 @@ impl Metrics {
         page.labelled(
             "tailwater_refusals_total",
             "counter",
-            "Requests refused, by code: README.md, Troubleshooting, says of each what to do.",
+            "Requests refused, by code: docs/troubleshooting.md says of each what to do.",
             "code",
             self.all_refusals(),
         );

@@ -150,7 +150,12 @@ fn every_metric_of_the_rules_the_dashboards_and_the_documents_is_given_out_and_e
 
     let mut files = Vec::new();
     files_below(&repository().join("deploy/observability"), &mut files);
-    let documents = ["README.md", "docs/mirror.md", "docs/production.md"];
+    let documents = [
+        "docs/metrics.md",
+        "docs/mirror.md",
+        "docs/production.md",
+        "docs/overload.md",
+    ];
     files.extend(documents.iter().map(|name| repository().join(name)));
     let mut wanted = 0;
     for path in &files {
@@ -177,21 +182,21 @@ fn every_metric_of_the_rules_the_dashboards_and_the_documents_is_given_out_and_e
     for name in &given {
         let base = OF_HISTOGRAMS.iter().find_map(|end| name.strip_suffix(end));
         let is_told = documented.contains(name) || base.is_some_and(|base| documented.contains(base));
-        assert!(is_told, "{name} is in neither README.md nor docs/mirror.md");
+        assert!(is_told, "{name} is in neither docs/metrics.md nor docs/mirror.md");
     }
 }
 
 /// Prometheus sees no growth from nothing to the first refusal: `increase` would miss the first storm of them.
 #[test]
 fn each_refusal_that_a_limit_is_behind_is_told_of_before_it_has_happened() {
-    let readme = std::fs::read_to_string(repository().join("README.md")).expect("a text");
+    let told = std::fs::read_to_string(repository().join("docs/troubleshooting.md")).expect("a text");
     let row = |line: &str| {
         let mut cells = line.strip_prefix("| ")?.split(" | ");
         let (codes, status) = (cells.next()?, cells.next()?);
         let is_of_limits = ["408", "413", "429", "503", "507"].contains(&status);
         is_of_limits.then(|| codes.replace('`', ""))
     };
-    let codes: Vec<_> = readme.lines().filter_map(row).collect();
+    let codes: Vec<_> = told.lines().filter_map(row).collect();
     let codes: Vec<_> = codes.iter().flat_map(|codes| codes.split(", ")).collect();
     assert!(codes.len() >= 18, "{codes:?}");
     let server = Server::start();

@@ -325,8 +325,17 @@ impl Queues {
             leased.extend(decided.answer);
             let wants_more =
                 leased.len() < count_max && turn.queue.may_lease() && turn.queue.ahead().is_empty();
-            if !wants_more || !self.read_ahead(turn).await? {
+            if !wants_more {
                 return Ok((changes, leased));
+            }
+            match self.read_ahead(turn).await {
+                Ok(true) => {}
+                Ok(false) => return Ok((changes, leased)),
+                Err(error) => {
+                    // What was applied does not become a record.
+                    turn.is_stale |= !changes.is_empty();
+                    return Err(error);
+                }
             }
         }
     }
