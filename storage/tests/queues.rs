@@ -5,6 +5,7 @@
 //! | `scene.rs` | an engine with queues, and how to wait for what must come |
 //! | `workers.rs` | claims, heartbeats, ends of leases |
 //! | `admission.rs` | messages become jobs, or dead letters |
+//! | `dead.rs` | dead letters: told, tried anew, forgotten |
 //! | `ends.rs` | cancelled, expired, timed out, given up, deleted, tried anew |
 //! | `upkeep.rs` | trims, retention, configuration |
 //! | `restarts.rs` | what an orderly end and crashes at each operation of the disk leave |
@@ -15,6 +16,7 @@ mod support;
 
 mod queues {
     mod admission;
+    mod dead;
     mod ends;
     mod restarts;
     pub(crate) mod scene;

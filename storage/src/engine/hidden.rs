@@ -9,7 +9,7 @@ use tailwater_stream::{ControlChange, CreateCommand, Part, Record, StreamId, Str
 
 use super::sequencer::{Decision, Standing};
 use super::{CreateError, DeleteError, Engine, EngineError};
-use crate::backend::{BackendError, ListRequest};
+use crate::backend::{BackendError, ControlsRequest, ListRequest};
 use crate::subscriptions::Moves;
 
 /// Why a hidden stream is not changed.
@@ -121,6 +121,11 @@ impl Engine {
         self.ask(move |backend| backend.control(id, key)).await
     }
 
+    /// Likewise, of a key that is made.
+    pub(crate) async fn control_at(&self, id: StreamId, key: Bytes) -> Result<Option<Bytes>, EngineError> {
+        self.ask(move |backend| backend.control(id, &key)).await
+    }
+
     /// The control keys of a hidden stream that begin with `prefix`, in order, with their values.
     pub(crate) async fn controls(
         &self,
@@ -130,27 +135,21 @@ impl Engine {
         self.ask(move |backend| backend.controls(id, prefix)).await
     }
 
-    /// Likewise, with a prefix that is made.
-    pub(crate) async fn controls_with(
+    /// Likewise, those behind the key `after`, at most `count_max` of them.
+    pub(crate) async fn controls_behind(
         &self,
         id: StreamId,
         prefix: Vec<u8>,
+        after: Option<Bytes>,
+        count_max: usize,
     ) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
-        self.ask(move |backend| backend.controls(id, &prefix)).await
-    }
-
-    /// The values of control keys of a stream, each beside its key.
-    pub(crate) async fn controls_at(
-        &self,
-        id: StreamId,
-        keys: Vec<Bytes>,
-    ) -> Result<Vec<(Bytes, Option<Bytes>)>, EngineError> {
         self.ask(move |backend| {
-            let values = keys.into_iter().map(|key| {
-                let value = backend.control(id, &key)?;
-                Ok((key, value))
-            });
-            values.collect()
+            let request = ControlsRequest {
+                prefix: &prefix,
+                after: after.as_deref(),
+                count_max,
+            };
+            backend.controls_page(id, &request)
         })
         .await
     }

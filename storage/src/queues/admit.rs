@@ -173,7 +173,14 @@ impl Queues {
             let Some(answer) = turn.expected.remove(&message.position) else {
                 continue;
             };
-            let Ok(candidate) = &message.asks else { continue };
+            let candidate = match &message.asks {
+                Ok(candidate) => candidate,
+                // The queue was changed since the call was looked at.
+                Err(refusal) => {
+                    pending.push(None, answer, Err(refusal.clone().into()));
+                    continue;
+                }
+            };
             let run = candidate.run.clone();
             let said = match outcome {
                 Outcome::New => Ok(Enqueued {
@@ -186,7 +193,7 @@ impl Queues {
                     job: look.as_ref().and_then(|look| look.job),
                     run,
                 }),
-                Outcome::Dead(_) => Err(QueueError::Conflict { run }),
+                Outcome::Dead(_) => Err(refusal_of(look.as_ref().map(|look| look.found), run)),
             };
             pending.push(None, answer, said);
         }
@@ -259,28 +266,34 @@ impl Queues {
 
     async fn look_for(&self, turn: &Turn, candidate: &Candidate) -> Result<Look, QueueError> {
         let engine = &self.shared.engine;
-        let free = Look {
-            found: Found::Free,
-            job: None,
-        };
+        let without_job = |found| Look { found, job: None };
+        let mut looks_at_deleted = 0;
         loop {
             let held = engine.hold(std::slice::from_ref(&candidate.run)).await?;
-            let (stream, settling) = engine.together(&held, |draft| {
+            let (found, settling) = engine.together(&held, |draft| {
+                let is_free = draft.check_free(0).is_ok();
                 let state = draft.state(0);
-                Ok::<_, QueueError>(state.map(|state| (state.id, state.kind, state.closed)))
+                let stream = state.map(|state| (state.id, state.kind, state.closed));
+                Ok::<_, QueueError>((stream, is_free))
             })?;
             match settling.settled().await {
                 Settled::Durable => {}
                 Settled::DecideAgain | Settled::Full => continue,
                 Settled::Failed => return Err(crate::BackendError::Poisoned.into()),
             }
-            let Some((id, kind, closed)) = stream else {
-                return Ok(free);
+            let (id, kind, closed) = match found {
+                (Some(stream), _) => stream,
+                (None, true) => return Ok(without_job(Found::Free)),
+                // To hold the name frees it, unless forks hold it or another one was deleted since.
+                (None, false) if looks_at_deleted == LOOKS_MAX => {
+                    return Ok(without_job(Found::HeldByForks));
+                }
+                (None, false) => {
+                    looks_at_deleted += 1;
+                    continue;
+                }
             };
-            let taken = Look {
-                found: Found::Taken,
-                job: None,
-            };
+            let taken = without_job(Found::Taken);
             if kind != StreamKind::Run {
                 return Ok(taken);
             }
@@ -341,6 +354,15 @@ impl Queues {
             }
         }
         Ok(())
+    }
+}
+
+/// Why a job is refused whose name was found to be this.
+pub(super) fn refusal_of(found: Option<Found>, run: StreamName) -> QueueError {
+    match found {
+        Some(Found::HeldByForks) => QueueError::NameHeldByForks { run },
+        Some(Found::Taken) => QueueError::NameTaken { run },
+        _ => QueueError::Conflict { run },
     }
 }
 

@@ -52,6 +52,16 @@ pub(super) struct StoredDead {
     pub(super) reason: DeadReason,
     pub(super) attempt: u32,
     pub(super) at: Timestamp,
+    /// Where its letter begins in the stream of dead letters; none if that took it not in.
+    pub(super) letter: Option<Position>,
+}
+
+/// What is kept of an ended run that is to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StoredEnd {
+    pub(super) at: Timestamp,
+    /// When the run began, to tell it from a later one of its name.
+    pub(super) began_at: Timestamp,
 }
 
 fn key(prefix: &[u8], rest: &str) -> Bytes {
@@ -290,6 +300,7 @@ pub(super) fn encode_dead(dead: &StoredDead) -> Bytes {
     out.put_u8(number_of(&DeadReason::ALL, &dead.reason));
     out.put_varint(u64::from(dead.attempt));
     out.put_time(dead.at);
+    out.put_option(dead.letter, Encode::put_position);
     out.into()
 }
 
@@ -303,6 +314,7 @@ pub(super) fn decode_dead(bytes: &[u8]) -> Result<StoredDead, Malformed> {
             .ok_or(Malformed { what })?,
         attempt: count(&mut from, what)?,
         at: from.time()?,
+        letter: from.option(what, Decoder::position)?,
     };
     from.end(what)?;
     Ok(dead)
@@ -323,18 +335,22 @@ pub(super) fn decode_number(bytes: &[u8]) -> Result<u64, Malformed> {
     Ok(number)
 }
 
-pub(super) fn encode_time(at: Timestamp) -> Bytes {
+pub(super) fn encode_end(end: StoredEnd) -> Bytes {
     let mut out = vec![VERSION];
-    out.put_time(at);
+    out.put_time(end.at);
+    out.put_time(end.began_at);
     out.into()
 }
 
-pub(super) fn decode_time(bytes: &[u8]) -> Result<Timestamp, Malformed> {
+pub(super) fn decode_end(bytes: &[u8]) -> Result<StoredEnd, Malformed> {
     let what = "when a run ended";
     let mut from = versioned(bytes, what)?;
-    let at = from.time()?;
+    let end = StoredEnd {
+        at: from.time()?,
+        began_at: from.time()?,
+    };
     from.end(what)?;
-    Ok(at)
+    Ok(end)
 }
 
 pub(super) fn encode_status(status: &RunStatus) -> Bytes {
@@ -380,7 +396,7 @@ pub(crate) fn check_stored(stream: &StreamName, key: &[u8], value: &[u8]) -> Res
         _ if key.starts_with(RETRY_PREFIX) => stream_of(key, RETRY_PREFIX)
             .and_then(|_| decode_number(value))
             .map(drop),
-        _ if key.starts_with(ENDED_PREFIX) => decode_time(value).map(drop),
+        _ if key.starts_with(ENDED_PREFIX) => decode_end(value).map(drop),
         _ => Err(Malformed {
             what: "a key of a queue",
         }),

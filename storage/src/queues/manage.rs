@@ -9,13 +9,13 @@ use tailwater_stream::{
     ContentKind, CreateCommand, Lifetime, Position, QueueConfig, StreamId, StreamKind, StreamName,
 };
 
-use super::Queues;
 use super::codec::{self, StoredConfig};
 use super::error::{QueueError, UnfitStream};
 use super::opened::{Opened, Turn, now_of};
 use super::record::{Extra, json_type};
 use super::show::Described;
 use super::turns::{Pending, outcome};
+use super::{Queues, TakenNames};
 use crate::engine::{CreateError, Engine, EngineError, Origin};
 use crate::to_its_end::to_its_end;
 
@@ -122,16 +122,26 @@ impl Queues {
         if all.len() >= queues_max {
             return Err(QueueError::TooMany { queues_max });
         }
-        let mut prefixes = self.shared.prefixes.lock();
-        let alike = prefixes.iter().find(|(queue, prefix)| {
-            let is_within =
-                prefix.starts_with(&*config.run_prefix) || config.run_prefix.starts_with(&***prefix);
-            is_within && *queue != stream && all.contains_key(*queue)
-        });
-        if let Some((queue, _)) = alike {
-            return Err(QueueError::PrefixTaken { queue: queue.clone() });
+        // Dead letters are no jobs, so nobody could work them off.
+        if all.contains_key(&config.dead_letter) {
+            let stream = config.dead_letter.clone();
+            return Err(UnfitStream::Queue { stream }.into());
         }
-        prefixes.insert(stream.clone(), config.run_prefix.clone());
+        let mut names = self.shared.names.lock();
+        let others = names
+            .iter()
+            .filter(|(queue, _)| *queue != stream && all.contains_key(*queue));
+        for (queue, taken) in others {
+            let (one, other) = (&*taken.run_prefix, &*config.run_prefix);
+            if one.starts_with(other) || other.starts_with(one) {
+                return Err(QueueError::PrefixTaken { queue: queue.clone() });
+            }
+            if taken.dead_letter == *stream {
+                let (stream, queue) = (stream.clone(), queue.clone());
+                return Err(UnfitStream::DeadLetters { stream, queue }.into());
+            }
+        }
+        names.insert(stream.clone(), TakenNames::of(config));
         let opened = Arc::new(Opened::new(stream.clone()));
         all.insert(stream.clone(), Arc::clone(&opened));
         Ok(opened)
@@ -447,43 +457,41 @@ impl Queues {
             self.record_and_wait(opened, deleted, &changes, Extra::default())
                 .await?;
         }
-        for prefix in [codec::ENDED_PREFIX, codec::QUEUE_PREFIX] {
-            self.remove_keys(opened, deleted, prefix).await?;
-        }
+        self.remove_keys(opened, deleted).await?;
         self.shared
             .engine
             .delete_hidden(&StreamName::of_queue(&opened.name))
             .await?;
         opened.set_gone();
         self.shared.all.lock().remove(&opened.name);
-        self.shared.prefixes.lock().remove(&opened.name);
+        self.shared.names.lock().remove(&opened.name);
         *turn = None;
         Ok(())
     }
 
-    /// Removes the keys of a queue, that of its configuration last: a start that finds it goes on with the deletion.
-    async fn remove_keys(
-        &self,
-        opened: &Arc<Opened>,
-        turn: &mut Turn,
-        prefix: &'static [u8],
-    ) -> Result<(), QueueError> {
-        let stored = self.shared.engine.controls(turn.id, prefix).await?;
-        let mut keys: Vec<Bytes> = stored.into_iter().map(|(key, _)| key).collect();
-        keys.sort_by_key(|key| key == codec::CONFIG_KEY || key == codec::STATE_KEY);
-        for chunk in keys.chunks(KEYS_MAX) {
-            let extra = Extra {
-                controls: chunk.iter().map(|key| (key.clone(), None)).collect(),
-                ..Extra::default()
-            };
-            let settled = match self.record(turn, &[], extra, false).await {
-                Ok(settling) => outcome(settling.settled().await),
-                Err(error) => Err(error.into()),
-            };
-            if settled.is_err() {
-                self.reload(opened, turn).await?;
+    /// Removes the keys of a queue, that of its configuration with the last: a start that finds it goes on with the deletion.
+    async fn remove_keys(&self, opened: &Arc<Opened>, turn: &mut Turn) -> Result<(), QueueError> {
+        let all_others = [
+            codec::ENDED_PREFIX,
+            codec::JOB_PREFIX,
+            codec::DEAD_PREFIX,
+            codec::RETRY_PREFIX,
+        ];
+        for prefix in all_others.into_iter().chain([codec::QUEUE_PREFIX]) {
+            loop {
+                let engine = &self.shared.engine;
+                let page = engine
+                    .controls_behind(turn.id, prefix.to_vec(), None, KEYS_MAX)
+                    .await?;
+                if page.is_empty() {
+                    break;
+                }
+                let extra = Extra {
+                    controls: page.into_iter().map(|(key, _)| (key, None)).collect(),
+                    ..Extra::default()
+                };
+                self.record_and_wait(opened, turn, &[], extra).await?;
             }
-            settled?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::admit::Read;
 use super::error::QueueError;
-use super::opened::{Answer, Command, Opened, Turn, now_of};
+use super::opened::{Answer, Command, Handover, Opened, Turn, now_of};
 use super::record::{Extra, RecordError};
 use super::{Queues, TICK_MS};
 use crate::backend::BackendError;
@@ -19,6 +19,8 @@ use crate::engine::{EngineError, Settled, Settling, View};
 const PAUSE_MS: u64 = 1_000;
 /// Overdue things that are done in one record.
 const OVERDUE_MAX: usize = 64;
+/// No more of them are done in one record once the jobs that are given up in it have so many bytes: their letters have them too.
+const DEAD_BYTES: u64 = 1 << 20;
 /// Batches of messages that are looked at in one turn; more wait for the next.
 const ADMISSIONS_MAX: usize = 16;
 /// Jobs that are read ahead of the taken frontier, in bytes.
@@ -30,7 +32,7 @@ type Done = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
 #[derive(Default)]
 pub(super) struct Pending {
     records: Vec<(Option<Settling>, Done)>,
-    pub(super) claims: Vec<(usize, Answer<Vec<Leased>>, Vec<Leased>)>,
+    pub(super) claims: Vec<(usize, Answer<Handover>, Vec<Leased>)>,
 }
 
 impl Pending {
@@ -53,12 +55,7 @@ impl Pending {
     }
 
     /// Has jobs be given to a worker once the record that leases them is durable.
-    pub(super) fn push_claim(
-        &mut self,
-        settling: Settling,
-        answer: Answer<Vec<Leased>>,
-        leased: Vec<Leased>,
-    ) {
+    pub(super) fn push_claim(&mut self, settling: Settling, answer: Answer<Handover>, leased: Vec<Leased>) {
         self.claims.push((self.records.len(), answer, leased));
         self.push_silent(settling);
     }
@@ -90,7 +87,7 @@ impl Queues {
         // Nobody gives jobs to those who still wait.
         if let Some(turn) = opened.turn.lock().await.as_mut() {
             for claimant in turn.claimants.drain(..) {
-                let _ = claimant.answer.send(Ok(Vec::new()));
+                let _ = claimant.answer.send(Ok(Handover::new(&opened, Vec::new())));
             }
         }
     }
@@ -206,7 +203,7 @@ impl Queues {
 
     async fn decide_all(
         &self,
-        opened: &Opened,
+        opened: &Arc<Opened>,
         turn: &mut Turn,
         commands: &mut Vec<Command>,
         pending: &mut Pending,
@@ -251,7 +248,7 @@ impl Queues {
             }
         }
         if !turn.is_stale {
-            self.serve(turn, pending).await?;
+            self.serve(opened, turn, pending).await?;
         }
         if by_itself && !turn.is_stale {
             self.trim(turn, pending).await?;
@@ -279,10 +276,12 @@ impl Queues {
             let now = now_of(&self.shared.engine);
             turn.queue.wake(now);
             let mut changes: Vec<Change> = Vec::new();
-            let mut count = 0;
+            let (mut count, mut dead_bytes) = (0, 0);
             while count < OVERDUE_MAX
+                && dead_bytes < DEAD_BYTES
                 && let Some(decided) = turn.queue.overdue(now, fastrand::u64(..))
             {
+                dead_bytes += dead_letter_bytes(turn, &decided);
                 turn.queue.apply_all(&decided);
                 changes.extend(decided);
                 count += 1;
@@ -338,7 +337,8 @@ impl Queues {
             // What was decided after something that is not there was decided on what is not there.
             let settled = failure.as_ref().map_or(Ok(()), |error| Err(error.clone()));
             if let Some((_, answer, leased)) = claims.next_if(|(of, ..)| *of == number) {
-                self.hand_over(opened, answer, settled.map(|()| leased));
+                // Whoever asked may have gone away.
+                let _ = answer.send(settled.map(|()| Handover::new(opened, leased)));
             } else {
                 done(settled);
             }
@@ -347,20 +347,16 @@ impl Queues {
             turn.paused_until_ms = Some(self.shared.engine.monotonic_ms() + PAUSE_MS);
         }
     }
+}
 
-    fn hand_over(
-        &self,
-        opened: &Arc<Opened>,
-        answer: Answer<Vec<Leased>>,
-        leased: Result<Vec<Leased>, QueueError>,
-    ) {
-        if let Err(Ok(leased)) = answer.send(leased) {
-            for leased in leased {
-                opened.send(Command::Return {
-                    job: leased.job,
-                    epoch: leased.epoch,
-                });
-            }
+/// The bytes of the messages of those jobs that are given up.
+fn dead_letter_bytes(turn: &Turn, changes: &[Change]) -> u64 {
+    let length = |change: &Change| match change {
+        Change::Dead(dead) => {
+            let job = turn.queue.jobs().get(&dead.job);
+            job.map_or(0, |job| job.end.since(dead.job))
         }
-    }
+        _ => 0,
+    };
+    changes.iter().map(length).sum()
 }

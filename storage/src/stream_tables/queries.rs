@@ -8,6 +8,7 @@ use tailwater_stream::{NameLimits, Producers, StreamId, StreamName, Timestamp};
 
 use super::keys::{self, Key};
 use super::rows::{self, StreamRow};
+use crate::backend::ControlsRequest;
 use crate::codec::{Decoder, Malformed};
 use crate::database::{Failure, Tables, row};
 
@@ -170,12 +171,15 @@ pub(crate) fn read_control(key: &[u8], value: &[u8]) -> Result<Bytes, Failure> {
 pub(crate) fn controls(
     tables: &impl Tables,
     id: StreamId,
-    prefix: &[u8],
+    request: &ControlsRequest<'_>,
 ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
-    let prefix = keys::owned_key(id, prefix);
+    let prefix = keys::owned_key(id, request.prefix);
+    let from = request.from().map(|key| keys::owned_key(id, key));
+    let from = from.as_ref().map(Vec::as_slice);
     let table = tables.table(keys::CONTROLS)?;
     let mut controls = Vec::new();
-    for entry in table.range::<&[u8]>(prefix.as_slice()..)? {
+    let entries = table.range::<&[u8]>((from, Bound::Unbounded))?;
+    for entry in entries.take(request.count_max) {
         let (key, value) = entry?;
         let key = key.value();
         if !key.starts_with(&prefix) {

@@ -179,58 +179,6 @@ fn a_purge_calls_off_what_it_says() {
 }
 
 #[test]
-fn a_dead_letter_is_redriven_as_a_fork_of_its_run() {
-    over_each(|scene| async move {
-        scene.make(json!({ "max_attempts": 1 })).await;
-        for id in ["a", "b"] {
-            scene
-                .enqueue(&format!("{{\"payload\":\"{id}\",\"id\":\"{id}\"}}"))
-                .await
-                .expect("enqueued");
-        }
-        for claimed in scene.claim("w", 2).await {
-            scene.fail(&claimed).await;
-        }
-        scene.rig.append_json("q", "{\"payload\":1,\"oops\":1}").await;
-        until(|| async { scene.get().await.gauges.dead == 3 }).await;
-        let (dead, _) = scene.queues.dead(&queue(), None, 10).await.expect("there");
-        let without_run = dead.iter().find(|letter| letter.run.is_none()).expect("one");
-        let refused = scene.queues.redrive(&queue(), Some(without_run.job)).await;
-        assert!(matches!(refused, Err(QueueError::DeadWithoutRun)));
-        let one = scene
-            .queues
-            .redrive(&queue(), Some(dead[0].job))
-            .await
-            .expect("redriven");
-        assert_eq!(one[0].run, name("r/a.2"));
-        let again = scene.queues.redrive(&queue(), Some(dead[0].job)).await;
-        assert!(matches!(again, Err(QueueError::DeadNotFound)));
-        let rest = scene.queues.redrive(&queue(), None).await.expect("redriven");
-        assert_eq!(rest.len(), 1);
-        scene.admitted(4).await;
-        let claimed = scene.claim("w", 5).await;
-        assert_eq!(run_names(&claimed), ["r/a.2", "r/b.2"]);
-        assert_eq!(payloads(&claimed), ["\"a\"", "\"b\""]);
-        assert_eq!(
-            scene.types("r/a.2").await,
-            ["run.queued", "run.queued", "run.leased"]
-        );
-        assert_eq!(scene.events("r/a.2").await[1]["retry_of"], "r/a");
-        scene.complete(&claimed[0]).await;
-        assert_eq!(scene.get().await.gauges.dead, 1);
-        assert_eq!(
-            scene
-                .queues
-                .purge(&queue(), PurgeWhat::Dead)
-                .await
-                .expect("there"),
-            1
-        );
-        assert_eq!(scene.get().await.gauges.dead, 0);
-    });
-}
-
-#[test]
 fn an_ended_run_is_tried_anew_from_where_it_is_asked() {
     over_each(|scene| async move {
         scene.make(json!({})).await;

@@ -1,11 +1,14 @@
 //! What is no longer needed goes, and what may be changed is changed.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tailwater_storage::queues::QueueError;
 use tailwater_storage::stream::queue::RunState;
+use tailwater_storage::{Backend, Memory};
 
-use super::scene::{over_each, payloads, queue, until};
-use crate::support::ask::name;
+use super::scene::{Scene, over_each, payloads, queue, until};
+use crate::support::ask::{START_MS, name, run};
 
 #[test]
 fn the_stream_is_trimmed_as_jobs_are_taken_and_runs_still_say_what_they_were_given() {
@@ -60,6 +63,64 @@ fn ended_runs_are_deleted_when_their_time_is_over_and_open_ones_are_not() {
             .await
             .expect("enqueued");
         assert!(again.new);
+    });
+}
+
+/// Groups of ended runs were looked at in the order of the clock, and those before the last one never again.
+#[test]
+fn runs_that_end_after_the_clock_was_set_back_are_deleted_too() {
+    const HOUR_MS: u64 = 3_600_000;
+    for restarts in [false, true] {
+        let backend: Arc<dyn Backend> = Arc::new(Memory::new(1 << 30));
+        run(async {
+            let mut scene = Scene::over(Arc::clone(&backend)).await;
+            scene.make(json!({ "run_retention_ms": 60_000 })).await;
+            let end = async |scene: &Scene, id: &str| {
+                let job = format!("{{\"payload\":1,\"id\":\"{id}\"}}");
+                scene.enqueue(&job).await.expect("enqueued");
+                let claimed = scene.claim_one("w").await;
+                scene.complete(&claimed).await;
+            };
+            scene.pass_ms(10 * HOUR_MS);
+            end(&scene, "ahead").await;
+            for _ in 0..20 {
+                scene.pass_ms(10_000);
+                scene.get().await;
+            }
+            until(|| async { scene.state("r/ahead").await.is_none() }).await;
+            scene.rig.clock.set_millis(START_MS);
+            end(&scene, "behind").await;
+            if restarts {
+                scene.queues.stop();
+                scene = scene.again_over(Arc::clone(&backend)).await;
+            }
+            scene.pass_ms(62_000);
+            until(|| async { scene.state("r/behind").await.is_none() }).await;
+        });
+    }
+}
+
+/// It was deleted when the time of the one before was over.
+#[test]
+fn a_run_that_has_the_name_of_a_deleted_one_is_kept_for_its_own_time() {
+    over_each(|scene| async move {
+        scene.make(json!({ "run_retention_ms": 60_000 })).await;
+        let end = async |id: &str| {
+            let job = format!("{{\"payload\":1,\"id\":\"{id}\"}}");
+            scene.enqueue(&job).await.expect("enqueued");
+            let claimed = scene.claim_one("w").await;
+            scene.complete(&claimed).await;
+        };
+        end("a").await;
+        end("b").await;
+        scene.pass_ms(40_000);
+        scene.rig.delete("r/a").await;
+        end("a").await;
+        scene.pass_ms(22_000);
+        until(|| async { scene.state("r/b").await.is_none() }).await;
+        assert_eq!(scene.state("r/a").await, Some(RunState::Succeeded));
+        scene.pass_ms(40_000);
+        until(|| async { scene.state("r/a").await.is_none() }).await;
     });
 }
 

@@ -5,7 +5,7 @@ use tailwater_storage::queues::QueueError;
 use tailwater_storage::stream::queue::{JsonText, RunState, Word, WorkerRefusal};
 
 use super::scene::{LEASE_MS, over_each, payloads, queue, run_names, until};
-use crate::support::ask::name;
+use crate::support::ask::{name, waits};
 
 #[test]
 fn jobs_are_given_out_in_order_each_once_and_their_runs_tell_of_it() {
@@ -82,6 +82,53 @@ fn a_job_for_somebody_who_has_gone_away_is_given_to_the_next_one() {
         scene.enqueue("{\"payload\":1}").await.expect("enqueued");
         let claimed = scene.claim_one("here").await;
         assert_eq!(claimed.payload.as_str(), "1");
+    });
+}
+
+/// Its answer had been sent and never taken, so that the job had a lease of nobody's.
+#[test]
+fn a_job_goes_back_if_its_worker_goes_away_when_it_is_leased_already() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let queues = scene.queues.clone();
+        let mut gone = Box::pin(async move { queues.claim(&queue(), "gone", 1, 60_000).await });
+        assert!(waits(gone.as_mut()).await);
+        scene.enqueue("{\"payload\":1}").await.expect("enqueued");
+        // Its turn is over, and whoever asked does not look.
+        until(|| async { scene.get().await.gauges.leased == 1 }).await;
+        drop(gone);
+        until(|| async { scene.get().await.gauges.ready == 1 }).await;
+        let claimed = scene.claim_one("here").await;
+        assert_eq!((claimed.payload.as_str(), claimed.attempt), ("1", 1));
+    });
+}
+
+#[test]
+fn a_claim_is_given_no_more_bytes_than_fit_and_one_job_at_the_least() {
+    over_each(|scene| async move {
+        scene.make(json!({ "max_attempts": 1_000 })).await;
+        let long = "x".repeat(3 << 20);
+        for number in 0..4 {
+            scene.rig.append_json("q", &format!("\"{number}{long}\"")).await;
+        }
+        scene.admitted(4).await;
+        let claimed = scene.claim("w", 50).await;
+        assert_eq!(claimed.len(), 2, "4 MiB are reached with the second one");
+        let rest = scene.claim("w", 50).await;
+        assert_eq!(rest.len(), 2);
+        // Jobs that have keys count the same.
+        for claimed in claimed.iter().chain(&rest) {
+            scene.settle(claimed, 1, Word::Release).await.expect("held");
+        }
+        let again = scene.claim("w", 50).await;
+        assert!(
+            again
+                .iter()
+                .all(|claimed| claimed.payload.as_str().len() > 3 << 20)
+        );
+        assert_eq!(again.len(), 4, "so many are leased between two looks");
+        scene.enqueue("{\"payload\":1}").await.expect("enqueued");
+        assert_eq!(payloads(&scene.claim("w", 50).await), ["1"]);
     });
 }
 
