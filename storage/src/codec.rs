@@ -239,6 +239,16 @@ impl<'a> Decoder<'a> {
         Self { rest: bytes }
     }
 
+    /// Of bytes that begin with their version, if they have this one.
+    pub(crate) fn versioned(bytes: &'a [u8], version: u8, what: &'static str) -> Result<Self, Malformed> {
+        let mut from = Self::new(bytes);
+        if from.u8(what)? == version {
+            Ok(from)
+        } else {
+            malformed(what)
+        }
+    }
+
     /// What has not been read yet.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest

@@ -9,6 +9,7 @@
 //! | `ends.rs` | cancelled, expired, timed out, given up, deleted, tried anew |
 //! | `upkeep.rs` | trims, retention, configuration |
 //! | `restarts.rs` | what an orderly end and crashes at each operation of the disk leave |
+//! | `transfers.rs` | what an export and an import take along |
 //! | `space.rs` | what happens when there is no space |
 #![cfg(not(feature = "shuttle"))]
 
@@ -21,6 +22,7 @@ mod queues {
     mod restarts;
     pub(crate) mod scene;
     mod space;
+    mod transfers;
     mod upkeep;
     mod workers;
 }

@@ -12,6 +12,9 @@ use super::{CreateError, DeleteError, Engine, EngineError};
 use crate::backend::{BackendError, ControlsRequest, ListRequest};
 use crate::subscriptions::Moves;
 
+/// Hidden streams that are listed in one go.
+const PAGE: usize = 1_000;
+
 /// Why a hidden stream is not changed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum HiddenError {
@@ -103,6 +106,26 @@ impl Engine {
             })
         })
         .await
+    }
+
+    /// Does something with each hidden stream whose name begins with `prefix`.
+    pub(crate) async fn with_all_hidden<E: From<EngineError>>(
+        &self,
+        prefix: &str,
+        mut work: impl AsyncFnMut(StreamState) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut after: Option<StreamName> = None;
+        loop {
+            let listed = self.list_states(prefix.to_owned(), after, PAGE).await?;
+            let is_last = listed.len() < PAGE;
+            after = listed.last().map(|state| state.name.clone());
+            for state in listed {
+                work(state).await?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// The hidden stream that has this name.

@@ -123,7 +123,7 @@ pub(super) fn encode_config(stored: &StoredConfig) -> Bytes {
 
 pub(super) fn decode_config(bytes: &[u8], stream: &StreamName) -> Result<StoredConfig, Malformed> {
     let what = "what a queue was made with";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let created_at = from.time()?;
     let document: serde_json::Value = serde_json::from_str(from.str(what)?)
         .ok()
@@ -185,7 +185,7 @@ pub(super) fn encode_state(state: &QueueState) -> Bytes {
 
 pub(super) fn decode_state(bytes: &[u8]) -> Result<QueueState, Malformed> {
     let what = "the state of a queue";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let mut state = QueueState {
         admitted: frontier(&mut from, what)?,
         taken: frontier(&mut from, what)?,
@@ -248,7 +248,7 @@ pub(super) fn encode_job(job: &OpenJob) -> Bytes {
 
 pub(super) fn decode_job(bytes: &[u8]) -> Result<OpenJob, Malformed> {
     let what = "a job of a queue";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let job = OpenJob {
         end: from.position()?,
         enqueued_at: from.time()?,
@@ -306,7 +306,7 @@ pub(super) fn encode_dead(dead: &StoredDead) -> Bytes {
 
 pub(super) fn decode_dead(bytes: &[u8]) -> Result<StoredDead, Malformed> {
     let what = "a dead letter of a queue";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let dead = StoredDead {
         run: from.option(what, Decoder::name)?,
         reason: *DeadReason::ALL
@@ -329,7 +329,7 @@ pub(super) fn encode_number(number: u64) -> Bytes {
 
 pub(super) fn decode_number(bytes: &[u8]) -> Result<u64, Malformed> {
     let what = "a number of a queue";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let number = from.varint(what)?;
     from.end(what)?;
     Ok(number)
@@ -344,7 +344,7 @@ pub(super) fn encode_end(end: StoredEnd) -> Bytes {
 
 pub(super) fn decode_end(bytes: &[u8]) -> Result<StoredEnd, Malformed> {
     let what = "when a run ended";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let end = StoredEnd {
         at: from.time()?,
         began_at: from.time()?,
@@ -364,7 +364,7 @@ pub(super) fn encode_status(status: &RunStatus) -> Bytes {
 
 pub(super) fn decode_status(bytes: &[u8]) -> Result<RunStatus, Malformed> {
     let what = "the state of a run";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let status = RunStatus {
         state: *RunState::ALL
             .get(usize::from(from.u8(what)?))
@@ -413,15 +413,6 @@ fn flag(from: &mut Decoder<'_>, what: &'static str) -> Result<bool, Malformed> {
 
 fn count(from: &mut Decoder<'_>, what: &'static str) -> Result<u32, Malformed> {
     u32::try_from(from.varint(what)?).ok().ok_or(Malformed { what })
-}
-
-fn versioned<'a>(bytes: &'a [u8], what: &'static str) -> Result<Decoder<'a>, Malformed> {
-    let mut from = Decoder::new(bytes);
-    if from.u8(what)? == VERSION {
-        Ok(from)
-    } else {
-        Err(Malformed { what })
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tailwater_stream::name::QUEUES_PREFIX;
-use tailwater_stream::{Queue, StreamId, StreamKind, StreamName};
+use tailwater_stream::{Queue, StreamId, StreamKind, StreamName, StreamState};
 
 use super::codec;
 use super::error::{QueueError, damaged};
@@ -14,36 +14,27 @@ use super::{Queues, TakenNames};
 use crate::backend::BackendError;
 use crate::engine::EngineError;
 
-/// Queues that are listed in one go.
-const PAGE: usize = 1_000;
-
 impl Queues {
     /// Loads all queues that there are.
     pub(super) async fn load_all(&self) -> Result<(), QueueError> {
-        let mut after: Option<StreamName> = None;
-        loop {
-            let prefix = QUEUES_PREFIX.to_owned();
-            let listed = self.shared.engine.list_states(prefix, after, PAGE).await?;
-            let is_last = listed.len() < PAGE;
-            after = listed.last().map(|state| state.name.clone());
-            for stream in listed.into_iter().filter_map(|state| state.name.queue()) {
-                match self.open_stored(&stream).await {
-                    // What was told of and never made, or is damaged, cannot keep the others from being served.
-                    Err(QueueError::NotFound) => {
-                        let hidden = StreamName::of_queue(&stream);
-                        self.shared.engine.delete_hidden(&hidden).await?;
-                    }
-                    Err(QueueError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
-                        tracing::error!(queue = %stream, %what, "the queue cannot be used");
-                    }
-                    Err(error) => return Err(error),
-                    Ok(_) => {}
-                }
-            }
-            if is_last {
+        let load = async |state: StreamState| {
+            let Some(stream) = state.name.queue() else {
                 return Ok(());
+            };
+            match self.open_stored(&stream).await {
+                // What was told of and never made, or is damaged, cannot keep the others from being served.
+                Err(QueueError::NotFound) => {
+                    self.shared.engine.delete_hidden(&state.name).await?;
+                }
+                Err(QueueError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
+                    tracing::error!(queue = %stream, %what, "the queue cannot be used");
+                }
+                Err(error) => return Err(error),
+                Ok(_) => {}
             }
-        }
+            Ok(())
+        };
+        self.shared.engine.with_all_hidden(QUEUES_PREFIX, load).await
     }
 
     /// A queue that is stored and nobody has opened: an import has brought it, or the process has just begun.

@@ -87,6 +87,12 @@ impl Scene {
         self.queues.enqueue(&name("q"), envelope).await
     }
 
+    /// Enqueues a job whose payload is 1, under this id.
+    pub(crate) async fn enqueue_as(&self, id: &str) -> Enqueued {
+        let enqueued = self.enqueue(&format!("{{\"payload\":1,\"id\":\"{id}\"}}")).await;
+        enqueued.expect("enqueued")
+    }
+
     /// At most so many jobs, without waiting.
     pub(crate) async fn claim(&self, worker: &str, count_max: usize) -> Vec<Claimed> {
         let claimed = self.queues.claim(&name("q"), worker, count_max, 0).await;

@@ -41,18 +41,12 @@ fn ended_runs_are_deleted_when_their_time_is_over_and_open_ones_are_not() {
     over_each(|scene| async move {
         scene.make(json!({ "run_retention_ms": 60_000 })).await;
         for id in ["a", "b"] {
-            scene
-                .enqueue(&format!("{{\"payload\":1,\"id\":\"{id}\"}}"))
-                .await
-                .expect("enqueued");
+            scene.enqueue_as(id).await;
         }
         let claimed = scene.claim_one("w").await;
         scene.complete(&claimed).await;
         scene.pass_ms(59_999);
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"c\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("c").await;
         assert_eq!(scene.state("r/a").await, Some(RunState::Succeeded));
         scene.pass_ms(2_000);
         until(|| async { scene.state("r/a").await.is_none() }).await;
@@ -76,8 +70,7 @@ fn runs_that_end_after_the_clock_was_set_back_are_deleted_too() {
             let mut scene = Scene::over(Arc::clone(&backend)).await;
             scene.make(json!({ "run_retention_ms": 60_000 })).await;
             let end = async |scene: &Scene, id: &str| {
-                let job = format!("{{\"payload\":1,\"id\":\"{id}\"}}");
-                scene.enqueue(&job).await.expect("enqueued");
+                scene.enqueue_as(id).await;
                 let claimed = scene.claim_one("w").await;
                 scene.complete(&claimed).await;
             };
@@ -106,8 +99,7 @@ fn a_run_that_has_the_name_of_a_deleted_one_is_kept_for_its_own_time() {
     over_each(|scene| async move {
         scene.make(json!({ "run_retention_ms": 60_000 })).await;
         let end = async |id: &str| {
-            let job = format!("{{\"payload\":1,\"id\":\"{id}\"}}");
-            scene.enqueue(&job).await.expect("enqueued");
+            scene.enqueue_as(id).await;
             let claimed = scene.claim_one("w").await;
             scene.complete(&claimed).await;
         };
@@ -160,10 +152,7 @@ fn a_queue_is_changed_but_for_where_its_runs_and_dead_letters_are() {
 fn a_queue_whose_stream_is_gone_is_none_any_more_and_may_be_made_anew() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"old\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("old").await;
         let claimed = scene.claim_one("w").await;
         scene.rig.delete("q").await;
         scene.rig.create_json("q").await;

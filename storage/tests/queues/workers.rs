@@ -1,11 +1,14 @@
 //! Claims, heartbeats, and the ends of leases.
 
+use std::sync::Arc;
+
 use serde_json::json;
+use tailwater_storage::Memory;
 use tailwater_storage::queues::QueueError;
 use tailwater_storage::stream::queue::{JsonText, RunState, Word, WorkerRefusal};
 
-use super::scene::{LEASE_MS, over_each, payloads, queue, run_names, until};
-use crate::support::ask::{name, waits};
+use super::scene::{LEASE_MS, Scene, over_each, payloads, queue, run_names, until};
+use crate::support::ask::{name, run, waits};
 
 #[test]
 fn jobs_are_given_out_in_order_each_once_and_their_runs_tell_of_it() {
@@ -104,6 +107,30 @@ fn a_job_goes_back_if_its_worker_goes_away_when_it_is_leased_already() {
 }
 
 #[test]
+fn ten_thousand_workers_wait_and_each_is_given_a_job() {
+    run(async {
+        let scene = Scene::over(Arc::new(Memory::new(1 << 30))).await;
+        scene.make(json!({})).await;
+        let mut claims = tokio::task::JoinSet::new();
+        for _ in 0..10_000 {
+            let queues = scene.queues.clone();
+            claims.spawn(async move { queues.claim(&queue(), "w", 1, 60_000).await });
+        }
+        scene.waiting(10_000).await;
+        let jobs: Vec<_> = (0..10_000).map(|number| number.to_string()).collect();
+        scene.rig.append_json("q", &format!("[{}]", jobs.join(","))).await;
+        let mut given = std::collections::BTreeSet::new();
+        while let Some(claimed) = claims.join_next().await {
+            let claimed = claimed.expect("no panic").expect("a job");
+            assert_eq!(claimed.len(), 1);
+            assert!(given.insert(claimed[0].job), "it was given out twice");
+        }
+        assert_eq!(given.len(), 10_000);
+        assert_eq!(scene.get().await.gauges.leased, 10_000);
+    });
+}
+
+#[test]
 fn a_claim_is_given_no_more_bytes_than_fit_and_one_job_at_the_least() {
     over_each(|scene| async move {
         scene.make(json!({ "max_attempts": 1_000 })).await;
@@ -136,10 +163,7 @@ fn a_claim_is_given_no_more_bytes_than_fit_and_one_job_at_the_least() {
 fn heartbeats_keep_a_lease_and_a_silent_worker_is_fenced_off() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"x\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("x").await;
         let claimed = scene.claim_one("slow").await;
         for _ in 0..3 {
             scene.pass_ms(LEASE_MS - 1);
@@ -187,10 +211,7 @@ fn heartbeats_keep_a_lease_and_a_silent_worker_is_fenced_off() {
 fn the_end_counts_only_with_all_events_before_it() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"x\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("x").await;
         let claimed = scene.claim_one("w").await;
         assert!(scene.log(&claimed, 1, "{\"type\":\"log\"}").await);
         for received in [1, 3] {
@@ -261,10 +282,7 @@ fn a_failed_job_is_tried_again_and_given_up_when_its_attempts_are_used_up() {
 fn a_released_job_is_ready_at_once_and_the_attempt_does_not_count() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"x\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("x").await;
         for epoch in [1, 3, 5] {
             let claimed = scene.claim_one("w").await;
             assert_eq!((claimed.attempt, claimed.epoch), (1, epoch));
@@ -323,10 +341,7 @@ fn a_scheduled_job_waits_without_blocking_those_behind_it() {
 fn a_worker_that_goes_on_is_told_of_its_last_checkpoint() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"x\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("x").await;
         let claimed = scene.claim_one("w").await;
         assert_eq!(claimed.resume_from, None);
         for (seq, event) in [(1, "checkpoint"), (2, "log"), (3, "checkpoint"), (4, "log")] {
