@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
+use tailwater_stream::producer::ProducerRefusal;
 use tailwater_stream::queue::{Envelope, EnvelopeRefusal, Found, JsonText, Outcome};
 use tailwater_stream::{
-    AppendDecision, AppendRefusal, Epoch, Position, ProducerId, ProducerMark, ProducerRefusal, Seq,
-    StreamName,
+    AppendDecision, AppendRefusal, Epoch, Position, ProducerId, ProducerMark, Seq, StreamName,
 };
 
 use super::Queues;

@@ -7,7 +7,7 @@ use tailwater_stream::{OffsetToken, QueueConfig, StreamName, Timestamp};
 
 use super::Queues;
 use super::error::QueueError;
-use super::opened::{Opened, Turn};
+use super::opened::Turn;
 use super::rates::RatesNow;
 use crate::page::page;
 

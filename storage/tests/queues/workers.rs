@@ -134,7 +134,7 @@ fn ten_thousand_workers_wait_and_each_is_given_a_job() {
 fn a_claim_is_given_no_more_bytes_than_fit_and_one_job_at_the_least() {
     over_each(|scene| async move {
         scene.make(json!({ "max_attempts": 1_000 })).await;
-        let long = "x".repeat(3 << 20);
+        let long = "x".repeat(2 << 20);
         for number in 0..4 {
             scene.rig.append_json("q", &format!("\"{number}{long}\"")).await;
         }
@@ -151,7 +151,7 @@ fn a_claim_is_given_no_more_bytes_than_fit_and_one_job_at_the_least() {
         assert!(
             again
                 .iter()
-                .all(|claimed| claimed.payload.as_str().len() > 3 << 20)
+                .all(|claimed| claimed.payload.as_str().len() > 2 << 20)
         );
         assert_eq!(again.len(), 4, "so many are leased between two looks");
         scene.enqueue("{\"payload\":1}").await.expect("enqueued");
