@@ -1,6 +1,6 @@
 //! Messages of a queue's stream are looked at: each becomes a job with a run, or a dead letter, or is one again.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use tailwater_stream::queue::{
     Admitted, Arrived, Candidate, Decided, EnvelopeRefusal, Found, Frontier, Job, JsonText, Outcome,
@@ -10,7 +10,7 @@ use tailwater_stream::{NameLimits, Position, QueueConfig, StreamKind, StreamName
 use super::error::QueueError;
 use super::opened::{Enqueued, Turn, now_of};
 use super::record::{Extra, Message, RecordError};
-use super::turns::Pending;
+use super::turns::{AHEAD_BYTES, Pending};
 use super::{Queues, codec};
 use crate::engine::{MessageRecord, Settled, Settling};
 
@@ -239,8 +239,7 @@ impl Queues {
         } = turn.queue.admit(&arrived, now_of(&self.shared.engine));
         let ahead_is_whole = turn.queue.ahead_from().is_none();
         let settling = self.record(turn, &changes, extra, false).await?;
-        let has_room = turn.queue.ahead().len() < MESSAGES_MAX;
-        if ahead_is_whole && has_room {
+        if ahead_is_whole && has_room(turn.queue.ahead()) {
             let end = turn.queue.state().admitted;
             turn.queue.read_ahead(ready, end);
         }
@@ -355,6 +354,15 @@ impl Queues {
         }
         Ok(())
     }
+}
+
+/// Whether more jobs may be known before they are next, with what their workers are given.
+fn has_room(ahead: &VecDeque<Job>) -> bool {
+    let bytes = match (ahead.front(), ahead.back()) {
+        (Some(first), Some(last)) => last.end.since(first.position),
+        _ => 0,
+    };
+    ahead.len() < MESSAGES_MAX && bytes < AHEAD_BYTES
 }
 
 /// Why a job is refused whose name was found to be this.
