@@ -346,12 +346,7 @@ impl<'a> Decoder<'a> {
 
     pub(crate) fn name(&mut self) -> Result<StreamName, Malformed> {
         let what = "a stream's name";
-        // What was once allowed stays a name, whatever the limits are now.
-        let any = NameLimits {
-            bytes_max: usize::MAX,
-            segments_max: usize::MAX,
-        };
-        StreamName::parse_stored(self.str(what)?, any)
+        StreamName::parse_stored(self.str(what)?, NameLimits::NONE)
             .ok()
             .ok_or(Malformed { what })
     }

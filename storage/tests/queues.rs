@@ -7,6 +7,7 @@
 //! | `admission.rs` | messages become jobs, or dead letters |
 //! | `dead.rs` | dead letters: told, tried anew, forgotten |
 //! | `ends.rs` | cancelled, expired, timed out, given up, deleted, tried anew |
+//! | `again.rs` | a queue that is made anew |
 //! | `upkeep.rs` | trims, retention, configuration |
 //! | `restarts.rs` | what an orderly end and crashes at each operation of the disk leave |
 //! | `transfers.rs` | what an export and an import take along |
@@ -17,6 +18,7 @@ mod support;
 
 mod queues {
     mod admission;
+    mod again;
     mod dead;
     mod ends;
     mod restarts;

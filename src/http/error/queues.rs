@@ -71,6 +71,10 @@ impl From<QueueError> for Problem {
                 let detail = format!("{said} Choose another `run_prefix`.");
                 Self::conflict("run_prefix_taken", detail).fact("queue", queue.as_str())
             }
+            QueueError::NumberTaken { run } => {
+                let detail = format!("{said} Choose another `run_prefix`, or delete the runs below it.");
+                Self::conflict("run_prefix_taken", detail).fact("run", run.as_str())
+            }
             QueueError::Unfit(unfit) => unfit.into(),
             QueueError::Closed => {
                 Self::conflict("queue_closed", format!("{said} Make a queue of another stream."))

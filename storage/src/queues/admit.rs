@@ -42,8 +42,9 @@ impl Read {
         text.unwrap_or_else(JsonText::null)
     }
 
-    /// The job that it was admitted as; none if it is none.
-    pub(super) fn into_job(self, config: &QueueConfig, names: NameLimits) -> Option<Job> {
+    /// The job that it was admitted as; none if it is none. What was once allowed stays a name, whatever the limits are now.
+    pub(super) fn into_job(self, config: &QueueConfig) -> Option<Job> {
+        let names = NameLimits::NONE;
         let candidate = match config.candidate(&self.text(), self.start, names) {
             Ok(candidate) => candidate,
             // The concurrency key was changed since, and means something that is too long.
@@ -293,7 +294,9 @@ impl Queues {
                 }
             };
             let taken = without_job(Found::Taken);
-            if kind != StreamKind::Run {
+            // A stream of the same name has had the queue's messages before: its jobs have the same numbers.
+            let is_of_another = candidate.envelope.id.is_none() && id < turn.id;
+            if kind != StreamKind::Run || is_of_another {
                 return Ok(taken);
             }
             let Some(status) = self.status_of(&candidate.run, id).await? else {

@@ -129,12 +129,8 @@ pub(super) fn decode_config(bytes: &[u8], stream: &StreamName) -> Result<StoredC
         .ok()
         .ok_or(Malformed { what })?;
     from.end(what)?;
-    let any = NameLimits {
-        bytes_max: usize::MAX,
-        segments_max: usize::MAX,
-    };
     let document = document.as_object().ok_or(Malformed { what })?;
-    let config = QueueConfig::parse(document, stream, any)
+    let config = QueueConfig::parse(document, stream, NameLimits::NONE)
         .ok()
         .ok_or(Malformed { what })?;
     Ok(StoredConfig { config, created_at })

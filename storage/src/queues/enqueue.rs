@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tailwater_stream::producer::ProducerRefusal;
 use tailwater_stream::queue::{Envelope, EnvelopeRefusal, Found, JsonText, Outcome};
 use tailwater_stream::{
-    AppendDecision, AppendRefusal, Epoch, Position, ProducerId, ProducerMark, Seq, StreamName,
+    AppendDecision, AppendRefusal, Epoch, Position, ProducerId, ProducerMark, Seq, StreamName, StreamState,
 };
 
 use super::Queues;
@@ -239,7 +239,7 @@ impl Queues {
             max_attempts: None,
         };
         let mark = ProducerMark {
-            id: ProducerId::parse(RETRY_PRODUCER).expect("an identifier"),
+            id: retry_producer(),
             epoch: Epoch::new(number).expect("fewer retries than JavaScript counts"),
             seq: Seq::ZERO,
         };
@@ -266,6 +266,16 @@ impl Queues {
             }
         }
     }
+}
+
+fn retry_producer() -> ProducerId {
+    ProducerId::parse(RETRY_PRODUCER).expect("an identifier")
+}
+
+/// The first number that no message of a run that is tried anew has had in a stream. It may have been a queue before.
+pub(super) fn first_retry_of(stream: &StreamState) -> u64 {
+    let last = stream.producers.get(&retry_producer());
+    last.map_or(0, |last| last.epoch.get() + 1)
 }
 
 pub(super) fn append_error(refusal: AppendRefusal) -> QueueError {

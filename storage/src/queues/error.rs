@@ -96,6 +96,12 @@ pub enum QueueError {
         /// The other queue.
         queue: StreamName,
     },
+    /// Jobs of the queue would have the numbers of those that an earlier stream of its name had.
+    #[error("`{run}` is a run of an earlier stream of this name, whose numbers come again")]
+    NumberTaken {
+        /// The first such run.
+        run: StreamName,
+    },
     /// The stream cannot be a queue, or not its dead letters.
     #[error(transparent)]
     Unfit(#[from] UnfitStream),

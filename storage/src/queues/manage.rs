@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use tailwater_stream::queue::event::parse_job;
 use tailwater_stream::queue::{ConfigRefusal, Frontier, Purge, QueueState};
 use tailwater_stream::{
-    ContentKind, CreateCommand, Lifetime, Position, QueueConfig, StreamId, StreamKind, StreamName,
+    ContentKind, CreateCommand, Lifetime, NameLimits, Position, QueueConfig, StreamId, StreamKind,
+    StreamName, StreamState,
 };
 
 use super::codec::{self, StoredConfig};
+use super::enqueue::first_retry_of;
 use super::error::{QueueError, UnfitStream};
 use super::opened::{Opened, Turn, now_of};
 use super::record::{Extra, json_type};
@@ -23,6 +26,10 @@ use crate::to_its_end::to_its_end;
 const PURGED_MAX: usize = 256;
 /// Keys that are removed in one record.
 const KEYS_MAX: usize = 1_000;
+/// Names of runs that are looked at when a queue is made.
+const NUMBERS_MAX: usize = 1_000;
+/// Batches of messages that are looked at between two purges.
+const ADMISSIONS_MAX: usize = 16;
 
 /// A queue that exists now.
 #[derive(Debug, Clone, PartialEq)]
@@ -249,11 +256,13 @@ impl Queues {
             taken: state.admitted,
             ..state
         };
+        self.refuse_numbers_of_another(config, known.id, state.admitted.position)
+            .await?;
         let ((), settling) = engine.together(&held, |draft| {
-            match draft.state(0) {
-                Some(state) if state.id == known.id => {}
+            let retries = match draft.state(0) {
+                Some(state) if state.id == known.id => first_retry_of(state),
                 _ => return Err(QueueError::NotFound),
-            }
+            };
             if draft.state(1).is_none() {
                 let created = draft.create(1, StreamKind::Plain, &Origin::new(json_type()));
                 created.map_err(|_taken| UnfitStream::Deleted {
@@ -265,12 +274,37 @@ impl Queues {
             draft.control(
                 0,
                 Bytes::from_static(codec::STATE_KEY),
-                Some(codec::encode_state(&state)),
+                Some(codec::encode_state(&QueueState {
+                    retries,
+                    ..state.clone()
+                })),
             );
             Ok(())
         })?;
         outcome(settling.settled().await)?;
         self.load(stream, known.id).await?.ok_or(QueueError::NotFound)
+    }
+
+    /// Refuses runs that are named by jobs of an earlier stream of the same name: its numbers come again. Looks at no more than
+    /// the first page of names, for jobs that meet such a run are refused one by one as well.
+    async fn refuse_numbers_of_another(
+        &self,
+        config: &QueueConfig,
+        id: StreamId,
+        first: Position,
+    ) -> Result<(), QueueError> {
+        let engine = &self.shared.engine;
+        let prefix = &*config.run_prefix;
+        let is_of_another = |state: &StreamState| {
+            let number = state.name.as_str().strip_prefix(prefix).and_then(parse_job);
+            state.id < id && !state.deleted && number.is_some_and(|number| number >= first)
+        };
+        let before = StreamName::parse(&format!("{prefix}{:015}", 0), NameLimits::NONE).ok();
+        let listed = engine.list_states(prefix.to_owned(), before, NUMBERS_MAX).await?;
+        match listed.into_iter().find(is_of_another) {
+            Some(state) => Err(QueueError::NumberTaken { run: state.name }),
+            None => Ok(()),
+        }
     }
 
     /// Where the messages of a stream begin that are still there.
@@ -392,13 +426,13 @@ impl Queues {
         loop {
             let mut turn = opened.turn.lock().await;
             let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
-            // What was appended before is meant, too.
-            if until.is_none() && purge != Purge::AtOnce {
-                let mut pending = Pending::default();
-                while self.admit(turn, &mut pending).await? {}
-                self.answer(opened, turn, pending).await;
+            let tail = turn.reader.incarnation().view().tail;
+            let until = *until.get_or_insert(tail.max(turn.queue.state().admitted.position));
+            // What was appended before is meant, too, once it has been looked at. Others have their turns meanwhile.
+            if purge != Purge::AtOnce && turn.queue.state().admitted.position < until {
+                self.admit_some(opened, turn).await?;
+                continue;
             }
-            let until = *until.get_or_insert(turn.queue.state().admitted.position);
             let decided = turn
                 .queue
                 .purge(purge, reason, until, PURGED_MAX, now_of(&self.shared.engine));
@@ -418,6 +452,23 @@ impl Queues {
             settled?;
             count += decided.answer as u64;
         }
+    }
+
+    /// Looks at some more messages of a queue's stream, and waits until that is durable.
+    async fn admit_some(&self, opened: &Arc<Opened>, turn: &mut Turn) -> Result<(), QueueError> {
+        let mut pending = Pending::default();
+        let mut admitted = Ok(true);
+        for _ in 0..ADMISSIONS_MAX {
+            if !matches!(admitted, Ok(true)) {
+                break;
+            }
+            admitted = self.admit(turn, &mut pending).await;
+        }
+        self.answer(opened, turn, pending).await;
+        if turn.is_stale {
+            self.reload(opened, turn).await?;
+        }
+        admitted.map(drop)
     }
 
     /// Deletes a queue: all that is open is called off, whoever has a job is fenced off, and its stream is a plain one.

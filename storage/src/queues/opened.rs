@@ -87,12 +87,16 @@ pub(super) enum Command {
     Beat {
         run: StreamName,
         epoch: u64,
+        /// When it came, by the monotonic clock.
+        came_ms: u64,
         answer: Answer<Beat>,
     },
     Settle {
         run: StreamName,
         lease: (u64, u64),
         word: Word,
+        /// When it came, by the monotonic clock.
+        came_ms: u64,
         answer: Answer<Settled>,
     },
     Enqueue(Enqueuer),

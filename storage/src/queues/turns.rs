@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::admit::Read;
 use super::error::QueueError;
-use super::opened::{Answer, Command, Handover, Opened, Turn, now_of};
+use super::opened::{Answer, Command, Enqueuer, Handover, Opened, Turn, now_of};
 use super::record::{Extra, RecordError};
 use super::{Queues, TICK_MS};
 use crate::backend::BackendError;
@@ -209,29 +209,17 @@ impl Queues {
         pending: &mut Pending,
     ) -> Result<(), QueueError> {
         let by_itself = self.does_things_by_itself(turn);
-        if by_itself {
+        let (in_time, others): (Vec<_>, Vec<_>) = std::mem::take(commands)
+            .into_iter()
+            .partition(|command| came_in_time(turn, command));
+        let mut enqueuers = Vec::new();
+        // However long the turns before took, nobody loses a lease who has spoken while it lasted.
+        self.decide(turn, in_time, &mut enqueuers, commands, pending)
+            .await;
+        if by_itself && !turn.is_stale {
             self.do_overdue(turn, pending).await?;
         }
-        let mut enqueuers = Vec::new();
-        for command in std::mem::take(commands) {
-            if turn.is_stale {
-                commands.push(command);
-                continue;
-            }
-            match command {
-                Command::Claim(claimant) => turn.claimants.push_back(claimant),
-                Command::Beat { run, epoch, answer } => self.beat(turn, &run, epoch, answer, pending),
-                Command::Settle {
-                    run,
-                    lease,
-                    word,
-                    answer,
-                } => self.settle(turn, &run, lease, &word, answer, pending).await,
-                Command::Enqueue(enqueuer) => enqueuers.push(enqueuer),
-                // Otherwise it waits for the end of its lease.
-                Command::Return { job, epoch } => drop(self.give_back(turn, job, epoch, pending).await),
-            }
-        }
+        self.decide(turn, others, &mut enqueuers, commands, pending).await;
         if !turn.is_stale {
             let later = self.enqueue_all(turn, enqueuers, pending).await;
             commands.extend(later.into_iter().map(Command::Enqueue));
@@ -255,6 +243,39 @@ impl Queues {
             self.delete_ended(turn, pending).await?;
         }
         Ok(())
+    }
+
+    /// Decides commands, one after the other. Those that are left once the queue has to be loaded anew are `left`.
+    async fn decide(
+        &self,
+        turn: &mut Turn,
+        commands: Vec<Command>,
+        enqueuers: &mut Vec<Enqueuer>,
+        left: &mut Vec<Command>,
+        pending: &mut Pending,
+    ) {
+        for command in commands {
+            if turn.is_stale {
+                left.push(command);
+                continue;
+            }
+            match command {
+                Command::Claim(claimant) => turn.claimants.push_back(claimant),
+                Command::Beat {
+                    run, epoch, answer, ..
+                } => self.beat(turn, &run, epoch, answer, pending),
+                Command::Settle {
+                    run,
+                    lease,
+                    word,
+                    answer,
+                    ..
+                } => self.settle(turn, &run, lease, &word, answer, pending).await,
+                Command::Enqueue(enqueuer) => enqueuers.push(enqueuer),
+                // Otherwise it waits for the end of its lease.
+                Command::Return { job, epoch } => drop(self.give_back(turn, job, epoch, pending).await),
+            }
+        }
     }
 
     /// Whether enough time has passed since there was no space.
@@ -312,9 +333,7 @@ impl Queues {
             return Ok(false);
         };
         let config = turn.queue.config().clone();
-        let jobs = read
-            .into_iter()
-            .filter_map(|message| message.into_job(&config, self.names()));
+        let jobs = read.into_iter().filter_map(|message| message.into_job(&config));
         let jobs: Vec<_> = jobs.collect();
         turn.queue.read_ahead(jobs, end);
         Ok(true)
@@ -347,6 +366,17 @@ impl Queues {
             turn.paused_until_ms = Some(self.shared.engine.monotonic_ms() + PAUSE_MS);
         }
     }
+}
+
+/// Whether a worker said something while its lease lasted.
+fn came_in_time(turn: &Turn, command: &Command) -> bool {
+    let (Command::Beat { run, came_ms, .. } | Command::Settle { run, came_ms, .. }) = command else {
+        return false;
+    };
+    let lease_ends_ms = turn
+        .job_of(run)
+        .and_then(|position| turn.queue.index().lease_ends_ms(position));
+    lease_ends_ms.is_some_and(|ends_ms| *came_ms < ends_ms)
 }
 
 /// The bytes of the messages of those jobs that are given up.

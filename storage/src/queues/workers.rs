@@ -117,12 +117,14 @@ impl Queues {
     /// # Errors
     /// [`QueueError`], for example if its lease is over.
     pub async fn heartbeat(&self, run: &StreamName, epoch: u64) -> Result<Beat, QueueError> {
+        let came_ms = self.shared.engine.monotonic_ms();
         let (opened, id) = self.find_by_run(run).await?;
         let name = run.clone();
         let beat = self
             .ask(&opened, |answer| Command::Beat {
                 run: name,
                 epoch,
+                came_ms,
                 answer,
             })
             .await;
@@ -147,6 +149,7 @@ impl Queues {
         lease: (u64, u64),
         word: Word,
     ) -> Result<Settled, QueueError> {
+        let came_ms = self.shared.engine.monotonic_ms();
         let (opened, id) = self.find_by_run(run).await?;
         let name = run.clone();
         let said = word.clone();
@@ -155,6 +158,7 @@ impl Queues {
                 run: name,
                 lease,
                 word: said,
+                came_ms,
                 answer,
             })
             .await;
@@ -286,6 +290,26 @@ impl Queues {
         turn: &mut Turn,
         pending: &mut Pending,
     ) -> Result<(), QueueError> {
+        let served = self.serve_those_there_are_jobs_for(turn, pending).await;
+        let now_ms = self.shared.engine.monotonic_ms();
+        let claimants = std::mem::take(&mut turn.claimants);
+        let (due, waiting): (VecDeque<_>, VecDeque<_>) = claimants
+            .into_iter()
+            .partition(|claimant| claimant.until_ms <= now_ms);
+        turn.claimants = waiting;
+        for claimant in due {
+            // Whoever waits no longer is told why there is no job, too.
+            let nothing = served.clone().map(|()| Handover::new(opened, Vec::new()));
+            pending.push(None, claimant.answer, nothing);
+        }
+        served
+    }
+
+    async fn serve_those_there_are_jobs_for(
+        &self,
+        turn: &mut Turn,
+        pending: &mut Pending,
+    ) -> Result<(), QueueError> {
         while let Some(claimant) = turn.claimants.front() {
             if claimant.answer.is_closed() {
                 turn.claimants.pop_front();
@@ -313,18 +337,8 @@ impl Queues {
                 }
             }
             if turn.is_stale {
-                return Ok(());
+                break;
             }
-        }
-        let now_ms = self.shared.engine.monotonic_ms();
-        let claimants = std::mem::take(&mut turn.claimants);
-        let (due, waiting): (VecDeque<_>, VecDeque<_>) = claimants
-            .into_iter()
-            .partition(|claimant| claimant.until_ms <= now_ms);
-        turn.claimants = waiting;
-        for claimant in due {
-            let nothing = Handover::new(opened, Vec::new());
-            pending.push(None, claimant.answer, Ok(nothing));
         }
         Ok(())
     }

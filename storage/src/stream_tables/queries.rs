@@ -98,14 +98,9 @@ pub(crate) fn names(
 
 /// The name that a key says.
 pub(crate) fn parse_name(key: &[u8]) -> Result<StreamName, Failure> {
-    // What was once allowed stays a name, whatever the limits are now.
-    let any = NameLimits {
-        bytes_max: usize::MAX,
-        segments_max: usize::MAX,
-    };
     let name = str::from_utf8(key)
         .ok()
-        .and_then(|text| StreamName::parse_stored(text, any).ok());
+        .and_then(|text| StreamName::parse_stored(text, NameLimits::NONE).ok());
     name.ok_or_else(|| {
         Failure::of_row(
             "names",

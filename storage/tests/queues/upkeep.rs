@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tailwater_storage::queues::QueueError;
+use tailwater_storage::queues::{QueueError, QueueLimits};
+use tailwater_storage::stream::NameLimits;
 use tailwater_storage::stream::queue::RunState;
-use tailwater_storage::{Backend, Memory};
+use tailwater_storage::{Backend, Memory, Queues};
 
-use super::scene::{Scene, over_each, payloads, queue, until};
+use super::scene::{LIMITS, Scene, over_each, payloads, queue, until};
 use crate::support::ask::{START_MS, name, run};
 
 #[test]
@@ -33,6 +34,29 @@ fn the_stream_is_trimmed_as_jobs_are_taken_and_runs_still_say_what_they_were_giv
         scene.pass_ms(10_000);
         until(|| async { scene.get().await.gauges.ready == 1 }).await;
         assert_eq!(payloads(&scene.claim("w", 2).await), ["\"late\""]);
+    });
+}
+
+/// A job whose run's name was allowed once was passed over, and its message trimmed.
+#[test]
+fn jobs_are_given_out_whose_names_are_longer_than_the_limit_is_now() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene.rig.append_json("q", "[1,2]").await;
+        scene.admitted(2).await;
+        scene.queues.stop();
+        let limits = QueueLimits {
+            names: NameLimits {
+                bytes_max: 4,
+                segments_max: 1,
+            },
+            ..LIMITS
+        };
+        let again = Queues::start(scene.rig.engine.clone(), limits)
+            .await
+            .expect("started");
+        let claimed = again.claim(&queue(), "w", 5, 0).await.expect("there");
+        assert_eq!(payloads(&claimed), ["1", "2"]);
     });
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tailwater_storage::Memory;
 use tailwater_storage::queues::QueueError;
-use tailwater_storage::stream::queue::{JsonText, RunState, Word, WorkerRefusal};
+use tailwater_storage::stream::queue::{Envelope, JsonText, RunState, Word, WorkerRefusal};
+use tailwater_storage::{Backend, Memory};
 
 use super::scene::{LEASE_MS, Scene, over_each, payloads, queue, run_names, until};
 use crate::support::ask::{name, run, waits};
+use crate::support::gated::Gated;
 
 #[test]
 fn jobs_are_given_out_in_order_each_once_and_their_runs_tell_of_it() {
@@ -103,6 +104,39 @@ fn a_job_goes_back_if_its_worker_goes_away_when_it_is_leased_already() {
         until(|| async { scene.get().await.gauges.ready == 1 }).await;
         let claimed = scene.claim_one("here").await;
         assert_eq!((claimed.payload.as_str(), claimed.attempt), ("1", 1));
+    });
+}
+
+/// Every lease that was over by the clock was taken away before anybody looked at who had spoken meanwhile.
+#[test]
+fn a_worker_that_has_spoken_in_time_keeps_its_job_however_long_a_commit_takes() {
+    run(async {
+        let gated = Gated::new(1 << 20);
+        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
+        let scene = Scene::over(backend).await;
+        scene.make(json!({})).await;
+        for id in ["a", "done", "silent"] {
+            scene.enqueue_as(id).await;
+        }
+        assert_eq!(scene.claim("w", 3).await.len(), 3);
+        gated.hold();
+        let queues = scene.queues.clone();
+        let job = Envelope::of_payload(JsonText::null());
+        let long = tokio::spawn(async move { queues.enqueue(&queue(), job).await });
+        until(|| async { gated.is_at_gate(0) }).await;
+        scene.rig.clock.advance_millis(LEASE_MS - 1);
+        let (run_a, run_done) = (name("r/a"), name("r/done"));
+        let mut beat = Box::pin(scene.queues.heartbeat(&run_a, 1));
+        let word = Word::Complete { result: None };
+        let mut done = Box::pin(scene.queues.settle_lease(&run_done, (1, 1), word));
+        assert!(waits(beat.as_mut()).await && waits(done.as_mut()).await);
+        scene.rig.clock.advance_millis(2);
+        gated.open();
+        beat.await.expect("it has spoken in time");
+        assert_eq!(done.await.expect("so has this one").state, RunState::Succeeded);
+        long.await.expect("no panic").expect("enqueued");
+        scene.stands("r/silent", RunState::Retrying).await;
+        assert_eq!(scene.types("r/a").await, ["run.queued", "run.leased"]);
     });
 }
 
