@@ -216,8 +216,12 @@ impl Queues {
         // However long the turns before took, nobody loses a lease who has spoken while it lasted.
         self.decide(turn, in_time, &mut enqueuers, commands, pending)
             .await;
-        if by_itself && !turn.is_stale {
-            self.do_overdue(turn, pending).await?;
+        if by_itself
+            && !turn.is_stale
+            && let Err(error) = self.do_overdue(turn, pending).await
+        {
+            commands.extend(others);
+            return Err(error);
         }
         self.decide(turn, others, &mut enqueuers, commands, pending).await;
         if !turn.is_stale {
