@@ -198,6 +198,7 @@ fn every_operation_answers_as_the_document_says() {
     contract
         .post(redrive, name, &json!({ "job": page["next"] }))
         .expect(404);
+    redrive_what_never_had_a_run(&contract, name);
     contract.post(redrive, name, &json!({ "all": true })).expect(200);
     contract
         .post("/__ds/queues/{stream}/pause", name, &Value::Null)
@@ -206,15 +207,15 @@ fn every_operation_answers_as_the_document_says() {
     contract
         .post("/__ds/queues/{stream}/resume", name, &json!({}))
         .expect(200);
-    eventually("all runs that are tried anew are ready", || {
-        let ready = contract.ask("GET", QUEUE, name, "", &Value::Null).json()["ready"] == 3;
+    eventually("all that are tried anew are ready", || {
+        let ready = contract.ask("GET", QUEUE, name, "", &Value::Null).json()["ready"] == 4;
         ready.then_some(())
     });
     let purged = contract
         .post("/__ds/queues/{stream}/purge", name, &json!({ "what": "all" }))
         .expect(200)
         .json();
-    assert_eq!(purged["cancelled"], 4);
+    assert_eq!(purged["cancelled"], 6, "five jobs and a dead letter");
     contract.ask("PUT", QUEUE, "other", "", &Value::Null).expect(201);
     let page = contract
         .ask("GET", "/__ds/queues", "", "?limit=1", &Value::Null)
@@ -225,6 +226,39 @@ fn every_operation_answers_as_the_document_says() {
     contract.ask("DELETE", QUEUE, name, "", &Value::Null).expect(404);
     ask_for_schedules(&contract);
     assert_eq!(contract.unseen(), Vec::<String>::new());
+}
+
+/// What was appended and could not be refused: one job that conflicts with another one, and a message that is no job.
+fn redrive_what_never_had_a_run(contract: &Contract<'_>, name: &str) {
+    let server = contract.server;
+    let append = server
+        .stream(name)
+        .request("POST")
+        .header("Content-Type", "application/json")
+        .body(r#"[{"payload":{"to":"else"},"id":"a"},{"payload":1,"oops":1}]"#);
+    server.send(&append).expect(204);
+    let letters = || {
+        let page = contract.ask("GET", "/__ds/queues/{stream}/dead", name, "", &Value::Null);
+        page.expect(200).json()["dead"].clone()
+    };
+    let letter_of = |reason: &str| {
+        eventually(&format!("there is a dead letter: {reason}"), || {
+            let letters = letters();
+            let letter = letters
+                .as_array()?
+                .iter()
+                .find(|letter| letter["reason"] == reason)?;
+            Some(letter["job"].clone())
+        })
+    };
+    let redrive =
+        |job: &Value| contract.post("/__ds/queues/{stream}/dead/redrive", name, &json!({ "job": job }));
+    let redriven = redrive(&letter_of("conflict")).expect(200).json();
+    let job = redriven["redriven"][0]["job"].as_str().expect("a job").to_owned();
+    assert_eq!(redriven["redriven"][0]["run"], format!("r/{job}"));
+    let refused = redrive(&letter_of("invalid_envelope")).expect(409);
+    assert_eq!(refused.problem(), "dead_letter_invalid");
+    assert!(refused.text().contains("oops"), "{}", refused.text());
 }
 
 fn ask_for_schedules(contract: &Contract<'_>) {
@@ -292,6 +326,9 @@ fn runs_are_seen_in_heads_and_listings_and_their_queue_is_not_deleted_as_a_strea
     assert_eq!(plain.header("run-state"), None);
     let deletion = server.stream("jobs").request("DELETE");
     assert_eq!(server.send(&deletion).expect(409).problem(), "stream_is_queue");
+    let trim = Request::new("POST", &server.path("__ds/trim"))
+        .body(json!({ "stream": "jobs", "before": "0000000000000000_0000000000000000" }).to_string());
+    assert_eq!(server.send(&trim).expect(409).problem(), "stream_is_queue");
     let deletion = server.stream("runs/jobs/x").request("DELETE");
     assert_eq!(server.send(&deletion).expect(409).problem(), "run_open");
     let metrics = server.get("/metrics").expect(200);

@@ -9,6 +9,7 @@
 //! - `append`, `read`, `manage`, `subscriptions`, `queues`, `runs`, `schedules`: the client's commands.
 //! - `work`: runs a program for each job of a queue.
 //! - `input`: JSON that is typed or comes on stdin.
+//! - `listing`: listings that come in pages.
 //! - `token`: the token that they show.
 //! - `patience`: waits out refusals for load.
 //! - `output`: stdout as the end of a pipe.
@@ -18,6 +19,7 @@ mod append;
 mod arguments;
 mod error;
 mod input;
+mod listing;
 mod manage;
 mod output;
 mod patience;

@@ -8,6 +8,7 @@ use super::arguments::queues::{
 };
 use super::error::CommandError;
 use super::input::json_of;
+use super::listing;
 use super::output::{Output, cell};
 use super::patience::patiently;
 use super::work;
@@ -83,25 +84,16 @@ fn given<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Valu
 
 async fn list(options: &QueueListOptions, output: &mut Output) -> Result<(), CommandError> {
     let client = options.connection.client()?;
-    let mut after = None;
-    loop {
-        let page = patiently(async || client.queues(after.as_deref()).await).await?;
-        for queue in &page.queues {
-            if options.json {
-                output.line(&queue.to_string())?;
-            } else if options.long {
-                output.line(&long_line(queue))?;
-            } else {
-                output.line(&cell(&queue["stream"]))?;
-            }
-        }
-        output.flush()?;
-        // A page that does not get further would be asked for without end.
-        if page.next.is_none() || page.next == after {
-            return Ok(());
-        }
-        after = page.next;
-    }
+    let page = async |after: Option<&str>| {
+        let page = client.queues(after).await?;
+        Ok((page.queues, page.next))
+    };
+    let line = |queue: &Value| match (options.json, options.long) {
+        (true, _) => queue.to_string(),
+        (false, true) => long_line(queue),
+        (false, false) => cell(&queue["stream"]),
+    };
+    listing::print(output, page, line).await
 }
 
 fn long_line(queue: &Value) -> String {
@@ -141,18 +133,11 @@ async fn enqueue(options: &QueueEnqueueOptions, output: &mut Output) -> Result<(
 
 async fn dead(options: &QueueOptions, output: &mut Output) -> Result<(), CommandError> {
     let client = options.connection.client()?;
-    let mut after = None;
-    loop {
-        let page = patiently(async || client.dead_letters(&options.stream, after.as_deref()).await).await?;
-        for letter in &page.dead {
-            output.line(&letter.to_string())?;
-        }
-        output.flush()?;
-        if page.next.is_none() || page.next == after {
-            return Ok(());
-        }
-        after = page.next;
-    }
+    let page = async |after: Option<&str>| {
+        let page = client.dead_letters(&options.stream, after).await?;
+        Ok((page.dead, page.next))
+    };
+    listing::print(output, page, Value::to_string).await
 }
 
 async fn redrive(options: &QueueRedriveOptions, output: &mut Output) -> Result<(), CommandError> {

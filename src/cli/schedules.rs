@@ -7,6 +7,7 @@ use super::arguments::schedules::{
 };
 use super::error::CommandError;
 use super::input::json_of;
+use super::listing;
 use super::output::{Output, cell};
 use super::patience::patiently;
 use crate::client::PutSchedule;
@@ -55,25 +56,16 @@ async fn put(options: &SchedulePutOptions, output: &mut Output) -> Result<(), Co
 
 async fn list(options: &ScheduleListOptions, output: &mut Output) -> Result<(), CommandError> {
     let client = options.connection.client()?;
-    let mut after = None;
-    loop {
-        let page = patiently(async || client.schedules(after.as_deref()).await).await?;
-        for schedule in &page.schedules {
-            if options.json {
-                output.line(&schedule.to_string())?;
-            } else if options.long {
-                output.line(&long_line(schedule))?;
-            } else {
-                output.line(&cell(&schedule["id"]))?;
-            }
-        }
-        output.flush()?;
-        // A page that does not get further would be asked for without end.
-        if page.after.is_none() || page.after == after {
-            return Ok(());
-        }
-        after = page.after;
-    }
+    let page = async |after: Option<&str>| {
+        let page = client.schedules(after).await?;
+        Ok((page.schedules, page.after))
+    };
+    let line = |schedule: &Value| match (options.json, options.long) {
+        (true, _) => schedule.to_string(),
+        (false, true) => long_line(schedule),
+        (false, false) => cell(&schedule["id"]),
+    };
+    listing::print(output, page, line).await
 }
 
 fn long_line(schedule: &Value) -> String {

@@ -11,6 +11,7 @@ use super::arguments::subscriptions::{
     SubListOptions, SubOptions, SubReleaseOptions, SubStreamsOptions,
 };
 use super::error::CommandError;
+use super::listing;
 use super::output::{Output, cell};
 use super::patience::patiently;
 use super::store::{ask, unasked};
@@ -48,25 +49,16 @@ pub(super) async fn create(options: &SubCreateOptions, output: &mut Output) -> R
 
 pub(super) async fn list(options: &SubListOptions, output: &mut Output) -> Result<(), CommandError> {
     let client = options.connection.client()?;
-    let mut after = None;
-    loop {
-        let page = patiently(async || client.subscriptions(after.as_deref()).await).await?;
-        for subscription in &page.subscriptions {
-            if options.json {
-                output.line(&subscription.to_string())?;
-            } else if options.long {
-                output.line(&long_line(subscription))?;
-            } else {
-                output.line(&cell(&subscription["id"]))?;
-            }
-        }
-        output.flush()?;
-        // A page that does not get further would be asked for without end.
-        if page.after.is_none() || page.after == after {
-            return Ok(());
-        }
-        after = page.after;
-    }
+    let page = async |after: Option<&str>| {
+        let page = client.subscriptions(after).await?;
+        Ok((page.subscriptions, page.after))
+    };
+    let line = |subscription: &Value| match (options.json, options.long) {
+        (true, _) => subscription.to_string(),
+        (false, true) => long_line(subscription),
+        (false, false) => cell(&subscription["id"]),
+    };
+    listing::print(output, page, line).await
 }
 
 /// What a subscription does and how it goes, with tabs between.

@@ -194,11 +194,7 @@ async fn import_into(
         Existing::Refuse
     };
     // What another server has taken for a name is one.
-    let names = NameLimits {
-        bytes_max: usize::MAX,
-        segments_max: usize::MAX,
-    };
-    let mut intake = Intake::new(&engine, existing, names, BODY_BYTES_MAX);
+    let mut intake = Intake::new(&engine, existing, NameLimits::NONE, BODY_BYTES_MAX);
     let imported = async {
         while let Some(piece) = pieces.recv().await {
             let piece = piece.map_err(|source| CommandError::Input { source })?;

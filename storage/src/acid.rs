@@ -44,7 +44,8 @@ use bytes::Bytes;
 use tailwater_stream::{AppendExtent, Record, StreamId, StreamName, StreamState, Timestamp};
 
 use crate::backend::{
-    Backend, BackendError, ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices, Usage,
+    Backend, BackendError, ControlsRequest, ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices,
+    Usage,
 };
 pub use crate::backup::BackupError;
 use crate::directory::{self, DirectoryLock, OpenError, StoreId};
@@ -358,8 +359,12 @@ impl Backend for AcidStore {
         self.shard_of(stream).control(stream, key)
     }
 
-    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.shard_of(stream).controls(stream, prefix)
+    fn controls_page(
+        &self,
+        stream: StreamId,
+        request: &ControlsRequest<'_>,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        self.shard_of(stream).controls(stream, request)
     }
 
     fn stop(&self) -> Result<(), BackendError> {

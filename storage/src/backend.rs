@@ -3,6 +3,8 @@
 //! A backend knows nothing of HTTP, of producers' rules or of content types. It applies the transitions it is
 //! given and gives back states and bytes. The suite in `tests/contract.rs` says what it owes the engine.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tailwater_stream::{
@@ -134,7 +136,19 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the backend cannot be read.
-    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError>;
+    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        self.controls_page(stream, &ControlsRequest::all(prefix))
+    }
+
+    /// Likewise, some of them.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn controls_page(
+        &self,
+        stream: StreamId,
+        request: &ControlsRequest<'_>,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError>;
 
     /// The greatest id that was ever given to a stream here.
     fn last_id(&self) -> Option<StreamId>;
@@ -245,6 +259,36 @@ pub struct ListRequest<'a> {
     pub after: Option<&'a str>,
     /// At most so many.
     pub count_max: usize,
+}
+
+/// Which control keys of a stream to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlsRequest<'a> {
+    /// Only keys that begin with this.
+    pub prefix: &'a [u8],
+    /// Only keys behind this one.
+    pub after: Option<&'a [u8]>,
+    /// At most so many.
+    pub count_max: usize,
+}
+
+impl<'a> ControlsRequest<'a> {
+    /// All keys that begin with `prefix`.
+    pub fn all(prefix: &'a [u8]) -> Self {
+        Self {
+            prefix,
+            after: None,
+            count_max: usize::MAX,
+        }
+    }
+
+    /// Where the keys begin that are asked for.
+    pub(crate) fn from(&self) -> Bound<&'a [u8]> {
+        match self.after {
+            Some(after) if after >= self.prefix => Bound::Excluded(after),
+            _ => Bound::Included(self.prefix),
+        }
+    }
 }
 
 /// How much a backend stores.

@@ -239,6 +239,16 @@ impl<'a> Decoder<'a> {
         Self { rest: bytes }
     }
 
+    /// Of bytes that begin with their version, if they have this one.
+    pub(crate) fn versioned(bytes: &'a [u8], version: u8, what: &'static str) -> Result<Self, Malformed> {
+        let mut from = Self::new(bytes);
+        if from.u8(what)? == version {
+            Ok(from)
+        } else {
+            malformed(what)
+        }
+    }
+
     /// What has not been read yet.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
@@ -336,12 +346,7 @@ impl<'a> Decoder<'a> {
 
     pub(crate) fn name(&mut self) -> Result<StreamName, Malformed> {
         let what = "a stream's name";
-        // What was once allowed stays a name, whatever the limits are now.
-        let any = NameLimits {
-            bytes_max: usize::MAX,
-            segments_max: usize::MAX,
-        };
-        StreamName::parse_stored(self.str(what)?, any)
+        StreamName::parse_stored(self.str(what)?, NameLimits::NONE)
             .ok()
             .ok_or(Malformed { what })
     }

@@ -57,7 +57,8 @@ pub use stats::{FileStats, StoreActivity, stats_of};
 pub use verify::{VerifyReport, verify};
 
 use crate::backend::{
-    Backend, BackendError, ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices, Usage,
+    Backend, BackendError, ControlsRequest, ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices,
+    Usage,
 };
 pub use crate::backup::BackupError;
 use crate::directory::{self, DirectoryLock, OpenError};
@@ -220,8 +221,12 @@ impl Backend for FileStore {
         self.store.control(stream, key)
     }
 
-    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.store.controls(stream, prefix)
+    fn controls_page(
+        &self,
+        stream: StreamId,
+        request: &ControlsRequest<'_>,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        self.store.controls(stream, request)
     }
 
     fn last_id(&self) -> Option<StreamId> {

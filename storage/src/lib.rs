@@ -12,6 +12,7 @@
 //! | [`subscriptions`] | [`Subscriptions`]: durable cursors that wake workers when streams move |
 //! | [`queues`] | [`Queues`]: jobs that are leased to workers, and their runs |
 //! | [`schedules`] | [`Schedules`]: messages that are enqueued at the times of a cron expression |
+//! | `page` | a page of those things that are kept by their names |
 //! | `timers` | when something is to be looked at again |
 //! | `directory` | whose directory it is: lock, identity, mode, format |
 //! | [`disk`] | the seam to the operating system: files and directories |
@@ -35,6 +36,7 @@ pub mod engine;
 pub mod file;
 mod findings;
 pub mod memory;
+mod page;
 pub mod queues;
 mod reachable;
 pub mod schedules;

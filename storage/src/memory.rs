@@ -19,7 +19,8 @@ use tailwater_stream::{
 };
 
 use crate::backend::{
-    Backend, BackendError, ListRequest, Nature, Outcome, Outcomes, ReadError, ReadRequest, Slices, Usage,
+    Backend, BackendError, ControlsRequest, ListRequest, Nature, Outcome, Outcomes, ReadError, ReadRequest,
+    Slices, Usage,
 };
 use crate::reachable::oldest_reachable;
 use crate::sync::{Mutex, RwLock};
@@ -340,10 +341,14 @@ impl Backend for Memory {
         Ok(self.stored(stream).and_then(|stored| stored.lock().control(key)))
     }
 
-    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+    fn controls_page(
+        &self,
+        stream: StreamId,
+        request: &ControlsRequest<'_>,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
         Ok(self
             .stored(stream)
-            .map(|stored| stored.lock().controls(prefix))
+            .map(|stored| stored.lock().controls(request))
             .unwrap_or_default())
     }
 

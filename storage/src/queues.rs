@@ -38,7 +38,7 @@ mod workers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tailwater_stream::{NameLimits, StreamName};
+use tailwater_stream::{NameLimits, QueueConfig, StreamName};
 use tokio::sync::{oneshot, watch};
 
 use crate::engine::Engine;
@@ -88,13 +88,30 @@ pub struct QueueStats {
     pub deleted_runs: Counter,
 }
 
+/// Names that belong to a queue.
+struct TakenNames {
+    /// What those of its runs begin with.
+    run_prefix: Box<str>,
+    /// That of its dead letters, which other queues may have, too.
+    dead_letter: StreamName,
+}
+
+impl TakenNames {
+    fn of(config: &QueueConfig) -> Self {
+        Self {
+            run_prefix: config.run_prefix.clone(),
+            dead_letter: config.dead_letter.clone(),
+        }
+    }
+}
+
 struct Shared {
     engine: Engine,
     limits: QueueLimits,
     stats: QueueStats,
     all: Mutex<BTreeMap<StreamName, Arc<Opened>>>,
-    /// What the names of the runs of each queue begin with.
-    prefixes: Mutex<BTreeMap<StreamName, Box<str>>>,
+    /// Which names each queue has taken.
+    names: Mutex<BTreeMap<StreamName, TakenNames>>,
     is_stopping: watch::Sender<bool>,
 }
 
@@ -110,7 +127,7 @@ impl Queues {
                 limits,
                 stats: QueueStats::default(),
                 all: Mutex::default(),
-                prefixes: Mutex::default(),
+                names: Mutex::default(),
                 is_stopping: watch::Sender::new(false),
             }),
         };

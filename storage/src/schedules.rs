@@ -23,7 +23,6 @@ mod zones;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tailwater_stream::schedule::ScheduleLimits;
 use tailwater_stream::{ScheduleId, Timestamp};
@@ -118,12 +117,8 @@ impl Schedules {
         let mut stopping = self.shared.is_stopping.subscribe();
         loop {
             self.tick();
-            let now = self.now();
-            let next = self.shared.timers.next();
-            let wait_ms = next.map_or(TICK_MS, |at| at.millis_since(now).min(TICK_MS));
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
-                () = self.shared.timers.earlier() => {}
+                () = self.shared.timers.wait(self.now(), TICK_MS) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             }
         }

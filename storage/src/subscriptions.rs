@@ -179,16 +179,8 @@ impl Subscriptions {
         let mut stopping = self.shared.is_stopping.subscribe();
         loop {
             self.tick();
-            let now = self.now();
-            let wait_ms = self
-                .shared
-                .timers
-                .next()
-                .map_or(TICK_MS, |at| at.millis_since(now));
-            let wait = std::time::Duration::from_millis(wait_ms.min(TICK_MS));
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.shared.timers.earlier() => {}
+                () = self.shared.timers.wait(self.now(), TICK_MS) => {}
                 _ = stopping.changed() => return,
             }
         }

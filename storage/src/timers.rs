@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tailwater_stream::Timestamp;
 use tokio::sync::Notify;
@@ -71,17 +72,19 @@ impl<T> Timers<T> {
         due.into_values().filter_map(|opened| opened.upgrade()).collect()
     }
 
-    /// The earliest time.
-    pub(crate) fn next(&self) -> Option<Timestamp> {
-        self.queue
+    /// Waits until the earliest time has come by a clock that shows `now`, or there may be an earlier one; for `most_ms` at
+    /// the most, since the clock may be set meanwhile.
+    pub(crate) async fn wait(&self, now: Timestamp, most_ms: u64) {
+        let next = self
+            .queue
             .lock()
             .by_time
             .first_key_value()
-            .map(|((at, _), _)| *at)
-    }
-
-    /// Waits until there may be an earlier time than before.
-    pub(crate) async fn earlier(&self) {
-        self.earlier.notified().await;
+            .map(|((at, _), _)| *at);
+        let wait_ms = next.map_or(most_ms, |at| at.millis_since(now).min(most_ms));
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+            () = self.earlier.notified() => {}
+        }
     }
 }

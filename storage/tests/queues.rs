@@ -5,9 +5,12 @@
 //! | `scene.rs` | an engine with queues, and how to wait for what must come |
 //! | `workers.rs` | claims, heartbeats, ends of leases |
 //! | `admission.rs` | messages become jobs, or dead letters |
+//! | `dead.rs` | dead letters: told, tried anew, forgotten |
 //! | `ends.rs` | cancelled, expired, timed out, given up, deleted, tried anew |
+//! | `again.rs` | a queue that is made anew |
 //! | `upkeep.rs` | trims, retention, configuration |
 //! | `restarts.rs` | what an orderly end and crashes at each operation of the disk leave |
+//! | `transfers.rs` | what an export and an import take along |
 //! | `space.rs` | what happens when there is no space |
 #![cfg(not(feature = "shuttle"))]
 
@@ -15,10 +18,13 @@ mod support;
 
 mod queues {
     mod admission;
+    mod again;
+    mod dead;
     mod ends;
     mod restarts;
     pub(crate) mod scene;
     mod space;
+    mod transfers;
     mod upkeep;
     mod workers;
 }

@@ -122,6 +122,22 @@ fn a_queue_is_made_used_looked_at_and_deleted() {
         Some(1),
         "{redriven}"
     );
+    succeed(
+        &server,
+        &["append", QUEUE, "--json", "{\"payload\": 4, \"id\": \"a\"}"],
+    );
+    let dead = tailwater_e2e::eventually("what conflicts is a dead letter", || {
+        let dead = succeed(&server, &["queue", "dead", QUEUE]);
+        (!dead.is_empty()).then(|| parsed(&dead))
+    });
+    assert_eq!(
+        (&dead["run"], &dead["reason"]),
+        (&Value::Null, &json!("conflict"))
+    );
+    let job = dead["job"].as_str().expect("a job");
+    let redriven = parsed(&succeed(&server, &["queue", "redrive", QUEUE, "--job", job]));
+    let job = redriven["redriven"][0]["job"].as_str().expect("a job");
+    assert_eq!(redriven["redriven"][0]["run"], format!("runs/jobs/{job}"));
     succeed(&server, &["queue", "purge", QUEUE, "--what", "all"]);
     succeed(&server, &["queue", "delete", QUEUE]);
     send(&server, "GET", &format!("queues/{QUEUE}"), &Value::Null).expect(404);

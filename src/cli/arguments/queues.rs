@@ -8,7 +8,7 @@ use super::{Connection, parse_name};
 pub(in crate::cli) enum QueueCommand {
     /// Make a stream a queue, or change the settings of one
     ///
-    /// The stream is created if there is none. What is not given is as the server has it, or as it is.
+    /// The stream is created if there is none. What is not given has its default, also if the queue is there already.
     #[command(after_help = "Example:\n  tailwater queue create jobs/mails --lease-ms 30000 --max-attempts 5")]
     Create(QueueCreateOptions),
 
@@ -48,6 +48,8 @@ pub(in crate::cli) enum QueueCommand {
     Dead(QueueOptions),
 
     /// Enqueue jobs again that were given up
+    ///
+    /// One that has a run is tried anew as a fork of it, any other one as a job of its own.
     #[command(after_help = "Example:\n  tailwater queue redrive jobs/mails --all")]
     Redrive(QueueRedriveOptions),
 
@@ -59,7 +61,7 @@ pub(in crate::cli) enum QueueCommand {
     #[command(after_help = "Example:\n  tailwater queue resume jobs/mails")]
     Resume(QueueOptions),
 
-    /// Cancel jobs that nobody has begun, or forget those that were given up
+    /// Cancel jobs that are ready, or forget those that were given up
     #[command(after_help = "Example:\n  tailwater queue purge jobs/mails --what dead")]
     Purge(QueuePurgeOptions),
 
@@ -239,11 +241,11 @@ pub(in crate::cli) struct QueueRedriveOptions {
 /// What is purged.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(in crate::cli) enum PurgeChoice {
-    /// Jobs that nobody has begun
+    /// Jobs that are ready
     Ready,
     /// Jobs that were given up
     Dead,
-    /// Both
+    /// Both, and jobs whose time has not come; workers are told to stop
     All,
 }
 

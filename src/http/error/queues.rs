@@ -22,6 +22,12 @@ impl Problem {
         Self::conflict("stream_is_queue", detail)
     }
 
+    pub(crate) fn queue_trims_itself() -> Self {
+        let detail = "The stream is a job queue, which is trimmed by itself as its jobs are taken; purge the queue if they are not \
+                      wanted.";
+        Self::conflict("stream_is_queue", detail)
+    }
+
     pub(crate) fn queue_name(name: &str) -> Self {
         let detail = format!(
             "`{name}` ends with `dead`, and the path of its queue would mean dead letters; choose another name for the \
@@ -65,6 +71,10 @@ impl From<QueueError> for Problem {
                 let detail = format!("{said} Choose another `run_prefix`.");
                 Self::conflict("run_prefix_taken", detail).fact("queue", queue.as_str())
             }
+            QueueError::NumberTaken { run } => {
+                let detail = format!("{said} Choose another `run_prefix`, or delete the runs below it.");
+                Self::conflict("run_prefix_taken", detail).fact("run", run.as_str())
+            }
             QueueError::Unfit(unfit) => unfit.into(),
             QueueError::Closed => {
                 Self::conflict("queue_closed", format!("{said} Make a queue of another stream."))
@@ -77,6 +87,10 @@ impl From<QueueError> for Problem {
             }
             QueueError::NameTaken { run } => {
                 let detail = format!("{said} Choose another id.");
+                Self::conflict("run_name_taken", detail).fact("run", run.as_str())
+            }
+            QueueError::NameHeldByForks { run } => {
+                let detail = format!("{said} Choose another id, or delete the forks first.");
                 Self::conflict("run_name_taken", detail).fact("run", run.as_str())
             }
             QueueError::Worker(refusal) => refusal.into(),
@@ -100,9 +114,13 @@ impl From<QueueError> for Problem {
                 let detail = format!("{said} It was redriven or purged, or never there.");
                 Self::new(StatusCode::NOT_FOUND, "dead_letter_not_found", detail)
             }
-            QueueError::DeadWithoutRun => {
-                let detail = format!("{said} Enqueue its payload as another job.");
-                Self::conflict("dead_letter_without_run", detail)
+            QueueError::DeadInvalid(_) => {
+                let detail = format!("{said} Enqueue it as it was meant, and purge the dead letters.");
+                Self::conflict("dead_letter_invalid", detail)
+            }
+            QueueError::DeadLost => {
+                let detail = format!("{said} Enqueue what was to be done as another job.");
+                Self::new(StatusCode::GONE, "dead_letter_lost", detail)
             }
             QueueError::Engine(error) => error.into(),
         }
@@ -154,6 +172,10 @@ impl From<UnfitStream> for Problem {
             }
             UnfitStream::Fork { .. } => "Use a stream of its own.",
             UnfitStream::Run { .. } => "Choose another name.",
+            UnfitStream::Queue { .. } => "Name another stream for `dead_letter`.",
+            UnfitStream::DeadLetters { .. } => {
+                "Choose another name; dead letters are tried anew by `dead/redrive`."
+            }
             UnfitStream::Deleted { .. } => "Choose another name, or delete its forks.",
             UnfitStream::Apart { .. } => {
                 "Delete that stream, or name one for `dead_letter` that does not exist yet."

@@ -179,8 +179,15 @@ pub(super) async fn redrive(
             Some(job.ok_or_else(fix)?)
         }
     };
-    match (job, members.flag("all")?) {
-        (None, Some(true)) | (Some(_), None | Some(false)) => {}
+    let redriven = match (job, members.flag("all")?) {
+        (None, Some(true)) => {
+            let _waiting = app.writes.begin();
+            served(app)?.redrive_all(stream).await?
+        }
+        (Some(job), None | Some(false)) => {
+            let _waiting = app.writes.begin();
+            vec![served(app)?.redrive(stream, job).await?]
+        }
         (Some(_), Some(true)) => {
             return Err(Problem::member("all", "is true beside a `job`; send one of them"));
         }
@@ -190,9 +197,7 @@ pub(super) async fn redrive(
                 "is missing; send the `job` of a dead letter, or `\"all\": true`",
             ));
         }
-    }
-    let _waiting = app.writes.begin();
-    let redriven = served(app)?.redrive(stream, job).await?;
+    };
     let redriven: Vec<Value> = redriven
         .iter()
         .map(|enqueued| document::enqueued(enqueued, root))

@@ -15,12 +15,6 @@ use super::lines::{
     ForkField, KindField, LifetimeField, ProducerField, RequestedField, SourceField, SpanField, StreamLine,
 };
 
-/// What was once allowed stays a name, whatever the limits are now.
-const ANY_NAME: NameLimits = NameLimits {
-    bytes_max: usize::MAX,
-    segments_max: usize::MAX,
-};
-
 /// The line of a stream. Equal states give equal lines.
 pub(super) fn line(stream: &ExportedStream) -> StreamLine<'_> {
     let state = &stream.state;
@@ -121,7 +115,7 @@ pub(super) fn exported(line: StreamLine<'_>, names: NameLimits) -> Result<Export
         },
         beside: line
             .beside
-            .map(|text| fields::name("stream.beside", &text, ANY_NAME))
+            .map(|text| fields::name("stream.beside", &text, NameLimits::NONE))
             .transpose()?,
         content_type: fields::content_type("stream.content_type", &line.content_type)?,
         lifetime: lifetime(line.lifetime),
@@ -169,7 +163,7 @@ fn requested(field: &RequestedField<'_>) -> Result<CreateRequest, Mistake> {
 fn fork(field: &ForkField<'_>) -> Result<ForkRequest, Mistake> {
     let offset = field.offset.as_deref();
     Ok(ForkRequest {
-        source: fields::name("stream.requested.fork.source", &field.source, ANY_NAME)?,
+        source: fields::name("stream.requested.fork.source", &field.source, NameLimits::NONE)?,
         offset: offset
             .map(|text| fields::token("stream.requested.fork.offset", text))
             .transpose()?,
@@ -215,7 +209,7 @@ fn from_list(from: &[u64]) -> String {
 fn source(field: &SourceField<'_>, tail: Position) -> Result<ForkSource, Mistake> {
     Ok(ForkSource {
         id: fields::id("stream.source.id", &field.id)?,
-        name: fields::name("stream.source.name", &field.name, ANY_NAME)?,
+        name: fields::name("stream.source.name", &field.name, NameLimits::NONE)?,
         point: fields::position_within("stream.source.point", field.point, tail)?,
     })
 }

@@ -12,7 +12,7 @@ use super::block::{Block, PIECE_BYTES};
 use super::placement::Placement;
 use super::tables::{self, BLOCKS, PIECES, ShardMeta};
 use super::{batch, read};
-use crate::backend::{BackendError, ReadError, ReadRequest, Slices};
+use crate::backend::{BackendError, ControlsRequest, ReadError, ReadRequest, Slices};
 use crate::database::{Database, DatabaseOptions, Failure, Turn, View};
 use crate::disk::Disk;
 use crate::reachable::oldest_reachable;
@@ -252,10 +252,14 @@ impl Shard {
             .ask(|tables| queries::control(tables, id, key))
     }
 
-    pub(super) fn controls(&self, id: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+    pub(super) fn controls(
+        &self,
+        id: StreamId,
+        request: &ControlsRequest<'_>,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
         self.database
             .view()?
-            .ask(|tables| queries::controls(tables, id, prefix))
+            .ask(|tables| queries::controls(tables, id, request))
     }
 
     pub(super) fn read(&self, request: &ReadRequest) -> Result<Slices, ReadError> {

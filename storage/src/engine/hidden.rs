@@ -9,8 +9,11 @@ use tailwater_stream::{ControlChange, CreateCommand, Part, Record, StreamId, Str
 
 use super::sequencer::{Decision, Standing};
 use super::{CreateError, DeleteError, Engine, EngineError};
-use crate::backend::{BackendError, ListRequest};
+use crate::backend::{BackendError, ControlsRequest, ListRequest};
 use crate::subscriptions::Moves;
+
+/// Hidden streams that are listed in one go.
+const PAGE: usize = 1_000;
 
 /// Why a hidden stream is not changed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -105,6 +108,26 @@ impl Engine {
         .await
     }
 
+    /// Does something with each hidden stream whose name begins with `prefix`.
+    pub(crate) async fn with_all_hidden<E: From<EngineError>>(
+        &self,
+        prefix: &str,
+        mut work: impl AsyncFnMut(StreamState) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut after: Option<StreamName> = None;
+        loop {
+            let listed = self.list_states(prefix.to_owned(), after, PAGE).await?;
+            let is_last = listed.len() < PAGE;
+            after = listed.last().map(|state| state.name.clone());
+            for state in listed {
+                work(state).await?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
     /// The hidden stream that has this name.
     pub(crate) async fn hidden_id(&self, name: &StreamName) -> Result<Option<StreamId>, EngineError> {
         let name = name.clone();
@@ -121,6 +144,11 @@ impl Engine {
         self.ask(move |backend| backend.control(id, key)).await
     }
 
+    /// Likewise, of a key that is made.
+    pub(crate) async fn control_at(&self, id: StreamId, key: Bytes) -> Result<Option<Bytes>, EngineError> {
+        self.ask(move |backend| backend.control(id, &key)).await
+    }
+
     /// The control keys of a hidden stream that begin with `prefix`, in order, with their values.
     pub(crate) async fn controls(
         &self,
@@ -130,27 +158,21 @@ impl Engine {
         self.ask(move |backend| backend.controls(id, prefix)).await
     }
 
-    /// Likewise, with a prefix that is made.
-    pub(crate) async fn controls_with(
+    /// Likewise, those behind the key `after`, at most `count_max` of them.
+    pub(crate) async fn controls_behind(
         &self,
         id: StreamId,
         prefix: Vec<u8>,
+        after: Option<Bytes>,
+        count_max: usize,
     ) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
-        self.ask(move |backend| backend.controls(id, &prefix)).await
-    }
-
-    /// The values of control keys of a stream, each beside its key.
-    pub(crate) async fn controls_at(
-        &self,
-        id: StreamId,
-        keys: Vec<Bytes>,
-    ) -> Result<Vec<(Bytes, Option<Bytes>)>, EngineError> {
         self.ask(move |backend| {
-            let values = keys.into_iter().map(|key| {
-                let value = backend.control(id, &key)?;
-                Ok((key, value))
-            });
-            values.collect()
+            let request = ControlsRequest {
+                prefix: &prefix,
+                after: after.as_deref(),
+                count_max,
+            };
+            backend.controls_page(id, &request)
         })
         .await
     }

@@ -9,7 +9,7 @@ use tailwater_stream::{StreamId, StreamName, StreamState, Timestamp};
 use super::catalog::StreamRow;
 use super::overlay::{Delta, renewed};
 use super::store::{Sight, Store};
-use crate::backend::{BackendError, ListRequest, Usage};
+use crate::backend::{BackendError, ControlsRequest, ListRequest, Usage};
 use crate::reachable::oldest_reachable;
 use crate::stream_tables::deadline;
 
@@ -235,22 +235,39 @@ impl Store {
         }
     }
 
-    pub(super) fn controls(&self, id: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+    pub(super) fn controls(
+        &self,
+        id: StreamId,
+        request: &ControlsRequest<'_>,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
         let sight = self.sight()?;
         if sight.is_released(id) {
             return Ok(Vec::new());
         }
-        let mut controls: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
-        let stored = sight.catalog.controls(id, prefix)?;
-        controls.extend(stored.into_iter().map(|(key, value)| (key, Some(value))));
+        let is_asked_for = |key: &Bytes| {
+            key.starts_with(request.prefix) && request.after.is_none_or(|after| key.as_ref() > after)
+        };
+        let mut changed: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
         for overlay in sight.overlays() {
             overlay.with(id, |delta| {
-                let changed = delta.controls.iter().filter(|(key, _)| key.starts_with(prefix));
-                controls.extend(changed.map(|(key, value)| (key.clone(), value.clone())));
+                let here = delta.controls.iter().filter(|(key, _)| is_asked_for(key));
+                changed.extend(here.map(|(key, value)| (key.clone(), value.clone())));
             });
         }
-        let kept = controls.into_iter();
-        Ok(kept.filter_map(|(key, value)| Some((key, value?))).collect())
+        // Each key that was removed since may stand in the catalog in place of one that is asked for.
+        let removed = changed.values().filter(|value| value.is_none()).count();
+        let stored = sight.catalog.controls(
+            id,
+            &ControlsRequest {
+                count_max: request.count_max.saturating_add(removed),
+                ..*request
+            },
+        )?;
+        for (key, value) in stored {
+            changed.entry(key).or_insert(Some(value));
+        }
+        let kept = changed.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        Ok(kept.take(request.count_max).collect())
     }
 
     pub(super) fn usage(&self) -> Usage {

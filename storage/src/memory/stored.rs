@@ -10,7 +10,7 @@ use tailwater_stream::{
 };
 
 use super::chunks::Chunks;
-use crate::backend::{ReadError, ReadRequest, Slices};
+use crate::backend::{ControlsRequest, ReadError, ReadRequest, Slices};
 
 /// What a stream costs beside its name: states, maps and index at their emptiest.
 const STREAM_BYTES: u64 = 1024;
@@ -179,11 +179,12 @@ impl Stored {
         self.controls.get(key).cloned()
     }
 
-    pub(super) fn controls(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
+    pub(super) fn controls(&self, request: &ControlsRequest<'_>) -> Vec<(Bytes, Bytes)> {
         let from = self
             .controls
-            .range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
-        from.take_while(|(key, _)| key.starts_with(prefix))
+            .range::<[u8], _>((request.from(), std::ops::Bound::Unbounded));
+        from.take_while(|(key, _)| key.starts_with(request.prefix))
+            .take(request.count_max)
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
     }

@@ -1,6 +1,6 @@
 //! Messages of a queue's stream are looked at: each becomes a job with a run, or a dead letter, or is one again.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use tailwater_stream::queue::{
     Admitted, Arrived, Candidate, Decided, EnvelopeRefusal, Found, Frontier, Job, JsonText, Outcome,
@@ -10,7 +10,7 @@ use tailwater_stream::{NameLimits, Position, QueueConfig, StreamKind, StreamName
 use super::error::QueueError;
 use super::opened::{Enqueued, Turn, now_of};
 use super::record::{Extra, Message, RecordError};
-use super::turns::Pending;
+use super::turns::{AHEAD_BYTES, Pending};
 use super::{Queues, codec};
 use crate::engine::{MessageRecord, Settled, Settling};
 
@@ -42,8 +42,9 @@ impl Read {
         text.unwrap_or_else(JsonText::null)
     }
 
-    /// The job that it was admitted as; none if it is none.
-    pub(super) fn into_job(self, config: &QueueConfig, names: NameLimits) -> Option<Job> {
+    /// The job that it was admitted as; none if it is none. What was once allowed stays a name, whatever the limits are now.
+    pub(super) fn into_job(self, config: &QueueConfig) -> Option<Job> {
+        let names = NameLimits::NONE;
         let candidate = match config.candidate(&self.text(), self.start, names) {
             Ok(candidate) => candidate,
             // The concurrency key was changed since, and means something that is too long.
@@ -173,7 +174,14 @@ impl Queues {
             let Some(answer) = turn.expected.remove(&message.position) else {
                 continue;
             };
-            let Ok(candidate) = &message.asks else { continue };
+            let candidate = match &message.asks {
+                Ok(candidate) => candidate,
+                // The queue was changed since the call was looked at.
+                Err(refusal) => {
+                    pending.push(None, answer, Err(refusal.clone().into()));
+                    continue;
+                }
+            };
             let run = candidate.run.clone();
             let said = match outcome {
                 Outcome::New => Ok(Enqueued {
@@ -186,7 +194,7 @@ impl Queues {
                     job: look.as_ref().and_then(|look| look.job),
                     run,
                 }),
-                Outcome::Dead(_) => Err(QueueError::Conflict { run }),
+                Outcome::Dead(_) => Err(refusal_of(look.as_ref().map(|look| look.found), run)),
             };
             pending.push(None, answer, said);
         }
@@ -232,8 +240,7 @@ impl Queues {
         } = turn.queue.admit(&arrived, now_of(&self.shared.engine));
         let ahead_is_whole = turn.queue.ahead_from().is_none();
         let settling = self.record(turn, &changes, extra, false).await?;
-        let has_room = turn.queue.ahead().len() < MESSAGES_MAX;
-        if ahead_is_whole && has_room {
+        if ahead_is_whole && has_room(turn.queue.ahead()) {
             let end = turn.queue.state().admitted;
             turn.queue.read_ahead(ready, end);
         }
@@ -259,29 +266,37 @@ impl Queues {
 
     async fn look_for(&self, turn: &Turn, candidate: &Candidate) -> Result<Look, QueueError> {
         let engine = &self.shared.engine;
-        let free = Look {
-            found: Found::Free,
-            job: None,
-        };
+        let without_job = |found| Look { found, job: None };
+        let mut looks_at_deleted = 0;
         loop {
             let held = engine.hold(std::slice::from_ref(&candidate.run)).await?;
-            let (stream, settling) = engine.together(&held, |draft| {
+            let (found, settling) = engine.together(&held, |draft| {
+                let is_free = draft.check_free(0).is_ok();
                 let state = draft.state(0);
-                Ok::<_, QueueError>(state.map(|state| (state.id, state.kind, state.closed)))
+                let stream = state.map(|state| (state.id, state.kind, state.closed));
+                Ok::<_, QueueError>((stream, is_free))
             })?;
             match settling.settled().await {
                 Settled::Durable => {}
                 Settled::DecideAgain | Settled::Full => continue,
                 Settled::Failed => return Err(crate::BackendError::Poisoned.into()),
             }
-            let Some((id, kind, closed)) = stream else {
-                return Ok(free);
+            let (id, kind, closed) = match found {
+                (Some(stream), _) => stream,
+                (None, true) => return Ok(without_job(Found::Free)),
+                // To hold the name frees it, unless forks hold it or another one was deleted since.
+                (None, false) if looks_at_deleted == LOOKS_MAX => {
+                    return Ok(without_job(Found::HeldByForks));
+                }
+                (None, false) => {
+                    looks_at_deleted += 1;
+                    continue;
+                }
             };
-            let taken = Look {
-                found: Found::Taken,
-                job: None,
-            };
-            if kind != StreamKind::Run {
+            let taken = without_job(Found::Taken);
+            // A stream of the same name has had the queue's messages before: its jobs have the same numbers.
+            let is_of_another = candidate.envelope.id.is_none() && id < turn.id;
+            if kind != StreamKind::Run || is_of_another {
                 return Ok(taken);
             }
             let Some(status) = self.status_of(&candidate.run, id).await? else {
@@ -341,6 +356,24 @@ impl Queues {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether more jobs may be known before they are next, with what their workers are given.
+fn has_room(ahead: &VecDeque<Job>) -> bool {
+    let bytes = match (ahead.front(), ahead.back()) {
+        (Some(first), Some(last)) => last.end.since(first.position),
+        _ => 0,
+    };
+    ahead.len() < MESSAGES_MAX && bytes < AHEAD_BYTES
+}
+
+/// Why a job is refused whose name was found to be this.
+pub(super) fn refusal_of(found: Option<Found>, run: StreamName) -> QueueError {
+    match found {
+        Some(Found::HeldByForks) => QueueError::NameHeldByForks { run },
+        Some(Found::Taken) => QueueError::NameTaken { run },
+        _ => QueueError::Conflict { run },
     }
 }
 

@@ -52,6 +52,16 @@ pub(super) struct StoredDead {
     pub(super) reason: DeadReason,
     pub(super) attempt: u32,
     pub(super) at: Timestamp,
+    /// Where its letter begins in the stream of dead letters; none if that took it not in.
+    pub(super) letter: Option<Position>,
+}
+
+/// What is kept of an ended run that is to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StoredEnd {
+    pub(super) at: Timestamp,
+    /// When the run began, to tell it from a later one of its name.
+    pub(super) began_at: Timestamp,
 }
 
 fn key(prefix: &[u8], rest: &str) -> Bytes {
@@ -113,18 +123,14 @@ pub(super) fn encode_config(stored: &StoredConfig) -> Bytes {
 
 pub(super) fn decode_config(bytes: &[u8], stream: &StreamName) -> Result<StoredConfig, Malformed> {
     let what = "what a queue was made with";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let created_at = from.time()?;
     let document: serde_json::Value = serde_json::from_str(from.str(what)?)
         .ok()
         .ok_or(Malformed { what })?;
     from.end(what)?;
-    let any = NameLimits {
-        bytes_max: usize::MAX,
-        segments_max: usize::MAX,
-    };
     let document = document.as_object().ok_or(Malformed { what })?;
-    let config = QueueConfig::parse(document, stream, any)
+    let config = QueueConfig::parse(document, stream, NameLimits::NONE)
         .ok()
         .ok_or(Malformed { what })?;
     Ok(StoredConfig { config, created_at })
@@ -175,7 +181,7 @@ pub(super) fn encode_state(state: &QueueState) -> Bytes {
 
 pub(super) fn decode_state(bytes: &[u8]) -> Result<QueueState, Malformed> {
     let what = "the state of a queue";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let mut state = QueueState {
         admitted: frontier(&mut from, what)?,
         taken: frontier(&mut from, what)?,
@@ -238,7 +244,7 @@ pub(super) fn encode_job(job: &OpenJob) -> Bytes {
 
 pub(super) fn decode_job(bytes: &[u8]) -> Result<OpenJob, Malformed> {
     let what = "a job of a queue";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let job = OpenJob {
         end: from.position()?,
         enqueued_at: from.time()?,
@@ -290,12 +296,13 @@ pub(super) fn encode_dead(dead: &StoredDead) -> Bytes {
     out.put_u8(number_of(&DeadReason::ALL, &dead.reason));
     out.put_varint(u64::from(dead.attempt));
     out.put_time(dead.at);
+    out.put_option(dead.letter, Encode::put_position);
     out.into()
 }
 
 pub(super) fn decode_dead(bytes: &[u8]) -> Result<StoredDead, Malformed> {
     let what = "a dead letter of a queue";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let dead = StoredDead {
         run: from.option(what, Decoder::name)?,
         reason: *DeadReason::ALL
@@ -303,6 +310,7 @@ pub(super) fn decode_dead(bytes: &[u8]) -> Result<StoredDead, Malformed> {
             .ok_or(Malformed { what })?,
         attempt: count(&mut from, what)?,
         at: from.time()?,
+        letter: from.option(what, Decoder::position)?,
     };
     from.end(what)?;
     Ok(dead)
@@ -317,24 +325,28 @@ pub(super) fn encode_number(number: u64) -> Bytes {
 
 pub(super) fn decode_number(bytes: &[u8]) -> Result<u64, Malformed> {
     let what = "a number of a queue";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let number = from.varint(what)?;
     from.end(what)?;
     Ok(number)
 }
 
-pub(super) fn encode_time(at: Timestamp) -> Bytes {
+pub(super) fn encode_end(end: StoredEnd) -> Bytes {
     let mut out = vec![VERSION];
-    out.put_time(at);
+    out.put_time(end.at);
+    out.put_time(end.began_at);
     out.into()
 }
 
-pub(super) fn decode_time(bytes: &[u8]) -> Result<Timestamp, Malformed> {
+pub(super) fn decode_end(bytes: &[u8]) -> Result<StoredEnd, Malformed> {
     let what = "when a run ended";
-    let mut from = versioned(bytes, what)?;
-    let at = from.time()?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
+    let end = StoredEnd {
+        at: from.time()?,
+        began_at: from.time()?,
+    };
     from.end(what)?;
-    Ok(at)
+    Ok(end)
 }
 
 pub(super) fn encode_status(status: &RunStatus) -> Bytes {
@@ -348,7 +360,7 @@ pub(super) fn encode_status(status: &RunStatus) -> Bytes {
 
 pub(super) fn decode_status(bytes: &[u8]) -> Result<RunStatus, Malformed> {
     let what = "the state of a run";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let status = RunStatus {
         state: *RunState::ALL
             .get(usize::from(from.u8(what)?))
@@ -380,7 +392,7 @@ pub(crate) fn check_stored(stream: &StreamName, key: &[u8], value: &[u8]) -> Res
         _ if key.starts_with(RETRY_PREFIX) => stream_of(key, RETRY_PREFIX)
             .and_then(|_| decode_number(value))
             .map(drop),
-        _ if key.starts_with(ENDED_PREFIX) => decode_time(value).map(drop),
+        _ if key.starts_with(ENDED_PREFIX) => decode_end(value).map(drop),
         _ => Err(Malformed {
             what: "a key of a queue",
         }),
@@ -397,15 +409,6 @@ fn flag(from: &mut Decoder<'_>, what: &'static str) -> Result<bool, Malformed> {
 
 fn count(from: &mut Decoder<'_>, what: &'static str) -> Result<u32, Malformed> {
     u32::try_from(from.varint(what)?).ok().ok_or(Malformed { what })
-}
-
-fn versioned<'a>(bytes: &'a [u8], what: &'static str) -> Result<Decoder<'a>, Malformed> {
-    let mut from = Decoder::new(bytes);
-    if from.u8(what)? == VERSION {
-        Ok(from)
-    } else {
-        Err(Malformed { what })
-    }
 }
 
 #[cfg(test)]

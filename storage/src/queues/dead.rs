@@ -1,20 +1,24 @@
-//! Dead letters: those of a queue are listed, tried anew, and forgotten.
+//! Dead letters: those of a queue are listed, tried anew, and forgotten. They stay in the store and are read in pages, so
+//! that any number of them takes no memory.
 
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use tailwater_stream::queue::{Change, DeadReason};
-use tailwater_stream::{Position, StreamName, Timestamp};
+use bytes::Bytes;
+use tailwater_stream::queue::{DeadReason, Envelope, EnvelopeRefusal, JsonText};
+use tailwater_stream::{AppendDecision, ForkRefusal, Position, StreamId, StreamName, Timestamp};
 
+use super::Queues;
+use super::codec::{self, StoredDead};
+use super::enqueue::append_error;
 use super::error::{QueueError, damaged};
-use super::opened::{Enqueued, Opened};
-use super::record::Extra;
+use super::opened::{Enqueued, Opened, Turn};
+use super::record::{Extra, QUEUE, RecordError, check_ground, control_of, json};
 use super::retry::RetryFrom;
-use super::{Queues, codec};
+use super::turns::outcome;
 use crate::to_its_end::to_its_end;
 
-/// Dead letters that are forgotten in one record.
-const BURIED_MAX: usize = 1_000;
+/// Dead letters that are read or forgotten at once.
+const PAGE: usize = 1_000;
 
 /// A job that was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,105 +47,265 @@ impl Queues {
         count_max: usize,
     ) -> Result<(Vec<DeadJob>, bool), QueueError> {
         let opened = self.find(queue).await?;
-        let turn = opened.turn.lock().await;
-        let turn = turn.as_ref().ok_or(QueueError::NotFound)?;
-        let from = after.map_or(Unbounded, Excluded);
-        let mut keys: Vec<_> = turn
-            .dead
-            .range((from, Unbounded))
-            .take(count_max + 1)
-            .map(|job| codec::dead_key(*job))
-            .collect();
-        let more = keys.len() > count_max;
-        keys.truncate(count_max);
-        let stored = self.shared.engine.controls_at(turn.id, keys).await?;
-        let mut dead = Vec::with_capacity(stored.len());
-        for (key, value) in stored {
-            let place = "the dead letters of a queue";
-            let job =
-                codec::job_of(&key, codec::DEAD_PREFIX).map_err(|malformed| damaged(place, malformed))?;
-            let Some(value) = value else { continue };
-            let stored = codec::decode_dead(&value).map_err(|malformed| damaged(place, malformed))?;
-            dead.push(DeadJob {
-                job,
-                run: stored.run,
-                reason: stored.reason,
-                attempt: stored.attempt,
-                at: stored.at,
-            });
-        }
-        Ok((dead, more))
+        let id = opened.turn.lock().await.as_ref().ok_or(QueueError::NotFound)?.id;
+        let mut stored = self.stored_dead(id, after, count_max.saturating_add(1)).await?;
+        let more = stored.len() > count_max;
+        stored.truncate(count_max);
+        let dead = stored.into_iter().map(|(job, stored)| DeadJob {
+            job,
+            run: stored.run,
+            reason: stored.reason,
+            attempt: stored.attempt,
+            at: stored.at,
+        });
+        Ok((dead.collect(), more))
     }
 
-    /// Tries one dead letter anew, or all that have runs. Answers the new runs.
+    async fn stored_dead(
+        &self,
+        id: StreamId,
+        after: Option<Position>,
+        count_max: usize,
+    ) -> Result<Vec<(Position, StoredDead)>, QueueError> {
+        let prefix = codec::DEAD_PREFIX.to_vec();
+        let after = after.map(codec::dead_key);
+        let stored = self.shared.engine.controls_behind(id, prefix, after, count_max);
+        let place = "the dead letters of a queue";
+        let decode = |(key, value): (Bytes, Bytes)| {
+            let job = codec::job_of(&key, codec::DEAD_PREFIX)?;
+            Ok((job, codec::decode_dead(&value)?))
+        };
+        let stored: Result<_, _> = stored.await?.into_iter().map(decode).collect();
+        stored.map_err(|malformed| damaged(place, malformed))
+    }
+
+    /// A dead letter that was neither redriven nor purged.
+    ///
+    /// # Errors
+    /// [`QueueError::DeadNotFound`] if there is none.
+    pub(super) async fn dead_letter(&self, id: StreamId, job: Position) -> Result<StoredDead, QueueError> {
+        let stored = self.shared.engine.control_at(id, codec::dead_key(job)).await?;
+        let stored = stored.ok_or(QueueError::DeadNotFound)?;
+        codec::decode_dead(&stored).map_err(|malformed| damaged("the dead letters of a queue", malformed))
+    }
+
+    /// Tries one dead letter anew.
+    ///
+    /// # Errors
+    /// [`QueueError`]; nothing is changed then.
+    pub async fn redrive(&self, queue: &StreamName, job: Position) -> Result<Enqueued, QueueError> {
+        let opened = self.find(queue).await?;
+        let id = opened.turn.lock().await.as_ref().ok_or(QueueError::NotFound)?.id;
+        let letter = self.dead_letter(id, job).await?;
+        let all = self.clone();
+        to_its_end(async move {
+            let retried = match letter.run {
+                Some(run) => {
+                    all.retry_in_turn(&opened, &run, RetryFrom::Start, Some(job))
+                        .await
+                }
+                None => Err(QueueError::RunNotFound),
+            };
+            match retried {
+                // What it never had, or has lost since, stands in its letter.
+                Err(QueueError::RunNotFound | QueueError::Fork(ForkRefusal::Trimmed)) => {
+                    all.enqueue_dead(&opened, job).await
+                }
+                retried => retried,
+            }
+        })
+        .await
+    }
+
+    /// Tries all dead letters anew that are there now, but for those that are no jobs, or of which nobody knows any more
+    /// what was to be done. Answers the new runs.
     ///
     /// # Errors
     /// [`QueueError`]; some may be tried anew then.
-    pub async fn redrive(
-        &self,
-        queue: &StreamName,
-        job: Option<Position>,
-    ) -> Result<Vec<Enqueued>, QueueError> {
-        let mut redriven = Vec::new();
-        let mut after = job
-            .and_then(|job| job.get().checked_sub(1))
-            .and_then(Position::new);
+    pub async fn redrive_all(&self, queue: &StreamName) -> Result<Vec<Enqueued>, QueueError> {
+        // Those that are tried anew may be given up again meanwhile, and stand behind it.
+        let until = {
+            let opened = self.find(queue).await?;
+            let turn = opened.turn.lock().await;
+            let turn = turn.as_ref().ok_or(QueueError::NotFound)?;
+            turn.queue.state().admitted.position
+        };
+        let (mut redriven, mut after) = (Vec::new(), None);
         loop {
-            let count_max = if job.is_some() { 1 } else { 100 };
-            let (dead, more) = self.dead(queue, after, count_max).await?;
-            for letter in &dead {
-                match &letter.run {
-                    Some(run) if job.is_none_or(|job| job == letter.job) => {
-                        redriven.push(self.retry_dead(queue, letter.job, run).await?);
-                    }
-                    None if job == Some(letter.job) => return Err(QueueError::DeadWithoutRun),
-                    _ => {}
+            let (dead, more) = self.dead(queue, after, PAGE).await?;
+            for letter in dead.iter().take_while(|letter| letter.job < until) {
+                match self.redrive(queue, letter.job).await {
+                    Ok(enqueued) => redriven.push(enqueued),
+                    Err(QueueError::DeadNotFound | QueueError::DeadInvalid(_) | QueueError::DeadLost) => {}
+                    Err(error) => return Err(error),
                 }
             }
             after = dead.last().map(|letter| letter.job);
-            if job.is_some() && redriven.is_empty() {
-                return Err(QueueError::DeadNotFound);
-            }
-            if job.is_some() || !more {
+            if !more || after.is_none_or(|after| after >= until) {
                 return Ok(redriven);
             }
         }
     }
 
-    async fn retry_dead(
-        &self,
-        queue: &StreamName,
-        job: Position,
-        run: &StreamName,
-    ) -> Result<Enqueued, QueueError> {
-        let opened = self.find(queue).await?;
-        let (all, run) = (self.clone(), run.clone());
-        to_its_end(async move {
-            all.retry_in_turn(&opened, &run, RetryFrom::Start, Some(job))
-                .await
+    /// Appends a job again whose run cannot be tried anew, and forgets its dead letter in the same record.
+    async fn enqueue_dead(&self, opened: &Arc<Opened>, job: Position) -> Result<Enqueued, QueueError> {
+        let mut turn = opened.turn.lock().await;
+        let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
+        if turn.queue.state().deleting {
+            return Err(QueueError::Deleting);
+        }
+        let letter = self.dead_letter(turn.id, job).await?;
+        let envelope = self.envelope_of(turn, job, &letter).await?;
+        let changes = turn.queue.bury(&[job]);
+        let (id, footing) = (turn.id, turn.footing);
+        let held = std::slice::from_ref(&turn.stream);
+        let sent = self.shared.engine.together(held, |draft| {
+            check_ground(draft, id, footing)?;
+            let message = json(envelope.message());
+            let appended = draft.append_whatever_its_size(QUEUE, message, None, false);
+            let AppendDecision::Accept(append) = appended.map_err(append_error)? else {
+                return Err(RecordError::from(QueueError::Closed));
+            };
+            for (key, value) in changes.iter().filter_map(control_of) {
+                draft.control(QUEUE, key, value);
+            }
+            Ok(append.start)
+        });
+        let settled = match sent {
+            Ok((start, settling)) => {
+                turn.apply(&changes);
+                outcome(settling.settled().await).map(|()| start)
+            }
+            Err(error) => {
+                turn.is_stale |= matches!(error, RecordError::Stale);
+                Err(error.into())
+            }
+        };
+        if turn.is_stale || matches!(settled, Err(QueueError::Engine(_))) {
+            self.reload(opened, turn).await?;
+        }
+        opened.bell.notify_one();
+        let start = settled?;
+        let candidate = turn.queue.config().candidate_of(envelope, start, self.names())?;
+        Ok(Enqueued {
+            new: true,
+            job: Some(start),
+            run: candidate.run,
         })
-        .await
+    }
+
+    /// What was to be done, as a job of its own: its id was another job's, cannot be one, or means a run that is gone.
+    async fn envelope_of(
+        &self,
+        turn: &Turn,
+        job: Position,
+        letter: &StoredDead,
+    ) -> Result<Envelope, QueueError> {
+        let told = match letter.letter {
+            Some(at) => self.read_letter(turn, job, at).await?,
+            None => None,
+        };
+        let told = told.ok_or(QueueError::DeadLost)?;
+        if letter.reason != DeadReason::InvalidEnvelope {
+            return Ok(Envelope::of_payload(told));
+        }
+        let mut envelope = Envelope::parse(&told).map_err(QueueError::DeadInvalid)?;
+        let config = turn.queue.config();
+        if let Err(EnvelopeRefusal::Id { .. }) = envelope.value_for(config, self.names()) {
+            envelope.id = None;
+        }
+        envelope
+            .value_for(config, self.names())
+            .map_err(QueueError::DeadInvalid)?;
+        Ok(envelope)
+    }
+
+    /// The payload in a letter, or the whole message if that was no job; none if the letter is not where it was.
+    async fn read_letter(
+        &self,
+        turn: &Turn,
+        job: Position,
+        at: Position,
+    ) -> Result<Option<JsonText>, QueueError> {
+        let name = &turn.queue.config().dead_letter;
+        let reader = match self.shared.engine.look(name).await.map_err(QueueError::from) {
+            Ok(reader) => reader,
+            Err(QueueError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let view = reader.incarnation().view();
+        if at < view.oldest || at >= view.tail {
+            return Ok(None);
+        }
+        let records = match reader.records(at, &view, 1).await.map_err(QueueError::from) {
+            Ok(records) => records,
+            Err(QueueError::RunNotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let found = records.first().and_then(|first| Letter::read(&first.data));
+        Ok(found
+            .filter(|letter| letter.is_of(&turn.queue.stream, job))
+            .map(|letter| letter.payload))
     }
 
     /// Forgets all dead letters that are there now, also in their stream. Answers how many.
     pub(super) async fn purge_dead(&self, opened: &Arc<Opened>) -> Result<u64, QueueError> {
         let mut turn = opened.turn.lock().await;
         let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
-        let jobs: Vec<Position> = turn.dead.iter().copied().collect();
-        for chunk in jobs.chunks(BURIED_MAX) {
-            let mut state = turn.queue.state().clone();
-            let mut changes: Vec<Change> = Vec::new();
-            for job in chunk {
-                state.dead_letters = state.dead_letters.saturating_sub(1);
-                changes.push(Change::Buried { job: *job });
+        let mut count = 0;
+        loop {
+            let page = self.stored_dead(turn.id, None, PAGE).await?;
+            if page.is_empty() {
+                return Ok(count);
             }
-            changes.push(Change::State(Box::new(state)));
+            let jobs: Vec<Position> = page.into_iter().map(|(job, _)| job).collect();
+            let changes = turn.queue.bury(&jobs);
             let extra = Extra {
-                trims_dead: true,
+                // What other queues have put there stays.
+                trims_dead: count == 0 && !self.shares_dead_letters(turn),
                 ..Extra::default()
             };
             self.record_and_wait(opened, turn, &changes, extra).await?;
+            count += jobs.len() as u64;
         }
-        Ok(jobs.len() as u64)
+    }
+
+    /// Whether another queue has its dead letters in the same stream.
+    fn shares_dead_letters(&self, turn: &Turn) -> bool {
+        let dead_letter = &turn.queue.config().dead_letter;
+        let names = self.shared.names.lock();
+        names
+            .iter()
+            .any(|(queue, names)| *queue != turn.queue.stream && names.dead_letter == *dead_letter)
+    }
+}
+
+/// A dead letter as it stands in the stream of them.
+struct Letter {
+    job: Option<Position>,
+    queue: String,
+    payload: JsonText,
+}
+
+impl Letter {
+    fn read(message: &[u8]) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Members<'a> {
+            job: String,
+            queue: String,
+            #[serde(borrow)]
+            payload: &'a serde_json::value::RawValue,
+        }
+        let letter = message.strip_suffix(b",").unwrap_or(message);
+        let members: Members<'_> = serde_json::from_slice(letter).ok()?;
+        Some(Self {
+            job: tailwater_stream::queue::event::parse_job(&members.job),
+            queue: members.queue,
+            payload: JsonText::of(members.payload),
+        })
+    }
+
+    fn is_of(&self, queue: &StreamName, job: Position) -> bool {
+        self.job == Some(job) && self.queue == queue.as_str()
     }
 }

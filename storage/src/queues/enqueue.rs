@@ -2,20 +2,22 @@
 
 use std::collections::HashSet;
 
-use tailwater_stream::queue::event::job_text;
-use tailwater_stream::queue::{Candidate, Envelope, EnvelopeRefusal, Found, JsonText, Outcome};
-use tailwater_stream::{AppendDecision, Epoch, Position, ProducerId, ProducerMark, Seq, StreamName};
+use tailwater_stream::producer::ProducerRefusal;
+use tailwater_stream::queue::{Envelope, EnvelopeRefusal, Found, JsonText, Outcome};
+use tailwater_stream::{
+    AppendDecision, AppendRefusal, Epoch, Position, ProducerId, ProducerMark, Seq, StreamName, StreamState,
+};
 
 use super::Queues;
-use super::admit::{Incoming, MESSAGES_MAX};
+use super::admit::{Incoming, MESSAGES_MAX, refusal_of};
 use super::error::QueueError;
 use super::opened::{Command, Enqueued, Enqueuer, Turn};
 use super::record::{Message, QUEUE, RecordError, check_ground, json};
 use super::turns::Pending;
 use crate::engine::Settling;
 
-/// The producer of messages of runs that are tried anew.
-const RETRY_PRODUCER: &str = "retry";
+/// The producer of messages of runs that are tried anew. No client takes such an id by chance.
+const RETRY_PRODUCER: &str = "__ds/queues/retry";
 
 impl Queues {
     /// Enqueues a job. Answers once it is durable and has its run.
@@ -112,26 +114,14 @@ impl Queues {
         let mut position = turn.queue.state().admitted.position;
         let mut incoming = Vec::with_capacity(asked.len());
         for enqueuer in asked {
-            let envelope = &enqueuer.envelope;
-            let message = envelope.message();
+            let message = enqueuer.envelope.message();
             // A message is followed by a comma.
             let end = position
                 .advance(message.len() as u64 + 1)
                 .unwrap_or(Position::LAST);
-            let number = job_text(position);
-            let id = envelope.id.as_deref().unwrap_or(&number);
+            let envelope = enqueuer.envelope.clone();
             let config = turn.queue.config();
-            let run = config
-                .run_of_id(id, self.names())
-                .map_err(|refusal| EnvelopeRefusal::Id {
-                    id: id.into(),
-                    refusal,
-                })?;
-            let candidate = Candidate {
-                envelope: envelope.clone(),
-                run,
-                value: envelope.value_for(config, self.names())?,
-            };
+            let candidate = config.candidate_of(envelope, position, self.names())?;
             incoming.push(Incoming {
                 position,
                 end,
@@ -176,8 +166,9 @@ impl Queues {
                     job: look.job,
                     run,
                 }),
-                Found::OtherPayload => Err(QueueError::Conflict { run }),
-                Found::Taken => Err(QueueError::NameTaken { run }),
+                found @ (Found::OtherPayload | Found::HeldByForks | Found::Taken) => {
+                    Err(refusal_of(Some(found), run))
+                }
             };
             pending.push(None, asked.answer, said);
         }
@@ -227,6 +218,9 @@ impl Queues {
     }
 
     /// Appends the message of a run that is tried anew, unless it is there. Answers where it begins if it was not.
+    ///
+    /// It is the only one of an epoch of its own, and messages are sent in the order of their numbers: one whose run has
+    /// ended before it was sent is left out.
     pub(super) fn send_retry(
         &self,
         turn: &mut Turn,
@@ -245,18 +239,20 @@ impl Queues {
             max_attempts: None,
         };
         let mark = ProducerMark {
-            id: ProducerId::parse(RETRY_PRODUCER).expect("an identifier"),
-            epoch: Epoch::ZERO,
-            seq: Seq::new(number).expect("fewer retries than JavaScript counts"),
+            id: retry_producer(),
+            epoch: Epoch::new(number).expect("fewer retries than JavaScript counts"),
+            seq: Seq::ZERO,
         };
         let (id, footing) = (turn.id, turn.footing);
         let held = std::slice::from_ref(&turn.stream);
         let sent = self.shared.engine.together(held, |draft| {
             check_ground(draft, id, footing)?;
             let sent = draft.append_whatever_its_size(QUEUE, json(envelope.message()), Some(mark), false);
-            match sent.map_err(append_error)? {
-                AppendDecision::Accept(append) => Ok(Some(append.start)),
-                AppendDecision::Duplicate(_) | AppendDecision::AlreadyClosed => Ok(None),
+            match sent {
+                Ok(AppendDecision::Accept(append)) => Ok(Some(append.start)),
+                // Later ones are there already, and so is this one.
+                Ok(_) | Err(AppendRefusal::Producer(ProducerRefusal::Fenced { .. })) => Ok(None),
+                Err(refusal) => Err(append_error(refusal).into()),
             }
         });
         match sent {
@@ -272,9 +268,19 @@ impl Queues {
     }
 }
 
-fn append_error(refusal: tailwater_stream::AppendRefusal) -> QueueError {
+fn retry_producer() -> ProducerId {
+    ProducerId::parse(RETRY_PRODUCER).expect("an identifier")
+}
+
+/// The first number that no message of a run that is tried anew has had in a stream. It may have been a queue before.
+pub(super) fn first_retry_of(stream: &StreamState) -> u64 {
+    let last = stream.producers.get(&retry_producer());
+    last.map_or(0, |last| last.epoch.get() + 1)
+}
+
+pub(super) fn append_error(refusal: AppendRefusal) -> QueueError {
     match refusal {
-        tailwater_stream::AppendRefusal::Closed { .. } => QueueError::Closed,
+        AppendRefusal::Closed { .. } => QueueError::Closed,
         refusal => QueueError::Append(refusal),
     }
 }

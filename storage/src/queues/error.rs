@@ -35,6 +35,20 @@ pub enum UnfitStream {
         /// The stream.
         stream: StreamName,
     },
+    /// It is a queue, and is to have dead letters.
+    #[error("`{stream}` is a queue, and dead letters are no jobs")]
+    Queue {
+        /// The stream.
+        stream: StreamName,
+    },
+    /// It has the dead letters of a queue, and is to be one.
+    #[error("`{stream}` has the dead letters of the queue `{queue}`, which are no jobs")]
+    DeadLetters {
+        /// The stream.
+        stream: StreamName,
+        /// Whose they are.
+        queue: StreamName,
+    },
     /// The name belongs to a deleted stream that forks still refer to.
     #[error("`{stream}` was deleted and still has forks")]
     Deleted {
@@ -82,6 +96,12 @@ pub enum QueueError {
         /// The other queue.
         queue: StreamName,
     },
+    /// Jobs of the queue would have the numbers of those that an earlier stream of its name had.
+    #[error("`{run}` is a run of an earlier stream of this name, whose numbers come again")]
+    NumberTaken {
+        /// The first such run.
+        run: StreamName,
+    },
     /// The stream cannot be a queue, or not its dead letters.
     #[error(transparent)]
     Unfit(#[from] UnfitStream),
@@ -103,6 +123,12 @@ pub enum QueueError {
     /// A stream that is no run of the queue has the name of the run.
     #[error("`{run}` is a stream, but no run of this queue")]
     NameTaken {
+        /// The name.
+        run: StreamName,
+    },
+    /// A deleted stream had the name of the run, and its forks are still there.
+    #[error("`{run}` was deleted, and forks of it are still there")]
+    NameHeldByForks {
         /// The name.
         run: StreamName,
     },
@@ -132,9 +158,12 @@ pub enum QueueError {
     /// There is no such dead letter.
     #[error("there is no such dead letter")]
     DeadNotFound,
-    /// The dead letter never had a run.
-    #[error("the dead letter never had a run, so there is nothing to try anew")]
-    DeadWithoutRun,
+    /// The dead letter was no job.
+    #[error("the dead letter was no job: {0}")]
+    DeadInvalid(EnvelopeRefusal),
+    /// The run of the dead letter is gone, and so is what its stream said of it.
+    #[error("the dead letter has no run, and its stream does not have it any more")]
+    DeadLost,
     /// The engine cannot do it.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use tailwater_stream::queue::event::parse_job;
 use tailwater_stream::queue::{ConfigRefusal, Frontier, Purge, QueueState};
 use tailwater_stream::{
-    ContentKind, CreateCommand, Lifetime, Position, QueueConfig, StreamId, StreamKind, StreamName,
+    ContentKind, CreateCommand, Lifetime, NameLimits, Position, QueueConfig, StreamId, StreamKind,
+    StreamName, StreamState,
 };
 
-use super::Queues;
 use super::codec::{self, StoredConfig};
+use super::enqueue::first_retry_of;
 use super::error::{QueueError, UnfitStream};
 use super::opened::{Opened, Turn, now_of};
 use super::record::{Extra, json_type};
 use super::show::Described;
 use super::turns::{Pending, outcome};
+use super::{Queues, TakenNames};
 use crate::engine::{CreateError, Engine, EngineError, Origin};
 use crate::to_its_end::to_its_end;
 
@@ -23,6 +26,10 @@ use crate::to_its_end::to_its_end;
 const PURGED_MAX: usize = 256;
 /// Keys that are removed in one record.
 const KEYS_MAX: usize = 1_000;
+/// Names of runs that are looked at when a queue is made.
+const NUMBERS_MAX: usize = 1_000;
+/// Batches of messages that are looked at between two purges.
+const ADMISSIONS_MAX: usize = 16;
 
 /// A queue that exists now.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,16 +129,26 @@ impl Queues {
         if all.len() >= queues_max {
             return Err(QueueError::TooMany { queues_max });
         }
-        let mut prefixes = self.shared.prefixes.lock();
-        let alike = prefixes.iter().find(|(queue, prefix)| {
-            let is_within =
-                prefix.starts_with(&*config.run_prefix) || config.run_prefix.starts_with(&***prefix);
-            is_within && *queue != stream && all.contains_key(*queue)
-        });
-        if let Some((queue, _)) = alike {
-            return Err(QueueError::PrefixTaken { queue: queue.clone() });
+        // Dead letters are no jobs, so nobody could work them off.
+        if all.contains_key(&config.dead_letter) {
+            let stream = config.dead_letter.clone();
+            return Err(UnfitStream::Queue { stream }.into());
         }
-        prefixes.insert(stream.clone(), config.run_prefix.clone());
+        let mut names = self.shared.names.lock();
+        let others = names
+            .iter()
+            .filter(|(queue, _)| *queue != stream && all.contains_key(*queue));
+        for (queue, taken) in others {
+            let (one, other) = (&*taken.run_prefix, &*config.run_prefix);
+            if one.starts_with(other) || other.starts_with(one) {
+                return Err(QueueError::PrefixTaken { queue: queue.clone() });
+            }
+            if taken.dead_letter == *stream {
+                let (stream, queue) = (stream.clone(), queue.clone());
+                return Err(UnfitStream::DeadLetters { stream, queue }.into());
+            }
+        }
+        names.insert(stream.clone(), TakenNames::of(config));
         let opened = Arc::new(Opened::new(stream.clone()));
         all.insert(stream.clone(), Arc::clone(&opened));
         Ok(opened)
@@ -239,11 +256,13 @@ impl Queues {
             taken: state.admitted,
             ..state
         };
+        self.refuse_numbers_of_another(config, known.id, state.admitted.position)
+            .await?;
         let ((), settling) = engine.together(&held, |draft| {
-            match draft.state(0) {
-                Some(state) if state.id == known.id => {}
+            let retries = match draft.state(0) {
+                Some(state) if state.id == known.id => first_retry_of(state),
                 _ => return Err(QueueError::NotFound),
-            }
+            };
             if draft.state(1).is_none() {
                 let created = draft.create(1, StreamKind::Plain, &Origin::new(json_type()));
                 created.map_err(|_taken| UnfitStream::Deleted {
@@ -255,12 +274,37 @@ impl Queues {
             draft.control(
                 0,
                 Bytes::from_static(codec::STATE_KEY),
-                Some(codec::encode_state(&state)),
+                Some(codec::encode_state(&QueueState {
+                    retries,
+                    ..state.clone()
+                })),
             );
             Ok(())
         })?;
         outcome(settling.settled().await)?;
         self.load(stream, known.id).await?.ok_or(QueueError::NotFound)
+    }
+
+    /// Refuses runs that are named by jobs of an earlier stream of the same name: its numbers come again. Looks at no more than
+    /// the first page of names, for jobs that meet such a run are refused one by one as well.
+    async fn refuse_numbers_of_another(
+        &self,
+        config: &QueueConfig,
+        id: StreamId,
+        first: Position,
+    ) -> Result<(), QueueError> {
+        let engine = &self.shared.engine;
+        let prefix = &*config.run_prefix;
+        let is_of_another = |state: &StreamState| {
+            let number = state.name.as_str().strip_prefix(prefix).and_then(parse_job);
+            state.id < id && !state.deleted && number.is_some_and(|number| number >= first)
+        };
+        let before = StreamName::parse(&format!("{prefix}{:015}", 0), NameLimits::NONE).ok();
+        let listed = engine.list_states(prefix.to_owned(), before, NUMBERS_MAX).await?;
+        match listed.into_iter().find(is_of_another) {
+            Some(state) => Err(QueueError::NumberTaken { run: state.name }),
+            None => Ok(()),
+        }
     }
 
     /// Where the messages of a stream begin that are still there.
@@ -382,13 +426,13 @@ impl Queues {
         loop {
             let mut turn = opened.turn.lock().await;
             let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
-            // What was appended before is meant, too.
-            if until.is_none() && purge != Purge::AtOnce {
-                let mut pending = Pending::default();
-                while self.admit(turn, &mut pending).await? {}
-                self.answer(opened, turn, pending).await;
+            let tail = turn.reader.incarnation().view().tail;
+            let until = *until.get_or_insert(tail.max(turn.queue.state().admitted.position));
+            // What was appended before is meant, too, once it has been looked at. Others have their turns meanwhile.
+            if purge != Purge::AtOnce && turn.queue.state().admitted.position < until {
+                self.admit_some(opened, turn).await?;
+                continue;
             }
-            let until = *until.get_or_insert(turn.queue.state().admitted.position);
             let decided = turn
                 .queue
                 .purge(purge, reason, until, PURGED_MAX, now_of(&self.shared.engine));
@@ -408,6 +452,23 @@ impl Queues {
             settled?;
             count += decided.answer as u64;
         }
+    }
+
+    /// Looks at some more messages of a queue's stream, and waits until that is durable.
+    async fn admit_some(&self, opened: &Arc<Opened>, turn: &mut Turn) -> Result<(), QueueError> {
+        let mut pending = Pending::default();
+        let mut admitted = Ok(true);
+        for _ in 0..ADMISSIONS_MAX {
+            if !matches!(admitted, Ok(true)) {
+                break;
+            }
+            admitted = self.admit(turn, &mut pending).await;
+        }
+        self.answer(opened, turn, pending).await;
+        if turn.is_stale {
+            self.reload(opened, turn).await?;
+        }
+        admitted.map(drop)
     }
 
     /// Deletes a queue: all that is open is called off, whoever has a job is fenced off, and its stream is a plain one.
@@ -447,43 +508,41 @@ impl Queues {
             self.record_and_wait(opened, deleted, &changes, Extra::default())
                 .await?;
         }
-        for prefix in [codec::ENDED_PREFIX, codec::QUEUE_PREFIX] {
-            self.remove_keys(opened, deleted, prefix).await?;
-        }
+        self.remove_keys(opened, deleted).await?;
         self.shared
             .engine
             .delete_hidden(&StreamName::of_queue(&opened.name))
             .await?;
         opened.set_gone();
         self.shared.all.lock().remove(&opened.name);
-        self.shared.prefixes.lock().remove(&opened.name);
+        self.shared.names.lock().remove(&opened.name);
         *turn = None;
         Ok(())
     }
 
-    /// Removes the keys of a queue, that of its configuration last: a start that finds it goes on with the deletion.
-    async fn remove_keys(
-        &self,
-        opened: &Arc<Opened>,
-        turn: &mut Turn,
-        prefix: &'static [u8],
-    ) -> Result<(), QueueError> {
-        let stored = self.shared.engine.controls(turn.id, prefix).await?;
-        let mut keys: Vec<Bytes> = stored.into_iter().map(|(key, _)| key).collect();
-        keys.sort_by_key(|key| key == codec::CONFIG_KEY || key == codec::STATE_KEY);
-        for chunk in keys.chunks(KEYS_MAX) {
-            let extra = Extra {
-                controls: chunk.iter().map(|key| (key.clone(), None)).collect(),
-                ..Extra::default()
-            };
-            let settled = match self.record(turn, &[], extra, false).await {
-                Ok(settling) => outcome(settling.settled().await),
-                Err(error) => Err(error.into()),
-            };
-            if settled.is_err() {
-                self.reload(opened, turn).await?;
+    /// Removes the keys of a queue, that of its configuration with the last: a start that finds it goes on with the deletion.
+    async fn remove_keys(&self, opened: &Arc<Opened>, turn: &mut Turn) -> Result<(), QueueError> {
+        let all_others = [
+            codec::ENDED_PREFIX,
+            codec::JOB_PREFIX,
+            codec::DEAD_PREFIX,
+            codec::RETRY_PREFIX,
+        ];
+        for prefix in all_others.into_iter().chain([codec::QUEUE_PREFIX]) {
+            loop {
+                let engine = &self.shared.engine;
+                let page = engine
+                    .controls_behind(turn.id, prefix.to_vec(), None, KEYS_MAX)
+                    .await?;
+                if page.is_empty() {
+                    break;
+                }
+                let extra = Extra {
+                    controls: page.into_iter().map(|(key, _)| (key, None)).collect(),
+                    ..Extra::default()
+                };
+                self.record_and_wait(opened, turn, &[], extra).await?;
             }
-            settled?;
         }
         Ok(())
     }

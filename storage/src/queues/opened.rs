@@ -1,6 +1,7 @@
 //! A queue as the runtime holds it: its turn, and the commands that wait for it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::RandomState;
@@ -9,6 +10,7 @@ use tailwater_stream::queue::{Beat, Change, Envelope, Leased, Now, Settled, Word
 use tailwater_stream::{Position, Queue, StreamId, StreamName, Timestamp};
 use tokio::sync::{Notify, oneshot};
 
+use super::codec;
 use super::error::QueueError;
 use super::rates::Rates;
 use super::show::Gauges;
@@ -24,7 +26,42 @@ pub(super) struct Claimant {
     pub(super) count_max: usize,
     /// Not later than then is it answered, by the monotonic clock.
     pub(super) until_ms: u64,
-    pub(super) answer: Answer<Vec<Leased>>,
+    pub(super) answer: Answer<Handover>,
+}
+
+/// Jobs that were leased to somebody. Those that nobody takes over, because whoever asked has gone away, go back.
+pub(super) struct Handover {
+    opened: Arc<Opened>,
+    leased: Vec<Leased>,
+}
+
+impl Handover {
+    pub(super) fn new(opened: &Arc<Opened>, leased: Vec<Leased>) -> Self {
+        Self {
+            opened: Arc::clone(opened),
+            leased,
+        }
+    }
+
+    pub(super) fn leased(&self) -> &[Leased] {
+        &self.leased
+    }
+
+    /// Somebody has them now.
+    pub(super) fn take_over(mut self) {
+        self.leased.clear();
+    }
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        for leased in self.leased.drain(..) {
+            self.opened.send(Command::Return {
+                job: leased.job,
+                epoch: leased.epoch,
+            });
+        }
+    }
 }
 
 /// A job that somebody enqueues by a call of its own.
@@ -50,12 +87,16 @@ pub(super) enum Command {
     Beat {
         run: StreamName,
         epoch: u64,
+        /// When it came, by the monotonic clock.
+        came_ms: u64,
         answer: Answer<Beat>,
     },
     Settle {
         run: StreamName,
         lease: (u64, u64),
         word: Word,
+        /// When it came, by the monotonic clock.
+        came_ms: u64,
         answer: Answer<Settled>,
     },
     Enqueue(Enqueuer),
@@ -159,8 +200,6 @@ pub(super) struct Turn {
     pub(super) footing: Footing,
     /// Where each job that has a key is found by its run.
     pub(super) by_run: HashMap<StreamName, Position, RandomState>,
-    /// Dead letters that were neither redriven nor purged.
-    pub(super) dead: BTreeSet<Position>,
     /// Runs that are tried anew and wait for their messages, each with the number of its message.
     pub(super) awaited: BTreeMap<StreamName, u64>,
     /// Messages of runs that are tried anew before this one are in the stream.
@@ -207,21 +246,20 @@ impl Turn {
             Change::Append(append) if append.event.ends_run() => {
                 self.by_run.remove(&append.run);
             }
-            Change::Dead(dead) => {
-                self.dead.insert(dead.job);
-            }
-            Change::Buried { job } => {
-                self.dead.remove(job);
-            }
             Change::Adopted { run, .. } => {
                 self.awaited.remove(run);
+            }
+            Change::Ended { at, .. } => {
+                // After a step of the clock runs may end in a group before those that were looked at.
+                self.ended_from.0 = self.ended_from.0.min(codec::group(*at));
             }
             Change::State(_)
             | Change::Job { .. }
             | Change::LeaseEnds { .. }
             | Change::Begin { .. }
             | Change::Append(_)
-            | Change::Ended { .. } => {}
+            | Change::Dead(_)
+            | Change::Buried { .. } => {}
         }
     }
 

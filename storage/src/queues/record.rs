@@ -11,7 +11,7 @@ use tailwater_stream::{
 };
 
 use super::Queues;
-use super::codec::{self, StoredDead};
+use super::codec::{self, StoredDead, StoredEnd};
 use super::error::QueueError;
 use super::opened::Turn;
 use crate::backend::BackendError;
@@ -102,7 +102,7 @@ impl Queues {
         changes: &[Change],
         extra: Extra,
     ) -> Result<Settling, RecordError> {
-        let letters = self.letters(changes, &extra).await?;
+        let letters = self.letters(&turn.queue.stream, changes, &extra).await?;
         let streams = self.hold_streams(turn, changes, &extra).await?;
         let footing = turn.footing;
         let drafted = self.shared.engine.together(&streams.held, |draft| {
@@ -112,6 +112,7 @@ impl Queues {
                 draft,
                 streams: &streams,
                 extra: &extra,
+                ended_from: turn.ended_from.0,
             };
             drafting.all(changes, &letters)
         });
@@ -124,7 +125,12 @@ impl Queues {
     }
 
     /// Those who died, as they are told of in the stream of dead letters.
-    async fn letters(&self, changes: &[Change], extra: &Extra) -> Result<Vec<String>, QueueError> {
+    async fn letters(
+        &self,
+        queue: &StreamName,
+        changes: &[Change],
+        extra: &Extra,
+    ) -> Result<Vec<String>, QueueError> {
         let mut letters = Vec::new();
         for change in changes {
             let Change::Dead(dead) = change else { continue };
@@ -133,7 +139,7 @@ impl Queues {
                 (Some(run), None) => self.payload_of(run).await?,
                 (None, None) => None,
             };
-            letters.push(letter(dead, payload.as_ref()));
+            letters.push(letter(queue, dead, payload.as_ref()));
         }
         Ok(letters)
     }
@@ -225,6 +231,27 @@ pub(super) fn queued_payload(message: &[u8]) -> Option<JsonText> {
     Some(JsonText::of(queued.payload))
 }
 
+/// The key of the queue's stream that a change sets or removes, if that is all that it does.
+pub(super) fn control_of(change: &Change) -> Option<(Bytes, Option<Bytes>)> {
+    match change {
+        Change::State(state) => {
+            let key = Bytes::from_static(codec::STATE_KEY);
+            Some((key, Some(codec::encode_state(state))))
+        }
+        Change::Job { position, job } => {
+            let value = job.as_ref().map(|job| codec::encode_job(job));
+            Some((codec::job_key(*position), value))
+        }
+        Change::Buried { job } => Some((codec::dead_key(*job), None)),
+        Change::LeaseEnds { .. }
+        | Change::Begin { .. }
+        | Change::Append(_)
+        | Change::Dead(_)
+        | Change::Adopted { .. }
+        | Change::Ended { .. } => None,
+    }
+}
+
 /// What is remembered of a queue stands as long as its stream is the same one, and nothing of it was taken back.
 pub(super) fn check_ground(draft: &mut Draft<'_>, id: StreamId, footing: Footing) -> Result<(), RecordError> {
     let is_there = draft.state(QUEUE).is_some_and(|state| state.id == id);
@@ -236,11 +263,12 @@ pub(super) fn check_ground(draft: &mut Draft<'_>, id: StreamId, footing: Footing
 }
 
 /// The document of a dead letter.
-fn letter(dead: &DeadLetter, payload: Option<&JsonText>) -> String {
+fn letter(queue: &StreamName, dead: &DeadLetter, payload: Option<&JsonText>) -> String {
     let text = |text: &str| JsonText::string(text);
     let null = JsonText::null();
     format!(
-        "{{\"job\":{},\"run\":{},\"reason\":{},\"error\":{},\"attempt\":{},\"payload\":{},\"at\":{}}}",
+        "{{\"queue\":{},\"job\":{},\"run\":{},\"reason\":{},\"error\":{},\"attempt\":{},\"payload\":{},\"at\":{}}}",
+        text(queue.as_str()),
         text(&job_text(dead.job)),
         dead.run.as_ref().map_or(null.clone(), |run| text(run.as_str())),
         text(dead.reason.code()),
@@ -275,25 +303,21 @@ struct Drafting<'a, 'b> {
     draft: &'a mut Draft<'b>,
     streams: &'a Streams,
     extra: &'a Extra,
+    /// The oldest group of ended runs that may be there.
+    ended_from: u64,
 }
 
 impl Drafting<'_, '_> {
     fn all(&mut self, changes: &[Change], letters: &[String]) -> Result<(), RecordError> {
         self.check_speaker()?;
         self.enqueue()?;
+        let mut letters = self.bury(letters)?.into_iter();
         let mut controls: HashMap<Bytes, Option<Bytes>, RandomState> = HashMap::default();
         let mut statuses: HashMap<&StreamName, &RunStatus, RandomState> = HashMap::default();
         for change in changes {
             match change {
-                Change::State(state) => {
-                    controls.insert(
-                        Bytes::from_static(codec::STATE_KEY),
-                        Some(codec::encode_state(state)),
-                    );
-                }
-                Change::Job { position, job } => {
-                    let value = job.as_ref().map(|job| codec::encode_job(job));
-                    controls.insert(codec::job_key(*position), value);
+                Change::State(_) | Change::Job { .. } | Change::Buried { .. } => {
+                    controls.extend(control_of(change));
                 }
                 Change::LeaseEnds { .. } => {}
                 Change::Begin {
@@ -317,18 +341,28 @@ impl Drafting<'_, '_> {
                         reason: dead.reason,
                         attempt: dead.attempt,
                         at: dead.at,
+                        letter: letters.next(),
                     };
                     controls.insert(codec::dead_key(dead.job), Some(codec::encode_dead(&stored)));
-                }
-                Change::Buried { job } => {
-                    controls.insert(codec::dead_key(*job), None);
                 }
                 Change::Adopted { run, status } => {
                     controls.insert(codec::retry_key(run), None);
                     statuses.insert(run, status);
                 }
                 Change::Ended { run, at } => {
-                    controls.insert(codec::ended_key(run, *at), Some(codec::encode_time(*at)));
+                    let place = self.streams.places[run];
+                    let state = self.draft.state(place).ok_or(QueueError::RunNotFound)?;
+                    let end = StoredEnd {
+                        at: *at,
+                        began_at: state.created_at,
+                    };
+                    controls.insert(codec::ended_key(run, *at), Some(codec::encode_end(end)));
+                    // The clock was set back.
+                    if codec::group(*at) < self.ended_from {
+                        self.ended_from = codec::group(*at);
+                        let key = Bytes::from_static(codec::ENDED_FROM_KEY);
+                        controls.insert(key, Some(codec::encode_number(self.ended_from)));
+                    }
                 }
             }
         }
@@ -337,7 +371,6 @@ impl Drafting<'_, '_> {
             let key = Bytes::from_static(codec::RUN_KEY);
             self.draft.control(place, key, Some(codec::encode_status(status)));
         }
-        self.bury(letters)?;
         controls.extend(self.extra.controls.iter().cloned());
         for (key, value) in controls {
             self.draft.control(QUEUE, key, value);
@@ -431,29 +464,39 @@ impl Drafting<'_, '_> {
         }
     }
 
-    fn bury(&mut self, letters: &[String]) -> Result<(), RecordError> {
+    /// Adds letters to the stream of dead letters, if it takes them in. Answers where each of them begins.
+    fn bury(&mut self, letters: &[String]) -> Result<Vec<Position>, RecordError> {
         let Some(place) = self.streams.dead else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         if self.draft.state(place).is_none() {
-            let created = self
+            // If forks hold its name there is none, and the queue does without.
+            let _ = self
                 .draft
                 .create(place, StreamKind::Plain, &Origin::new(json_type()));
-            created.map_err(|_taken| RecordError::NameTaken)?;
         }
         let Some(tail) = self.tail_of_letters(place) else {
             // Whoever closed the stream, or put another one in its place, does without them. The queue still has their keys.
-            return Ok(());
+            return Ok(Vec::new());
         };
         if self.extra.trims_dead {
             self.draft.trim(place, tail);
         }
-        if !letters.is_empty() {
-            let body = json(format!("[{}]", letters.join(",")));
-            let appended = self.draft.append_whatever_its_size(place, body, None, false);
-            appended.map_err(QueueError::Append)?;
+        if letters.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(())
+        let body = json(format!("[{}]", letters.join(",")));
+        let appended = self.draft.append_whatever_its_size(place, body, None, false);
+        let AppendDecision::Accept(append) = appended.map_err(QueueError::Append)? else {
+            return Ok(Vec::new());
+        };
+        let mut begins = Vec::with_capacity(letters.len());
+        let mut position = append.start;
+        for end in append.ends.relative(append.payload.len()) {
+            begins.push(position);
+            position = append.start.advance(u64::from(end)).unwrap_or(Position::LAST);
+        }
+        Ok(begins)
     }
 
     /// The tail of the stream of dead letters; none if it takes none in.

@@ -1,49 +1,40 @@
 //! What a start finds: every queue as it was stored. Jobs that are ready cost nothing, however many there are.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tailwater_stream::name::QUEUES_PREFIX;
-use tailwater_stream::{Queue, StreamId, StreamKind, StreamName};
+use tailwater_stream::{Queue, StreamId, StreamKind, StreamName, StreamState};
 
-use super::Queues;
 use super::codec;
 use super::error::{QueueError, damaged};
 use super::opened::{Opened, Turn, now_of};
 use super::rates::Rates;
+use super::{Queues, TakenNames};
 use crate::backend::BackendError;
 use crate::engine::EngineError;
-
-/// Queues that are listed in one go.
-const PAGE: usize = 1_000;
 
 impl Queues {
     /// Loads all queues that there are.
     pub(super) async fn load_all(&self) -> Result<(), QueueError> {
-        let mut after: Option<StreamName> = None;
-        loop {
-            let prefix = QUEUES_PREFIX.to_owned();
-            let listed = self.shared.engine.list_states(prefix, after, PAGE).await?;
-            let is_last = listed.len() < PAGE;
-            after = listed.last().map(|state| state.name.clone());
-            for stream in listed.into_iter().filter_map(|state| state.name.queue()) {
-                match self.open_stored(&stream).await {
-                    // What was told of and never made, or is damaged, cannot keep the others from being served.
-                    Err(QueueError::NotFound) => {
-                        let hidden = StreamName::of_queue(&stream);
-                        self.shared.engine.delete_hidden(&hidden).await?;
-                    }
-                    Err(QueueError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
-                        tracing::error!(queue = %stream, %what, "the queue cannot be used");
-                    }
-                    Err(error) => return Err(error),
-                    Ok(_) => {}
-                }
-            }
-            if is_last {
+        let load = async |state: StreamState| {
+            let Some(stream) = state.name.queue() else {
                 return Ok(());
+            };
+            match self.open_stored(&stream).await {
+                // What was told of and never made, or is damaged, cannot keep the others from being served.
+                Err(QueueError::NotFound) => {
+                    self.shared.engine.delete_hidden(&state.name).await?;
+                }
+                Err(QueueError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
+                    tracing::error!(queue = %stream, %what, "the queue cannot be used");
+                }
+                Err(error) => return Err(error),
+                Ok(_) => {}
             }
-        }
+            Ok(())
+        };
+        self.shared.engine.with_all_hidden(QUEUES_PREFIX, load).await
     }
 
     /// A queue that is stored and nobody has opened: an import has brought it, or the process has just begun.
@@ -63,8 +54,8 @@ impl Queues {
             if let Some(opened) = all.get(stream) {
                 return Ok(Arc::clone(opened));
             }
-            let prefix = loaded.queue.config().run_prefix.clone();
-            self.shared.prefixes.lock().insert(stream.clone(), prefix);
+            let names = TakenNames::of(loaded.queue.config());
+            self.shared.names.lock().insert(stream.clone(), names);
             all.insert(stream.clone(), Arc::clone(&made));
         }
         let is_deleting = loaded.queue.state().deleting;
@@ -95,39 +86,33 @@ impl Queues {
         };
         let place = format!("the queue `{stream}`");
         let broken = |malformed| damaged(&place, malformed);
-        let (mut config, mut state, mut ended_from) = (None, None, None);
-        let mut jobs = BTreeMap::new();
-        let mut dead = BTreeSet::new();
-        let mut awaited = BTreeMap::new();
-        for (key, value) in engine.controls(id, codec::QUEUE_PREFIX).await? {
-            match &key[..] {
-                codec::CONFIG_KEY => config = Some(codec::decode_config(&value, stream).map_err(broken)?),
-                codec::STATE_KEY => state = Some(codec::decode_state(&value).map_err(broken)?),
-                codec::ENDED_FROM_KEY => ended_from = Some(codec::decode_number(&value).map_err(broken)?),
-                other if other.starts_with(codec::JOB_PREFIX) => {
-                    let job = codec::job_of(other, codec::JOB_PREFIX).map_err(broken)?;
-                    jobs.insert(job, codec::decode_job(&value).map_err(broken)?);
-                }
-                other if other.starts_with(codec::DEAD_PREFIX) => {
-                    dead.insert(codec::job_of(other, codec::DEAD_PREFIX).map_err(broken)?);
-                }
-                other if other.starts_with(codec::RETRY_PREFIX) => {
-                    let run = codec::stream_of(other, codec::RETRY_PREFIX).map_err(broken)?;
-                    awaited.insert(run, codec::decode_number(&value).map_err(broken)?);
-                }
-                // A later version's.
-                _ => {}
-            }
-        }
-        let (Some(stored), Some(state)) = (config, state) else {
+        let config = engine.control(id, codec::CONFIG_KEY).await?;
+        let state = engine.control(id, codec::STATE_KEY).await?;
+        let (Some(config), Some(state)) = (config, state) else {
             return Ok(None);
         };
+        let stored = codec::decode_config(&config, stream).map_err(broken)?;
+        let state = codec::decode_state(&state).map_err(broken)?;
+        let ended_from = engine.control(id, codec::ENDED_FROM_KEY).await?;
+        let ended_from = ended_from.map(|value| codec::decode_number(&value)).transpose();
+        let ended_from = ended_from.map_err(broken)?;
+        let mut jobs = BTreeMap::new();
+        for (key, value) in engine.controls(id, codec::JOB_PREFIX).await? {
+            let job = codec::job_of(&key, codec::JOB_PREFIX).map_err(broken)?;
+            jobs.insert(job, codec::decode_job(&value).map_err(broken)?);
+        }
+        let mut awaited = BTreeMap::new();
+        for (key, value) in engine.controls(id, codec::RETRY_PREFIX).await? {
+            let run = codec::stream_of(&key, codec::RETRY_PREFIX).map_err(broken)?;
+            awaited.insert(run, codec::decode_number(&value).map_err(broken)?);
+        }
         let by_run = jobs
             .iter()
             .filter(|(_, job)| !job.is_passed())
             .map(|(position, job)| (job.run.clone(), *position))
             .collect();
         let view = reader.incarnation().view();
+        let retries = state.retries;
         Ok(Some(Turn {
             queue: Queue::new(stream.clone(), stored.config, state, jobs, now_of(engine)),
             created_at: stored.created_at,
@@ -135,9 +120,9 @@ impl Queues {
             id,
             footing,
             by_run,
-            dead,
+            // Those that are not awaited any more have come.
+            retries_sent: awaited.values().copied().min().unwrap_or(retries),
             awaited,
-            retries_sent: 0,
             claimants: VecDeque::new(),
             expected: BTreeMap::new(),
             trimmed: (view.oldest, 0),
@@ -157,7 +142,7 @@ impl Queues {
             // Its stream was deleted, or an import has put another one in its place.
             opened.set_gone();
             self.shared.all.lock().remove(&opened.name);
-            self.shared.prefixes.lock().remove(&opened.name);
+            self.shared.names.lock().remove(&opened.name);
             return Err(QueueError::NotFound);
         };
         let before = std::mem::replace(turn, loaded);

@@ -46,6 +46,9 @@ impl Queues {
         from: RetryFrom,
         dead: Option<Position>,
     ) -> Result<Enqueued, QueueError> {
+        // A run that has ended does not change, and reading it may take long.
+        let offset = self.retry_point(run, from).await?;
+        let payload = self.payload_of(run).await?.ok_or(ForkRefusal::Trimmed)?;
         let mut turn = opened.turn.lock().await;
         let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
         if turn.queue.state().deleting {
@@ -54,8 +57,10 @@ impl Queues {
         if turn.reader.incarnation().view().closed {
             return Err(QueueError::Closed);
         }
-        let offset = self.retry_point(run, from).await?;
-        let payload = self.payload_of(run).await?.ok_or(ForkRefusal::Trimmed)?;
+        if let Some(job) = dead {
+            // Somebody else may have redriven or purged it.
+            self.dead_letter(turn.id, job).await?;
+        }
         for nth in 2..NAMES_MAX {
             let name = StreamName::parse(&format!("{run}.{nth}"), self.names());
             let name = name.map_err(|_too_long| QueueError::NameTaken { run: run.clone() })?;
@@ -95,11 +100,16 @@ impl Queues {
             };
             match self.record(turn, &changes, extra, false).await {
                 Ok(settling) => {
+                    let others_come_first = turn.awaited.values().any(|other| *other >= turn.retries_sent);
                     turn.awaited.insert(name.clone(), number);
-                    let sent = self.send_retry(turn, &name, number, payload);
+                    let sent = if others_come_first {
+                        None
+                    } else {
+                        self.send_retry(turn, &name, number, payload).ok()
+                    };
                     let mut settled = outcome(settling.settled().await);
                     let mut job = None;
-                    if let Ok((settling, start)) = sent {
+                    if let Some((settling, start)) = sent {
                         settled = settled.and(outcome(settling.settled().await));
                         job = start;
                     }

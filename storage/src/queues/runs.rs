@@ -167,7 +167,7 @@ impl Queues {
         let read = self.read_messages(turn, from, state.admitted.position, 1).await?;
         let message = read.into_iter().next().ok_or(QueueError::RunNotFound)?;
         message
-            .into_job(turn.queue.config(), self.names())
+            .into_job(turn.queue.config())
             .ok_or(QueueError::RunNotFound)
     }
 }

@@ -7,8 +7,9 @@ use tailwater_stream::{OffsetToken, QueueConfig, StreamName, Timestamp};
 
 use super::Queues;
 use super::error::QueueError;
-use super::opened::{Opened, Turn};
+use super::opened::Turn;
 use super::rates::RatesNow;
+use crate::page::page;
 
 /// How many jobs of a queue stand where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,18 +69,7 @@ impl Queues {
 
     /// Queues in the order of their names, behind `after`, at most `count_max`, and whether more follow.
     pub async fn list(&self, after: Option<&StreamName>, count_max: usize) -> (Vec<Described>, bool) {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        let mut listed: Vec<Arc<Opened>> = {
-            let all = self.shared.all.lock();
-            let behind = all.range::<StreamName, _>((from, Unbounded));
-            behind
-                .take(count_max + 1)
-                .map(|(_, opened)| Arc::clone(opened))
-                .collect()
-        };
-        let more = listed.len() > count_max;
-        listed.truncate(count_max);
+        let (listed, more) = page(&self.shared.all.lock(), after, count_max);
         let mut described = Vec::with_capacity(listed.len());
         for opened in listed {
             // One that is being made is none yet.
@@ -134,7 +124,11 @@ fn count(turn: &Turn, now: Timestamp) -> Gauges {
         paused: state.paused,
         leased: u64::from(queue.index().leased()),
         held: queue.index().held() as u64,
-        waiting_workers: turn.claimants.len() as u64,
+        waiting_workers: turn
+            .claimants
+            .iter()
+            .filter(|claimant| !claimant.answer.is_closed())
+            .count() as u64,
         dead: state.dead_letters,
         counters: state.counters,
         ..Gauges::default()

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::admit::Read;
 use super::error::QueueError;
-use super::opened::{Answer, Command, Opened, Turn, now_of};
+use super::opened::{Answer, Command, Enqueuer, Handover, Opened, Turn, now_of};
 use super::record::{Extra, RecordError};
 use super::{Queues, TICK_MS};
 use crate::backend::BackendError;
@@ -19,6 +19,8 @@ use crate::engine::{EngineError, Settled, Settling, View};
 const PAUSE_MS: u64 = 1_000;
 /// Overdue things that are done in one record.
 const OVERDUE_MAX: usize = 64;
+/// No more of them are done in one record once the jobs that are given up in it have so many bytes: their letters have them too.
+const DEAD_BYTES: u64 = 1 << 20;
 /// Batches of messages that are looked at in one turn; more wait for the next.
 const ADMISSIONS_MAX: usize = 16;
 /// Jobs that are read ahead of the taken frontier, in bytes.
@@ -30,7 +32,7 @@ type Done = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
 #[derive(Default)]
 pub(super) struct Pending {
     records: Vec<(Option<Settling>, Done)>,
-    pub(super) claims: Vec<(usize, Answer<Vec<Leased>>, Vec<Leased>)>,
+    pub(super) claims: Vec<(usize, Answer<Handover>, Vec<Leased>)>,
 }
 
 impl Pending {
@@ -53,12 +55,7 @@ impl Pending {
     }
 
     /// Has jobs be given to a worker once the record that leases them is durable.
-    pub(super) fn push_claim(
-        &mut self,
-        settling: Settling,
-        answer: Answer<Vec<Leased>>,
-        leased: Vec<Leased>,
-    ) {
+    pub(super) fn push_claim(&mut self, settling: Settling, answer: Answer<Handover>, leased: Vec<Leased>) {
         self.claims.push((self.records.len(), answer, leased));
         self.push_silent(settling);
     }
@@ -90,7 +87,7 @@ impl Queues {
         // Nobody gives jobs to those who still wait.
         if let Some(turn) = opened.turn.lock().await.as_mut() {
             for claimant in turn.claimants.drain(..) {
-                let _ = claimant.answer.send(Ok(Vec::new()));
+                let _ = claimant.answer.send(Ok(Handover::new(&opened, Vec::new())));
             }
         }
     }
@@ -206,35 +203,27 @@ impl Queues {
 
     async fn decide_all(
         &self,
-        opened: &Opened,
+        opened: &Arc<Opened>,
         turn: &mut Turn,
         commands: &mut Vec<Command>,
         pending: &mut Pending,
     ) -> Result<(), QueueError> {
         let by_itself = self.does_things_by_itself(turn);
-        if by_itself {
-            self.do_overdue(turn, pending).await?;
-        }
+        let (in_time, others): (Vec<_>, Vec<_>) = std::mem::take(commands)
+            .into_iter()
+            .partition(|command| came_in_time(turn, command));
         let mut enqueuers = Vec::new();
-        for command in std::mem::take(commands) {
-            if turn.is_stale {
-                commands.push(command);
-                continue;
-            }
-            match command {
-                Command::Claim(claimant) => turn.claimants.push_back(claimant),
-                Command::Beat { run, epoch, answer } => self.beat(turn, &run, epoch, answer, pending),
-                Command::Settle {
-                    run,
-                    lease,
-                    word,
-                    answer,
-                } => self.settle(turn, &run, lease, &word, answer, pending).await,
-                Command::Enqueue(enqueuer) => enqueuers.push(enqueuer),
-                // Otherwise it waits for the end of its lease.
-                Command::Return { job, epoch } => drop(self.give_back(turn, job, epoch, pending).await),
-            }
+        // However long the turns before took, nobody loses a lease who has spoken while it lasted.
+        self.decide(turn, in_time, &mut enqueuers, commands, pending)
+            .await;
+        if by_itself
+            && !turn.is_stale
+            && let Err(error) = self.do_overdue(turn, pending).await
+        {
+            commands.extend(others);
+            return Err(error);
         }
+        self.decide(turn, others, &mut enqueuers, commands, pending).await;
         if !turn.is_stale {
             let later = self.enqueue_all(turn, enqueuers, pending).await;
             commands.extend(later.into_iter().map(Command::Enqueue));
@@ -251,13 +240,46 @@ impl Queues {
             }
         }
         if !turn.is_stale {
-            self.serve(turn, pending).await?;
+            self.serve(opened, turn, pending).await?;
         }
         if by_itself && !turn.is_stale {
             self.trim(turn, pending).await?;
             self.delete_ended(turn, pending).await?;
         }
         Ok(())
+    }
+
+    /// Decides commands, one after the other. Those that are left once the queue has to be loaded anew are `left`.
+    async fn decide(
+        &self,
+        turn: &mut Turn,
+        commands: Vec<Command>,
+        enqueuers: &mut Vec<Enqueuer>,
+        left: &mut Vec<Command>,
+        pending: &mut Pending,
+    ) {
+        for command in commands {
+            if turn.is_stale {
+                left.push(command);
+                continue;
+            }
+            match command {
+                Command::Claim(claimant) => turn.claimants.push_back(claimant),
+                Command::Beat {
+                    run, epoch, answer, ..
+                } => self.beat(turn, &run, epoch, answer, pending),
+                Command::Settle {
+                    run,
+                    lease,
+                    word,
+                    answer,
+                    ..
+                } => self.settle(turn, &run, lease, &word, answer, pending).await,
+                Command::Enqueue(enqueuer) => enqueuers.push(enqueuer),
+                // Otherwise it waits for the end of its lease.
+                Command::Return { job, epoch } => drop(self.give_back(turn, job, epoch, pending).await),
+            }
+        }
     }
 
     /// Whether enough time has passed since there was no space.
@@ -279,10 +301,12 @@ impl Queues {
             let now = now_of(&self.shared.engine);
             turn.queue.wake(now);
             let mut changes: Vec<Change> = Vec::new();
-            let mut count = 0;
+            let (mut count, mut dead_bytes) = (0, 0);
             while count < OVERDUE_MAX
+                && dead_bytes < DEAD_BYTES
                 && let Some(decided) = turn.queue.overdue(now, fastrand::u64(..))
             {
+                dead_bytes += dead_letter_bytes(turn, &decided);
                 turn.queue.apply_all(&decided);
                 changes.extend(decided);
                 count += 1;
@@ -313,9 +337,7 @@ impl Queues {
             return Ok(false);
         };
         let config = turn.queue.config().clone();
-        let jobs = read
-            .into_iter()
-            .filter_map(|message| message.into_job(&config, self.names()));
+        let jobs = read.into_iter().filter_map(|message| message.into_job(&config));
         let jobs: Vec<_> = jobs.collect();
         turn.queue.read_ahead(jobs, end);
         Ok(true)
@@ -338,7 +360,8 @@ impl Queues {
             // What was decided after something that is not there was decided on what is not there.
             let settled = failure.as_ref().map_or(Ok(()), |error| Err(error.clone()));
             if let Some((_, answer, leased)) = claims.next_if(|(of, ..)| *of == number) {
-                self.hand_over(opened, answer, settled.map(|()| leased));
+                // Whoever asked may have gone away.
+                let _ = answer.send(settled.map(|()| Handover::new(opened, leased)));
             } else {
                 done(settled);
             }
@@ -347,20 +370,27 @@ impl Queues {
             turn.paused_until_ms = Some(self.shared.engine.monotonic_ms() + PAUSE_MS);
         }
     }
+}
 
-    fn hand_over(
-        &self,
-        opened: &Arc<Opened>,
-        answer: Answer<Vec<Leased>>,
-        leased: Result<Vec<Leased>, QueueError>,
-    ) {
-        if let Err(Ok(leased)) = answer.send(leased) {
-            for leased in leased {
-                opened.send(Command::Return {
-                    job: leased.job,
-                    epoch: leased.epoch,
-                });
-            }
+/// Whether a worker said something while its lease lasted.
+fn came_in_time(turn: &Turn, command: &Command) -> bool {
+    let (Command::Beat { run, came_ms, .. } | Command::Settle { run, came_ms, .. }) = command else {
+        return false;
+    };
+    let lease_ends_ms = turn
+        .job_of(run)
+        .and_then(|position| turn.queue.index().lease_ends_ms(position));
+    lease_ends_ms.is_some_and(|ends_ms| *came_ms < ends_ms)
+}
+
+/// The bytes of the messages of those jobs that are given up.
+fn dead_letter_bytes(turn: &Turn, changes: &[Change]) -> u64 {
+    let length = |change: &Change| match change {
+        Change::Dead(dead) => {
+            let job = turn.queue.jobs().get(&dead.job);
+            job.map_or(0, |job| job.end.since(dead.job))
         }
-    }
+        _ => 0,
+    };
+    changes.iter().map(length).sum()
 }

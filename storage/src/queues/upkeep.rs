@@ -1,13 +1,14 @@
 //! What is no longer needed goes: messages of jobs that were taken, and runs that ended long ago.
 
 use bytes::Bytes;
-use tailwater_stream::{StreamKind, StreamName, Timestamp};
+use tailwater_stream::{StreamId, StreamKind, StreamName, Timestamp};
 
+use super::codec::{self, StoredEnd};
 use super::error::{QueueError, damaged};
 use super::opened::Turn;
 use super::record::Extra;
 use super::turns::Pending;
-use super::{Queues, TICK_MS, codec};
+use super::{Queues, TICK_MS};
 
 /// So many bytes are trimmed at once, or whatever there is once a second.
 const TRIM_BYTES: u64 = 1 << 20;
@@ -15,6 +16,17 @@ const TRIM_BYTES: u64 = 1 << 20;
 const DELETED_MAX: usize = 256;
 /// Groups of ended runs that are looked at in one turn.
 const GROUPS_MAX: usize = 256;
+
+/// An ended run whose time is over: its key, its name, and how it ended.
+type DueRun = (Bytes, StreamName, StoredEnd);
+
+/// What stands in a group of ended runs.
+struct Ended {
+    /// Runs whose time is over, at most so many as are deleted in one record.
+    due: Vec<DueRun>,
+    /// Whether the time of no other run is still to come.
+    is_whole: bool,
+}
 
 impl Queues {
     /// Forgets messages before the taken frontier: what workers are given stands in the runs.
@@ -59,21 +71,10 @@ impl Queues {
             if group > newest {
                 break;
             }
-            let prefix = codec::group_prefix(group);
-            let stored = engine.controls_with(turn.id, prefix.clone()).await?;
-            let mut ended = Vec::new();
-            for (key, value) in &stored {
-                let place = "the ended runs of a queue";
-                let at = codec::decode_time(value).map_err(|malformed| damaged(place, malformed))?;
-                if at.as_millis() <= until && ended.len() < DELETED_MAX {
-                    let run =
-                        codec::stream_of(key, &prefix).map_err(|malformed| damaged(place, malformed))?;
-                    ended.push((key.clone(), run));
-                }
-            }
-            let (count, is_whole) = (ended.len(), ended.len() == stored.len());
+            let Ended { due, is_whole } = self.ended_in(turn.id, group, until).await?;
+            let count = due.len();
             if count > 0 {
-                self.delete_runs(turn, ended, group, pending).await?;
+                self.delete_runs(turn, due, group, pending).await?;
             }
             if count == DELETED_MAX {
                 return Ok(());
@@ -88,18 +89,51 @@ impl Queues {
         Ok(())
     }
 
+    /// Runs of a group that ended by `until`, in milliseconds.
+    async fn ended_in(&self, id: StreamId, group: u64, until: u64) -> Result<Ended, QueueError> {
+        let place = |malformed| damaged("the ended runs of a queue", malformed);
+        let prefix = codec::group_prefix(group);
+        let mut ended = Ended {
+            due: Vec::new(),
+            is_whole: true,
+        };
+        let mut after = None;
+        loop {
+            let engine = &self.shared.engine;
+            let page = engine
+                .controls_behind(id, prefix.clone(), after, DELETED_MAX)
+                .await?;
+            let is_last = page.len() < DELETED_MAX;
+            after = page.last().map(|(key, _)| key.clone());
+            for (key, value) in page {
+                let end = codec::decode_end(&value).map_err(place)?;
+                if end.at.as_millis() > until {
+                    ended.is_whole = false;
+                    continue;
+                }
+                let run = codec::stream_of(&key, &prefix).map_err(place)?;
+                ended.due.push((key, run, end));
+                if ended.due.len() == DELETED_MAX {
+                    return Ok(ended);
+                }
+            }
+            if is_last {
+                return Ok(ended);
+            }
+        }
+    }
+
     async fn delete_runs(
         &self,
         turn: &mut Turn,
-        ended: Vec<(Bytes, StreamName)>,
+        due: Vec<DueRun>,
         group: u64,
         pending: &mut Pending,
     ) -> Result<(), QueueError> {
-        let (keys, runs): (Vec<_>, Vec<_>) = ended.into_iter().unzip();
-        let mut controls: Vec<_> = keys.into_iter().map(|key| (key, None)).collect();
+        let mut controls: Vec<_> = due.iter().map(|(key, ..)| (key.clone(), None)).collect();
         let key = Bytes::from_static(codec::ENDED_FROM_KEY);
         controls.push((key, Some(codec::encode_number(group))));
-        let deletes = self.still_runs(turn, runs).await?;
+        let deletes = self.still_runs(turn, due).await?;
         self.shared.stats.deleted_runs.add(deletes.len() as u64);
         let extra = Extra {
             controls,
@@ -111,15 +145,18 @@ impl Queues {
         Ok(())
     }
 
-    /// Those of the names that ended runs still have: others may have been deleted, and their names used anew.
-    async fn still_runs(&self, turn: &Turn, names: Vec<StreamName>) -> Result<Vec<StreamName>, QueueError> {
+    /// The names of those that are still there: others may have been deleted, and their names used anew.
+    async fn still_runs(&self, turn: &Turn, due: Vec<DueRun>) -> Result<Vec<StreamName>, QueueError> {
+        let (names, began_at): (Vec<_>, Vec<_>) =
+            due.into_iter().map(|(_, run, end)| (run, end.began_at)).unzip();
         let held = self.shared.engine.hold(&names).await?;
         let (still, settling) = self.shared.engine.together(&held, |draft| {
-            let is_run = |nth| {
+            let is_run = |nth: usize| {
                 let state = draft.state(nth);
                 state.is_some_and(|state| {
                     let is_ours = state.beside.as_ref() == Some(&turn.queue.stream);
-                    state.kind == StreamKind::Run && state.closed && is_ours
+                    let is_the_same = state.created_at == began_at[nth];
+                    state.kind == StreamKind::Run && state.closed && is_ours && is_the_same
                 })
             };
             let still: Vec<bool> = (0..names.len()).map(is_run).collect();

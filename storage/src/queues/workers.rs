@@ -1,13 +1,14 @@
 //! What workers ask for: jobs, and that they still have them, and how their leases end.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tailwater_stream::queue::{Beat, Change, JsonText, Leased, RunStatus, Settled, Word, WorkerRefusal};
 use tailwater_stream::{OffsetToken, Position, StreamName, kind};
 
 use super::Queues;
 use super::error::QueueError;
-use super::opened::{Answer, Claimant, Command, Turn, now_of};
+use super::opened::{Answer, Claimant, Command, Handover, Opened, Turn, now_of};
 use super::record::Extra;
 use super::turns::Pending;
 use crate::engine::{EngineError, Reader};
@@ -31,6 +32,11 @@ pub struct Claimed {
     pub resume_from: Option<OffsetToken>,
 }
 
+/// A claim that was given jobs whose messages have so many bytes is given no more of them, however many it asks for.
+const CLAIM_BYTES: u64 = 4 << 20;
+/// So many jobs are leased between two looks at their bytes.
+const CLAIMED_AT_ONCE: usize = 16;
+
 /// The last checkpoint of a run.
 pub(super) struct Checkpoint {
     pub(super) start: OffsetToken,
@@ -38,10 +44,11 @@ pub(super) struct Checkpoint {
 }
 
 impl Queues {
-    /// Gives at most `count_max` jobs to a worker, and waits for at most `wait_ms` until there is one.
+    /// Gives at most `count_max` jobs to a worker, and waits for at most `wait_ms` until there is one. If whoever waits goes
+    /// away, nobody has them.
     ///
     /// # Errors
-    /// [`QueueError`]; nobody has any job then.
+    /// [`QueueError`]. Of jobs that cannot be read nobody is told; their leases end, which counts as an attempt.
     pub async fn claim(
         &self,
         queue: &StreamName,
@@ -51,7 +58,7 @@ impl Queues {
     ) -> Result<Vec<Claimed>, QueueError> {
         let opened = self.find(queue).await?;
         let until_ms = self.shared.engine.monotonic_ms().saturating_add(wait_ms);
-        let leased = self
+        let handover = self
             .ask(&opened, |answer| {
                 Command::Claim(Claimant {
                     worker: worker.into(),
@@ -61,11 +68,19 @@ impl Queues {
                 })
             })
             .await?;
-        let mut claimed = Vec::with_capacity(leased.len());
-        for leased in leased {
-            claimed.push(self.claimed(leased).await?);
+        let mut claimed = Vec::with_capacity(handover.leased().len());
+        let mut failure = None;
+        for leased in handover.leased() {
+            match self.claimed(leased.clone()).await {
+                Ok(one) => claimed.push(one),
+                Err(error) => failure = Some(error),
+            }
         }
-        Ok(claimed)
+        handover.take_over();
+        match failure {
+            Some(error) if claimed.is_empty() => Err(error),
+            _ => Ok(claimed),
+        }
     }
 
     async fn claimed(&self, leased: Leased) -> Result<Claimed, QueueError> {
@@ -102,12 +117,14 @@ impl Queues {
     /// # Errors
     /// [`QueueError`], for example if its lease is over.
     pub async fn heartbeat(&self, run: &StreamName, epoch: u64) -> Result<Beat, QueueError> {
+        let came_ms = self.shared.engine.monotonic_ms();
         let (opened, id) = self.find_by_run(run).await?;
         let name = run.clone();
         let beat = self
             .ask(&opened, |answer| Command::Beat {
                 run: name,
                 epoch,
+                came_ms,
                 answer,
             })
             .await;
@@ -132,6 +149,7 @@ impl Queues {
         lease: (u64, u64),
         word: Word,
     ) -> Result<Settled, QueueError> {
+        let came_ms = self.shared.engine.monotonic_ms();
         let (opened, id) = self.find_by_run(run).await?;
         let name = run.clone();
         let said = word.clone();
@@ -140,6 +158,7 @@ impl Queues {
                 run: name,
                 lease,
                 word: said,
+                came_ms,
                 answer,
             })
             .await;
@@ -265,7 +284,32 @@ impl Queues {
     }
 
     /// Gives jobs to those who wait for them, in the order in which they came.
-    pub(super) async fn serve(&self, turn: &mut Turn, pending: &mut Pending) -> Result<(), QueueError> {
+    pub(super) async fn serve(
+        &self,
+        opened: &Arc<Opened>,
+        turn: &mut Turn,
+        pending: &mut Pending,
+    ) -> Result<(), QueueError> {
+        let served = self.serve_those_there_are_jobs_for(turn, pending).await;
+        let now_ms = self.shared.engine.monotonic_ms();
+        let claimants = std::mem::take(&mut turn.claimants);
+        let (due, waiting): (VecDeque<_>, VecDeque<_>) = claimants
+            .into_iter()
+            .partition(|claimant| claimant.until_ms <= now_ms);
+        turn.claimants = waiting;
+        for claimant in due {
+            // Whoever waits no longer is told why there is no job, too.
+            let nothing = served.clone().map(|()| Handover::new(opened, Vec::new()));
+            pending.push(None, claimant.answer, nothing);
+        }
+        served
+    }
+
+    async fn serve_those_there_are_jobs_for(
+        &self,
+        turn: &mut Turn,
+        pending: &mut Pending,
+    ) -> Result<(), QueueError> {
         while let Some(claimant) = turn.claimants.front() {
             if claimant.answer.is_closed() {
                 turn.claimants.pop_front();
@@ -293,17 +337,8 @@ impl Queues {
                 }
             }
             if turn.is_stale {
-                return Ok(());
+                break;
             }
-        }
-        let now_ms = self.shared.engine.monotonic_ms();
-        let claimants = std::mem::take(&mut turn.claimants);
-        let (due, waiting): (VecDeque<_>, VecDeque<_>) = claimants
-            .into_iter()
-            .partition(|claimant| claimant.until_ms <= now_ms);
-        turn.claimants = waiting;
-        for claimant in due {
-            pending.push(None, claimant.answer, Ok(Vec::new()));
         }
         Ok(())
     }
@@ -315,27 +350,37 @@ impl Queues {
         count_max: usize,
     ) -> Result<(Vec<Change>, Vec<Leased>), QueueError> {
         let (mut changes, mut leased) = (Vec::new(), Vec::new());
+        let mut bytes = 0;
         loop {
             let now = now_of(&self.shared.engine);
-            let count_left = count_max - leased.len();
+            let count = (count_max - leased.len()).min(CLAIMED_AT_ONCE);
             let decided = turn
                 .queue
-                .claim(worker, count_left, self.shared.limits.held_jobs_max, now);
+                .claim(worker, count, self.shared.limits.held_jobs_max, now);
+            let is_all = decided.answer.len() < count;
+            bytes += decided
+                .answer
+                .iter()
+                .map(|leased| length(turn, leased))
+                .sum::<u64>();
             changes.extend(decided.changes);
             leased.extend(decided.answer);
-            let wants_more =
-                leased.len() < count_max && turn.queue.may_lease() && turn.queue.ahead().is_empty();
-            if !wants_more {
+            if leased.len() == count_max || bytes >= CLAIM_BYTES || !turn.queue.may_lease() {
                 return Ok((changes, leased));
             }
-            match self.read_ahead(turn).await {
+            if !is_all {
+                continue;
+            }
+            let read = if turn.queue.ahead().is_empty() {
+                self.read_ahead(turn).await
+            } else {
+                Ok(false)
+            };
+            match read {
                 Ok(true) => {}
-                Ok(false) => return Ok((changes, leased)),
-                Err(error) => {
-                    // What was applied does not become a record.
-                    turn.is_stale |= !changes.is_empty();
-                    return Err(error);
-                }
+                // What was leased already is given out; whoever asks for more is told of the trouble.
+                Err(error) if changes.is_empty() => return Err(error),
+                Ok(false) | Err(_) => return Ok((changes, leased)),
             }
         }
     }
@@ -360,6 +405,12 @@ impl Queues {
             end: token(&reader, end),
         }))
     }
+}
+
+/// The length of the message of a job that was leased just now.
+fn length(turn: &Turn, leased: &Leased) -> u64 {
+    let job = turn.queue.jobs().get(&leased.job);
+    job.map_or(0, |job| job.end.since(leased.job))
 }
 
 fn is_checkpoint(message: &[u8]) -> bool {

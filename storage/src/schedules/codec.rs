@@ -53,7 +53,7 @@ pub(super) fn encode_config(stored: &StoredConfig) -> Bytes {
 
 pub(super) fn decode_config(bytes: &[u8]) -> Result<StoredConfig, Malformed> {
     let what = "what a schedule was made with";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let created_at = from.time()?;
     let config = ScheduleConfig {
         stream: from.name()?,
@@ -104,7 +104,7 @@ pub(super) fn encode_state(state: &ScheduleState) -> Bytes {
 
 pub(super) fn decode_state(bytes: &[u8]) -> Result<ScheduleState, Malformed> {
     let what = "the state of a schedule";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let state = ScheduleState {
         settled: from.time()?,
         fires: from.varint(what)?,
@@ -137,15 +137,6 @@ pub(crate) fn check_stored(key: &[u8], value: &[u8]) -> Result<(), Malformed> {
         _ => Err(Malformed {
             what: "the key of a schedule",
         }),
-    }
-}
-
-fn versioned<'a>(bytes: &'a [u8], what: &'static str) -> Result<Decoder<'a>, Malformed> {
-    let mut from = Decoder::new(bytes);
-    if from.u8(what)? == VERSION {
-        Ok(from)
-    } else {
-        Err(Malformed { what })
     }
 }
 

@@ -7,6 +7,7 @@ use tailwater_stream::{ScheduleConfig, ScheduleId, Timestamp};
 
 use super::opened::{Opened, Turn};
 use super::{ScheduleError, Schedules};
+use crate::page::page;
 use crate::to_its_end::to_its_end;
 
 /// How a schedule stands.
@@ -51,18 +52,7 @@ impl Schedules {
 
     /// Schedules in the order of their ids, behind `after`, at most `count_max`, and whether more follow.
     pub async fn list(&self, after: Option<&ScheduleId>, count_max: usize) -> (Vec<Described>, bool) {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        let mut listed: Vec<_> = {
-            let all = self.shared.all.lock();
-            let behind = all.range::<ScheduleId, _>((from, Unbounded));
-            behind
-                .take(count_max + 1)
-                .map(|(_, opened)| Arc::clone(opened))
-                .collect()
-        };
-        let more = listed.len() > count_max;
-        listed.truncate(count_max);
+        let (listed, more) = page(&self.shared.all.lock(), after, count_max);
         let mut found = Vec::with_capacity(listed.len());
         for opened in listed {
             // One that is being made is none yet.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tailwater_stream::name::SCHEDULES_PREFIX;
-use tailwater_stream::{Schedule, ScheduleId, StreamId, StreamName};
+use tailwater_stream::{Schedule, ScheduleId, StreamId, StreamState};
 use tokio::sync::{Semaphore, watch};
 
 use super::opened::{Opened, Turn};
@@ -13,9 +13,6 @@ use crate::backend::BackendError;
 use crate::engine::{Engine, EngineError};
 use crate::sync::Mutex;
 use crate::timers::Timers;
-
-/// Schedules that are listed in one go.
-const PAGE: usize = 1_000;
 
 impl Schedules {
     /// Loads all schedules, and begins to do what is due. Call it within the runtime.
@@ -41,26 +38,20 @@ impl Schedules {
     }
 
     async fn load_all(&self) -> Result<(), ScheduleError> {
-        let mut after: Option<StreamName> = None;
-        loop {
-            let prefix = SCHEDULES_PREFIX.to_owned();
-            let listed = self.shared.engine.list_states(prefix, after, PAGE).await?;
-            let is_last = listed.len() < PAGE;
-            after = listed.last().map(|state| state.name.clone());
-            for state in listed {
-                let Some(id) = state.name.schedule() else { continue };
-                match self.load(id.clone(), state.id).await {
-                    // One that an import has brought in cannot keep the others from firing.
-                    Err(ScheduleError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
-                        tracing::error!(schedule = %id, %what, "the schedule cannot be used; make it anew");
-                    }
-                    loaded => loaded?,
-                }
-            }
-            if is_last {
+        let load = async |state: StreamState| {
+            let Some(id) = state.name.schedule() else {
                 return Ok(());
+            };
+            match self.load(id.clone(), state.id).await {
+                // One that an import has brought in cannot keep the others from firing.
+                Err(ScheduleError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
+                    tracing::error!(schedule = %id, %what, "the schedule cannot be used; make it anew");
+                    Ok(())
+                }
+                loaded => loaded,
             }
-        }
+        };
+        self.shared.engine.with_all_hidden(SCHEDULES_PREFIX, load).await
     }
 
     /// Loads one schedule. What is left of one that was never finished is deleted.

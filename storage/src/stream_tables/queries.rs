@@ -8,6 +8,7 @@ use tailwater_stream::{NameLimits, Producers, StreamId, StreamName, Timestamp};
 
 use super::keys::{self, Key};
 use super::rows::{self, StreamRow};
+use crate::backend::ControlsRequest;
 use crate::codec::{Decoder, Malformed};
 use crate::database::{Failure, Tables, row};
 
@@ -97,14 +98,9 @@ pub(crate) fn names(
 
 /// The name that a key says.
 pub(crate) fn parse_name(key: &[u8]) -> Result<StreamName, Failure> {
-    // What was once allowed stays a name, whatever the limits are now.
-    let any = NameLimits {
-        bytes_max: usize::MAX,
-        segments_max: usize::MAX,
-    };
     let name = str::from_utf8(key)
         .ok()
-        .and_then(|text| StreamName::parse_stored(text, any).ok());
+        .and_then(|text| StreamName::parse_stored(text, NameLimits::NONE).ok());
     name.ok_or_else(|| {
         Failure::of_row(
             "names",
@@ -170,12 +166,15 @@ pub(crate) fn read_control(key: &[u8], value: &[u8]) -> Result<Bytes, Failure> {
 pub(crate) fn controls(
     tables: &impl Tables,
     id: StreamId,
-    prefix: &[u8],
+    request: &ControlsRequest<'_>,
 ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
-    let prefix = keys::owned_key(id, prefix);
+    let prefix = keys::owned_key(id, request.prefix);
+    let from = request.from().map(|key| keys::owned_key(id, key));
+    let from = from.as_ref().map(Vec::as_slice);
     let table = tables.table(keys::CONTROLS)?;
     let mut controls = Vec::new();
-    for entry in table.range::<&[u8]>(prefix.as_slice()..)? {
+    let entries = table.range::<&[u8]>((from, Bound::Unbounded))?;
+    for entry in entries.take(request.count_max) {
         let (key, value) = entry?;
         let key = key.value();
         if !key.starts_with(&prefix) {

@@ -82,7 +82,7 @@ pub(super) fn encode_config(stored: &StoredConfig) -> Bytes {
 
 pub(super) fn decode_config(bytes: &[u8]) -> Result<StoredConfig, Malformed> {
     let what = "what a subscription was made with";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let created_at = from.time()?;
     let root = from.str(what)?.into();
     let delivery = match from.u8(what)? {
@@ -149,7 +149,7 @@ pub(super) fn encode_state(state: &SubscriptionState) -> Bytes {
 
 pub(super) fn decode_state(bytes: &[u8]) -> Result<SubscriptionState, Malformed> {
     let what = "the state of a subscription";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let generation = from.varint(what)?;
     let phase = match from.u8(what)? {
         IDLE => Phase::Idle,
@@ -204,7 +204,7 @@ pub(super) fn encode_link(link: Link) -> Bytes {
 
 pub(super) fn decode_link(bytes: &[u8]) -> Result<Link, Malformed> {
     let what = "a link of a subscription";
-    let mut from = versioned(bytes, what)?;
+    let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let flags = from.u8(what)?;
     if flags == 0 || flags & !(GLOB | EXPLICIT) != 0 {
         return Err(Malformed { what });
@@ -238,15 +238,6 @@ pub(crate) fn check_stored(key: &[u8], value: &[u8]) -> Result<(), Malformed> {
         CONFIG_KEY => decode_config(value).map(drop),
         STATE_KEY => decode_state(value).map(drop),
         _ => link_stream(key).and_then(|_| decode_link(value)).map(drop),
-    }
-}
-
-fn versioned<'a>(bytes: &'a [u8], what: &'static str) -> Result<Decoder<'a>, Malformed> {
-    let mut from = Decoder::new(bytes);
-    if from.u8(what)? == VERSION {
-        Ok(from)
-    } else {
-        Err(Malformed { what })
     }
 }
 

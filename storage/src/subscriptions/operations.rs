@@ -12,6 +12,7 @@ use super::opened::{Opened, Turn};
 use super::turns::{damaged, fresh, read_link};
 use super::{SubscriptionError, Subscriptions, codec};
 use crate::engine::EngineError;
+use crate::page::page;
 use crate::to_its_end::to_its_end;
 
 /// A subscription with its links.
@@ -104,18 +105,7 @@ impl Subscriptions {
 
     /// Subscriptions in the order of their ids, behind `after`, at most `count_max`, and whether more follow.
     pub async fn list(&self, after: Option<&SubscriptionId>, count_max: usize) -> (Vec<Summary>, bool) {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        let mut listed: Vec<_> = {
-            let all = self.shared.all.lock();
-            let behind = all.range::<SubscriptionId, _>((from, Unbounded));
-            behind
-                .take(count_max + 1)
-                .map(|(_, opened)| Arc::clone(opened))
-                .collect()
-        };
-        let more = listed.len() > count_max;
-        listed.truncate(count_max);
+        let (listed, more) = page(&self.shared.all.lock(), after, count_max);
         let mut summaries = Vec::with_capacity(listed.len());
         for opened in listed {
             // One that is being made is none yet.

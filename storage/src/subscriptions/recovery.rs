@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tailwater_stream::name::SUBSCRIPTIONS_PREFIX;
-use tailwater_stream::{StreamId, StreamName, Subscription, SubscriptionId};
+use tailwater_stream::{StreamId, StreamName, StreamState, Subscription, SubscriptionId};
 use tokio::sync::{Semaphore, watch};
 
 use super::codec;
@@ -16,7 +16,7 @@ use crate::engine::{Engine, EngineError};
 use crate::sync::Mutex;
 use crate::timers::Timers;
 
-/// Streams or subscriptions that are listed in one go.
+/// Streams that are listed in one go.
 const PAGE: usize = 1_000;
 
 impl Subscriptions {
@@ -52,22 +52,14 @@ impl Subscriptions {
     }
 
     async fn load_all(&self) -> Result<(), SubscriptionError> {
-        let mut after: Option<StreamName> = None;
-        loop {
-            let prefix = SUBSCRIPTIONS_PREFIX.to_owned();
-            let listed = self.shared.engine.list_states(prefix, after, PAGE).await?;
-            let is_last = listed.len() < PAGE;
-            after = listed.last().map(|state| state.name.clone());
-            for state in listed {
-                let Some(id) = state.name.subscription() else {
-                    continue;
-                };
-                unless_damaged(&id, self.load(id.clone(), state.id).await)?;
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
+        let load = async |state: StreamState| match state.name.subscription() {
+            Some(id) => unless_damaged(&id, self.load(id.clone(), state.id).await),
+            None => Ok(()),
+        };
+        self.shared
+            .engine
+            .with_all_hidden(SUBSCRIPTIONS_PREFIX, load)
+            .await
     }
 
     /// Loads one subscription. What is left of one that was never finished is deleted.

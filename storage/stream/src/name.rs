@@ -28,6 +28,14 @@ pub struct NameLimits {
     pub segments_max: usize,
 }
 
+impl NameLimits {
+    /// For names that were allowed once: they stay names, whatever the limits are now.
+    pub const NONE: Self = Self {
+        bytes_max: usize::MAX,
+        segments_max: usize::MAX,
+    };
+}
+
 impl Default for NameLimits {
     fn default() -> Self {
         Self {
@@ -128,11 +136,7 @@ impl StreamName {
     /// The queue that this hidden stream tells of.
     pub fn queue(&self) -> Option<Self> {
         let queue = self.0.strip_prefix(QUEUES_PREFIX)?;
-        let any = NameLimits {
-            bytes_max: usize::MAX,
-            segments_max: usize::MAX,
-        };
-        Self::parse(queue, any).ok()
+        Self::parse(queue, NameLimits::NONE).ok()
     }
 
     /// Whether it is a hidden stream's: no client can ask for it, and none is told of it.

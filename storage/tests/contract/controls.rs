@@ -1,7 +1,7 @@
 //! Control keys: small keyed values that belong to a stream and end with it.
 
 use tailwater_storage::Backend;
-use tailwater_storage::backend::ListRequest;
+use tailwater_storage::backend::{ControlsRequest, ListRequest};
 use tailwater_storage::stream::StreamId;
 
 use super::author::{Author, commit, control, load, release_all, together};
@@ -16,6 +16,10 @@ fn keys(backend: &dyn Backend, id: StreamId, prefix: &str) -> Vec<String> {
     let entries = backend
         .controls(id, prefix.as_bytes())
         .expect("the backend works");
+    texts(&entries)
+}
+
+fn texts(entries: &[(bytes::Bytes, bytes::Bytes)]) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
     entries
         .iter()
@@ -71,6 +75,62 @@ fn keys_are_told_by_prefix_in_order() {
         );
         assert_eq!(keys(backend, a, "zzz"), [""; 0]);
         assert_eq!(keys(backend, b, ""), ["sub/3=y"]);
+    });
+}
+
+#[test]
+fn keys_are_told_in_pages_whatever_was_set_and_removed_since() {
+    every_backend(|backend| {
+        let mut author = Author::default();
+        let (a, b) = (
+            author.stream_of(backend, "a", &[]),
+            author.stream_of(backend, "b", &[]),
+        );
+        for number in 0..20 {
+            commit(backend, &[control(a, &format!("dead/{number:02}"), Some("old"))]);
+        }
+        commit(
+            backend,
+            &[control(a, "deal", Some("x")), control(b, "dead/07", Some("x"))],
+        );
+        // Some of these are set and removed where others are kept already.
+        let mut expected = Vec::new();
+        for number in 0..25 {
+            let key = format!("dead/{number:02}");
+            match number % 4 {
+                0 => commit(backend, &[control(a, &key, None)]),
+                1 => commit(backend, &[control(a, &key, Some("new"))]),
+                _ if number >= 20 => continue,
+                _ => {}
+            }
+            if number % 4 != 0 {
+                let value = if number % 4 == 1 { "new" } else { "old" };
+                expected.push(format!("{key}={value}"));
+            }
+        }
+        for count_max in [1, 3, 100] {
+            let (mut told, mut after) = (Vec::new(), None::<bytes::Bytes>);
+            loop {
+                let request = ControlsRequest {
+                    prefix: b"dead/",
+                    after: after.as_deref(),
+                    count_max,
+                };
+                let page = backend.controls_page(a, &request).expect("the backend works");
+                assert!(page.len() <= count_max);
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                told.extend(texts(&page));
+            }
+            assert_eq!(told, expected, "{count_max} at a time");
+        }
+        let request = ControlsRequest {
+            prefix: b"dead/",
+            after: Some(b"a"),
+            count_max: 1,
+        };
+        let first = backend.controls_page(a, &request).expect("the backend works");
+        assert_eq!(texts(&first), expected[..1], "none before the prefix is told");
     });
 }
 

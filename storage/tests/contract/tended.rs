@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tailwater_storage::backend::{ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices, Usage};
+use tailwater_storage::backend::{
+    ControlsRequest, ListRequest, Nature, Outcomes, ReadError, ReadRequest, Slices, Usage,
+};
 use tailwater_storage::disk::{Disk, RealDisk};
 use tailwater_storage::file::Durability;
 use tailwater_storage::stream::{AppendExtent, Record, StreamId, StreamName, StreamState, Timestamp};
@@ -115,8 +117,12 @@ impl Backend for Tended {
         self.store.control(stream, key)
     }
 
-    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.store.controls(stream, prefix)
+    fn controls_page(
+        &self,
+        stream: StreamId,
+        request: &ControlsRequest<'_>,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        self.store.controls_page(stream, request)
     }
 
     fn last_id(&self) -> Option<StreamId> {

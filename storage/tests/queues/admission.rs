@@ -1,7 +1,7 @@
 //! Messages become jobs with runs, or are the same job once more, or dead letters.
 
 use serde_json::json;
-use tailwater_storage::queues::{QueueError, UnfitStream};
+use tailwater_storage::queues::{QueueError, RetryFrom, UnfitStream};
 use tailwater_storage::stream::queue::RunState;
 use tailwater_storage::stream::{CreateCommand, Lifetime};
 
@@ -220,5 +220,40 @@ fn only_a_stream_of_json_without_a_lifetime_that_is_no_fork_becomes_a_queue() {
         ));
         assert!(put("other").await.expect("made"));
         assert_eq!(scene.queues.count(), 1, "what was refused is none");
+    });
+}
+
+/// The name was found to be free, and no run could begin under it: the same message was looked at for ever, and none behind it.
+#[test]
+fn a_job_whose_runs_name_is_held_by_forks_of_a_deleted_run_is_a_dead_letter_and_blocks_nobody() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let message = "{\"payload\":1,\"id\":\"x\"}";
+        scene.enqueue(message).await.expect("enqueued");
+        let claimed = scene.claim_one("w").await;
+        scene.complete(&claimed).await;
+        let retried = scene.queues.retry(&claimed.run, RetryFrom::Start).await;
+        retried.expect("tried anew");
+        scene.admitted(2).await;
+        scene.rig.delete("r/x").await;
+        scene.rig.append_json("q", &format!("[{message},2]")).await;
+        scene.admitted(3).await;
+        let dead = scene.events("dead/q").await;
+        assert_eq!(dead[0]["reason"], "name_taken");
+        assert_eq!(
+            dead[0]["error"],
+            "r/x was deleted, and forks of it are still there"
+        );
+        let refused = scene.enqueue(message).await;
+        assert!(
+            matches!(refused, Err(QueueError::NameHeldByForks { .. })),
+            "{refused:?}"
+        );
+        for claimed in scene.claim("w", 5).await {
+            scene.complete(&claimed).await;
+        }
+        // Once they are gone the id is free.
+        scene.rig.delete("r/x.2").await;
+        assert!(scene.enqueue(message).await.expect("enqueued").new);
     });
 }

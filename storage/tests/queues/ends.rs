@@ -12,10 +12,7 @@ fn a_waiting_job_is_cancelled_at_once_and_a_leased_one_by_its_worker() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
         for id in ["a", "b", "c", "d"] {
-            scene
-                .enqueue(&format!("{{\"payload\":1,\"id\":\"{id}\"}}"))
-                .await
-                .expect("enqueued");
+            scene.enqueue_as(id).await;
         }
         let queues = scene.queues.clone();
         let cancel = move |run: &'static str| {
@@ -53,10 +50,7 @@ fn a_waiting_job_is_cancelled_at_once_and_a_leased_one_by_its_worker() {
 fn a_worker_that_is_told_to_stop_and_is_silent_ends_its_run() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"x\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("x").await;
         let claimed = scene.claim_one("w").await;
         scene.queues.cancel(&claimed.run, None).await.expect("there");
         scene.pass_ms(LEASE_MS);
@@ -75,16 +69,10 @@ fn jobs_that_nobody_begins_expire_and_runs_that_take_too_long_time_out() {
         scene
             .make(json!({ "start_ttl_ms": 500, "run_timeout_ms": 1500 }))
             .await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"slow\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("slow").await;
         let claimed = scene.claim_one("w").await;
         for id in ["late", "later"] {
-            scene
-                .enqueue(&format!("{{\"payload\":1,\"id\":\"{id}\"}}"))
-                .await
-                .expect("enqueued");
+            scene.enqueue_as(id).await;
         }
         scene.pass_ms(500);
         scene.stands("r/late", RunState::Expired).await;
@@ -146,10 +134,7 @@ fn a_purge_calls_off_what_it_says() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
         let later = scene.rig.engine.now().as_millis() + 60_000;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"held\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("held").await;
         let claimed = scene.claim_one("w").await;
         scene
             .enqueue(&format!("{{\"payload\":1,\"id\":\"later\",\"run_at\":{later}}}"))
@@ -175,58 +160,6 @@ fn a_purge_calls_off_what_it_says() {
                 .expect("held")
                 .cancel
         );
-    });
-}
-
-#[test]
-fn a_dead_letter_is_redriven_as_a_fork_of_its_run() {
-    over_each(|scene| async move {
-        scene.make(json!({ "max_attempts": 1 })).await;
-        for id in ["a", "b"] {
-            scene
-                .enqueue(&format!("{{\"payload\":\"{id}\",\"id\":\"{id}\"}}"))
-                .await
-                .expect("enqueued");
-        }
-        for claimed in scene.claim("w", 2).await {
-            scene.fail(&claimed).await;
-        }
-        scene.rig.append_json("q", "{\"payload\":1,\"oops\":1}").await;
-        until(|| async { scene.get().await.gauges.dead == 3 }).await;
-        let (dead, _) = scene.queues.dead(&queue(), None, 10).await.expect("there");
-        let without_run = dead.iter().find(|letter| letter.run.is_none()).expect("one");
-        let refused = scene.queues.redrive(&queue(), Some(without_run.job)).await;
-        assert!(matches!(refused, Err(QueueError::DeadWithoutRun)));
-        let one = scene
-            .queues
-            .redrive(&queue(), Some(dead[0].job))
-            .await
-            .expect("redriven");
-        assert_eq!(one[0].run, name("r/a.2"));
-        let again = scene.queues.redrive(&queue(), Some(dead[0].job)).await;
-        assert!(matches!(again, Err(QueueError::DeadNotFound)));
-        let rest = scene.queues.redrive(&queue(), None).await.expect("redriven");
-        assert_eq!(rest.len(), 1);
-        scene.admitted(4).await;
-        let claimed = scene.claim("w", 5).await;
-        assert_eq!(run_names(&claimed), ["r/a.2", "r/b.2"]);
-        assert_eq!(payloads(&claimed), ["\"a\"", "\"b\""]);
-        assert_eq!(
-            scene.types("r/a.2").await,
-            ["run.queued", "run.queued", "run.leased"]
-        );
-        assert_eq!(scene.events("r/a.2").await[1]["retry_of"], "r/a");
-        scene.complete(&claimed[0]).await;
-        assert_eq!(scene.get().await.gauges.dead, 1);
-        assert_eq!(
-            scene
-                .queues
-                .purge(&queue(), PurgeWhat::Dead)
-                .await
-                .expect("there"),
-            1
-        );
-        assert_eq!(scene.get().await.gauges.dead, 0);
     });
 }
 
@@ -286,15 +219,9 @@ fn deleting_a_queue_ends_what_is_open_and_leaves_a_plain_stream() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
         let later = scene.rig.engine.now().as_millis() + 60_000;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"leased\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("leased").await;
         let claimed = scene.claim_one("w").await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"ready\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("ready").await;
         scene
             .enqueue(&format!("{{\"payload\":1,\"id\":\"later\",\"run_at\":{later}}}"))
             .await

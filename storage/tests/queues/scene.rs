@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tailwater_storage::acid::{AcidOptions, AcidStore};
@@ -14,6 +13,7 @@ use tailwater_storage::stream::queue::{Envelope, JsonText, RunState, Settled, Wo
 use tailwater_storage::stream::{NameLimits, StreamName};
 use tailwater_storage::{Backend, Engine, EngineLimits, FileOptions, FileStore, Memory, Queues};
 
+pub(crate) use crate::support::ask::until;
 use crate::support::ask::{Rig, name};
 use crate::support::faulty_disk::FaultyDisk;
 
@@ -27,7 +27,6 @@ pub(crate) const LIMITS: QueueLimits = QueueLimits {
     },
 };
 pub(crate) const LEASE_MS: u64 = 1_000;
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An engine and its queues.
 pub(crate) struct Scene {
@@ -86,6 +85,12 @@ impl Scene {
     pub(crate) async fn enqueue(&self, message: &str) -> Result<Enqueued, QueueError> {
         let envelope = Envelope::parse(&JsonText::parse(message).expect("JSON")).expect("an envelope");
         self.queues.enqueue(&name("q"), envelope).await
+    }
+
+    /// Enqueues a job whose payload is 1, under this id.
+    pub(crate) async fn enqueue_as(&self, id: &str) -> Enqueued {
+        let enqueued = self.enqueue(&format!("{{\"payload\":1,\"id\":\"{id}\"}}")).await;
+        enqueued.expect("enqueued")
     }
 
     /// At most so many jobs, without waiting.
@@ -195,18 +200,6 @@ pub(crate) fn run_names(claimed: &[Claimed]) -> Vec<&str> {
 
 pub(crate) fn queue() -> StreamName {
     name("q")
-}
-
-/// Waits for something that must come.
-pub(crate) async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
-    let wait = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait)
-        .await
-        .expect("it comes in time");
 }
 
 pub(crate) fn file_store(disk: &Arc<FaultyDisk>) -> Arc<dyn Backend> {

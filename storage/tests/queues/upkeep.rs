@@ -1,11 +1,15 @@
 //! What is no longer needed goes, and what may be changed is changed.
 
-use serde_json::json;
-use tailwater_storage::queues::QueueError;
-use tailwater_storage::stream::queue::RunState;
+use std::sync::Arc;
 
-use super::scene::{over_each, payloads, queue, until};
-use crate::support::ask::name;
+use serde_json::json;
+use tailwater_storage::queues::{QueueError, QueueLimits};
+use tailwater_storage::stream::NameLimits;
+use tailwater_storage::stream::queue::RunState;
+use tailwater_storage::{Backend, Memory, Queues};
+
+use super::scene::{LIMITS, Scene, over_each, payloads, queue, until};
+use crate::support::ask::{START_MS, name, run};
 
 #[test]
 fn the_stream_is_trimmed_as_jobs_are_taken_and_runs_still_say_what_they_were_given() {
@@ -33,23 +37,40 @@ fn the_stream_is_trimmed_as_jobs_are_taken_and_runs_still_say_what_they_were_giv
     });
 }
 
+/// A job whose run's name was allowed once was passed over, and its message trimmed.
+#[test]
+fn jobs_are_given_out_whose_names_are_longer_than_the_limit_is_now() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene.rig.append_json("q", "[1,2]").await;
+        scene.admitted(2).await;
+        scene.queues.stop();
+        let limits = QueueLimits {
+            names: NameLimits {
+                bytes_max: 4,
+                segments_max: 1,
+            },
+            ..LIMITS
+        };
+        let again = Queues::start(scene.rig.engine.clone(), limits)
+            .await
+            .expect("started");
+        let claimed = again.claim(&queue(), "w", 5, 0).await.expect("there");
+        assert_eq!(payloads(&claimed), ["1", "2"]);
+    });
+}
+
 #[test]
 fn ended_runs_are_deleted_when_their_time_is_over_and_open_ones_are_not() {
     over_each(|scene| async move {
         scene.make(json!({ "run_retention_ms": 60_000 })).await;
         for id in ["a", "b"] {
-            scene
-                .enqueue(&format!("{{\"payload\":1,\"id\":\"{id}\"}}"))
-                .await
-                .expect("enqueued");
+            scene.enqueue_as(id).await;
         }
         let claimed = scene.claim_one("w").await;
         scene.complete(&claimed).await;
         scene.pass_ms(59_999);
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"c\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("c").await;
         assert_eq!(scene.state("r/a").await, Some(RunState::Succeeded));
         scene.pass_ms(2_000);
         until(|| async { scene.state("r/a").await.is_none() }).await;
@@ -60,6 +81,62 @@ fn ended_runs_are_deleted_when_their_time_is_over_and_open_ones_are_not() {
             .await
             .expect("enqueued");
         assert!(again.new);
+    });
+}
+
+/// Groups of ended runs were looked at in the order of the clock, and those before the last one never again.
+#[test]
+fn runs_that_end_after_the_clock_was_set_back_are_deleted_too() {
+    const HOUR_MS: u64 = 3_600_000;
+    for restarts in [false, true] {
+        let backend: Arc<dyn Backend> = Arc::new(Memory::new(1 << 30));
+        run(async {
+            let mut scene = Scene::over(Arc::clone(&backend)).await;
+            scene.make(json!({ "run_retention_ms": 60_000 })).await;
+            let end = async |scene: &Scene, id: &str| {
+                scene.enqueue_as(id).await;
+                let claimed = scene.claim_one("w").await;
+                scene.complete(&claimed).await;
+            };
+            scene.pass_ms(10 * HOUR_MS);
+            end(&scene, "ahead").await;
+            let is_deleted = async || {
+                scene.pass_ms(10_000);
+                scene.state("r/ahead").await.is_none()
+            };
+            until(is_deleted).await;
+            scene.rig.clock.set_millis(START_MS);
+            end(&scene, "behind").await;
+            if restarts {
+                scene.queues.stop();
+                scene = scene.again_over(Arc::clone(&backend)).await;
+            }
+            scene.pass_ms(62_000);
+            until(|| async { scene.state("r/behind").await.is_none() }).await;
+        });
+    }
+}
+
+/// It was deleted when the time of the one before was over.
+#[test]
+fn a_run_that_has_the_name_of_a_deleted_one_is_kept_for_its_own_time() {
+    over_each(|scene| async move {
+        scene.make(json!({ "run_retention_ms": 60_000 })).await;
+        let end = async |id: &str| {
+            scene.enqueue_as(id).await;
+            let claimed = scene.claim_one("w").await;
+            scene.complete(&claimed).await;
+        };
+        end("a").await;
+        end("b").await;
+        scene.pass_ms(40_000);
+        scene.rig.delete("r/a").await;
+        end("a").await;
+        scene.pass_ms(22_000);
+        until(|| async { scene.state("r/b").await.is_none() }).await;
+        assert_eq!(scene.state("r/a").await, Some(RunState::Succeeded));
+        scene.pass_ms(40_000);
+        until(|| async { scene.state("r/a").await.is_none() }).await;
     });
 }
 
@@ -99,10 +176,7 @@ fn a_queue_is_changed_but_for_where_its_runs_and_dead_letters_are() {
 fn a_queue_whose_stream_is_gone_is_none_any_more_and_may_be_made_anew() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"old\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("old").await;
         let claimed = scene.claim_one("w").await;
         scene.rig.delete("q").await;
         scene.rig.create_json("q").await;

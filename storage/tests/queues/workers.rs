@@ -1,11 +1,15 @@
 //! Claims, heartbeats, and the ends of leases.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tailwater_storage::queues::QueueError;
-use tailwater_storage::stream::queue::{JsonText, RunState, Word, WorkerRefusal};
+use tailwater_storage::stream::queue::{Envelope, JsonText, RunState, Word, WorkerRefusal};
+use tailwater_storage::{Backend, Memory};
 
-use super::scene::{LEASE_MS, over_each, payloads, queue, run_names, until};
-use crate::support::ask::name;
+use super::scene::{LEASE_MS, Scene, over_each, payloads, queue, run_names, until};
+use crate::support::ask::{name, run, waits};
+use crate::support::gated::Gated;
 
 #[test]
 fn jobs_are_given_out_in_order_each_once_and_their_runs_tell_of_it() {
@@ -85,14 +89,115 @@ fn a_job_for_somebody_who_has_gone_away_is_given_to_the_next_one() {
     });
 }
 
+/// Its answer had been sent and never taken, so that the job had a lease of nobody's.
+#[test]
+fn a_job_goes_back_if_its_worker_goes_away_when_it_is_leased_already() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let queues = scene.queues.clone();
+        let mut gone = Box::pin(async move { queues.claim(&queue(), "gone", 1, 60_000).await });
+        assert!(waits(gone.as_mut()).await);
+        scene.enqueue("{\"payload\":1}").await.expect("enqueued");
+        // Its turn is over, and whoever asked does not look.
+        until(|| async { scene.get().await.gauges.leased == 1 }).await;
+        drop(gone);
+        until(|| async { scene.get().await.gauges.ready == 1 }).await;
+        let claimed = scene.claim_one("here").await;
+        assert_eq!((claimed.payload.as_str(), claimed.attempt), ("1", 1));
+    });
+}
+
+/// Every lease that was over by the clock was taken away before anybody looked at who had spoken meanwhile.
+#[test]
+fn a_worker_that_has_spoken_in_time_keeps_its_job_however_long_a_commit_takes() {
+    run(async {
+        let gated = Gated::new(1 << 20);
+        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
+        let scene = Scene::over(backend).await;
+        scene.make(json!({})).await;
+        for id in ["a", "done", "silent"] {
+            scene.enqueue_as(id).await;
+        }
+        assert_eq!(scene.claim("w", 3).await.len(), 3);
+        gated.hold();
+        let queues = scene.queues.clone();
+        let job = Envelope::of_payload(JsonText::null());
+        let long = tokio::spawn(async move { queues.enqueue(&queue(), job).await });
+        until(|| async { gated.is_at_gate(0) }).await;
+        scene.rig.clock.advance_millis(LEASE_MS - 1);
+        let (run_a, run_done) = (name("r/a"), name("r/done"));
+        let mut beat = Box::pin(scene.queues.heartbeat(&run_a, 1));
+        let word = Word::Complete { result: None };
+        let mut done = Box::pin(scene.queues.settle_lease(&run_done, (1, 1), word));
+        assert!(waits(beat.as_mut()).await && waits(done.as_mut()).await);
+        scene.rig.clock.advance_millis(2);
+        gated.open();
+        beat.await.expect("it has spoken in time");
+        assert_eq!(done.await.expect("so has this one").state, RunState::Succeeded);
+        long.await.expect("no panic").expect("enqueued");
+        scene.stands("r/silent", RunState::Retrying).await;
+        assert_eq!(scene.types("r/a").await, ["run.queued", "run.leased"]);
+    });
+}
+
+#[test]
+fn ten_thousand_workers_wait_and_each_is_given_a_job() {
+    run(async {
+        let scene = Scene::over(Arc::new(Memory::new(1 << 30))).await;
+        scene.make(json!({})).await;
+        let mut claims = tokio::task::JoinSet::new();
+        for _ in 0..10_000 {
+            let queues = scene.queues.clone();
+            claims.spawn(async move { queues.claim(&queue(), "w", 1, 60_000).await });
+        }
+        scene.waiting(10_000).await;
+        let jobs: Vec<_> = (0..10_000).map(|number| number.to_string()).collect();
+        scene.rig.append_json("q", &format!("[{}]", jobs.join(","))).await;
+        let mut given = std::collections::BTreeSet::new();
+        while let Some(claimed) = claims.join_next().await {
+            let claimed = claimed.expect("no panic").expect("a job");
+            assert_eq!(claimed.len(), 1);
+            assert!(given.insert(claimed[0].job), "it was given out twice");
+        }
+        assert_eq!(given.len(), 10_000);
+        assert_eq!(scene.get().await.gauges.leased, 10_000);
+    });
+}
+
+#[test]
+fn a_claim_is_given_no_more_bytes_than_fit_and_one_job_at_the_least() {
+    over_each(|scene| async move {
+        scene.make(json!({ "max_attempts": 1_000 })).await;
+        let long = "x".repeat(2 << 20);
+        for number in 0..4 {
+            scene.rig.append_json("q", &format!("\"{number}{long}\"")).await;
+        }
+        scene.admitted(4).await;
+        let claimed = scene.claim("w", 50).await;
+        assert_eq!(claimed.len(), 2, "4 MiB are reached with the second one");
+        let rest = scene.claim("w", 50).await;
+        assert_eq!(rest.len(), 2);
+        // Jobs that have keys count the same.
+        for claimed in claimed.iter().chain(&rest) {
+            scene.settle(claimed, 1, Word::Release).await.expect("held");
+        }
+        let again = scene.claim("w", 50).await;
+        assert!(
+            again
+                .iter()
+                .all(|claimed| claimed.payload.as_str().len() > 2 << 20)
+        );
+        assert_eq!(again.len(), 4, "so many are leased between two looks");
+        scene.enqueue("{\"payload\":1}").await.expect("enqueued");
+        assert_eq!(payloads(&scene.claim("w", 50).await), ["1"]);
+    });
+}
+
 #[test]
 fn heartbeats_keep_a_lease_and_a_silent_worker_is_fenced_off() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"x\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("x").await;
         let claimed = scene.claim_one("slow").await;
         for _ in 0..3 {
             scene.pass_ms(LEASE_MS - 1);
@@ -140,10 +245,7 @@ fn heartbeats_keep_a_lease_and_a_silent_worker_is_fenced_off() {
 fn the_end_counts_only_with_all_events_before_it() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"x\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("x").await;
         let claimed = scene.claim_one("w").await;
         assert!(scene.log(&claimed, 1, "{\"type\":\"log\"}").await);
         for received in [1, 3] {
@@ -214,10 +316,7 @@ fn a_failed_job_is_tried_again_and_given_up_when_its_attempts_are_used_up() {
 fn a_released_job_is_ready_at_once_and_the_attempt_does_not_count() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"x\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("x").await;
         for epoch in [1, 3, 5] {
             let claimed = scene.claim_one("w").await;
             assert_eq!((claimed.attempt, claimed.epoch), (1, epoch));
@@ -276,10 +375,7 @@ fn a_scheduled_job_waits_without_blocking_those_behind_it() {
 fn a_worker_that_goes_on_is_told_of_its_last_checkpoint() {
     over_each(|scene| async move {
         scene.make(json!({})).await;
-        scene
-            .enqueue("{\"payload\":1,\"id\":\"x\"}")
-            .await
-            .expect("enqueued");
+        scene.enqueue_as("x").await;
         let claimed = scene.claim_one("w").await;
         assert_eq!(claimed.resume_from, None);
         for (seq, event) in [(1, "checkpoint"), (2, "log"), (3, "checkpoint"), (4, "log")] {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tailwater_storage::backend::{
-    BackendError, ListRequest, Nature, Outcome, Outcomes, ReadError, ReadRequest, Slices, Usage,
+    BackendError, ControlsRequest, ListRequest, Nature, Outcome, Outcomes, ReadError, ReadRequest, Slices,
+    Usage,
 };
 use tailwater_storage::stream::{
     AppendExtent, Record, StreamId, StreamName, StreamState, Timestamp, Transition,
@@ -300,8 +301,12 @@ impl Backend for Gated {
         self.memory.control(stream, key)
     }
 
-    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.memory.controls(stream, prefix)
+    fn controls_page(
+        &self,
+        stream: StreamId,
+        request: &ControlsRequest<'_>,
+    ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        self.memory.controls_page(stream, request)
     }
 
     fn last_id(&self) -> Option<StreamId> {

@@ -107,15 +107,12 @@ impl<'a> Draft<'a> {
         stream.state(self.now)
     }
 
-    /// Begins the `nth` stream, beside the one that its name was held beside. Answers its id.
+    /// Whether a stream may begin under the `nth` name.
     ///
     /// # Errors
-    /// [`NameTaken`]; nothing is changed then.
-    ///
-    /// # Panics
-    /// If the name was not held to be placed.
-    pub fn create(&mut self, nth: usize, kind: StreamKind, origin: &Origin) -> Result<StreamId, NameTaken> {
-        let (engine, now) = (self.engine, self.now);
+    /// [`NameTaken`] if none may.
+    pub fn check_free(&mut self, nth: usize) -> Result<(), NameTaken> {
+        let now = self.now;
         let stream = &mut self.streams[nth];
         stream.is_looked_at = true;
         if stream.state(now).is_some() {
@@ -126,9 +123,24 @@ impl<'a> Draft<'a> {
             Standing::Deleted(id) => stream.held.free_of == Some(id),
             Standing::Expired | Standing::Alive(_) => false,
         };
-        if !is_free || !stream.parts.is_empty() {
-            return Err(NameTaken::Deleted);
+        if is_free && stream.parts.is_empty() {
+            Ok(())
+        } else {
+            Err(NameTaken::Deleted)
         }
+    }
+
+    /// Begins the `nth` stream, beside the one that its name was held beside. Answers its id.
+    ///
+    /// # Errors
+    /// [`NameTaken`]; nothing is changed then.
+    ///
+    /// # Panics
+    /// If the name was not held to be placed.
+    pub fn create(&mut self, nth: usize, kind: StreamKind, origin: &Origin) -> Result<StreamId, NameTaken> {
+        self.check_free(nth)?;
+        let (engine, now) = (self.engine, self.now);
+        let stream = &mut self.streams[nth];
         let name = stream.held.name();
         let beside = stream.held.beside.as_ref();
         let (beside, beside_id) = beside.expect("the name was held to be placed");

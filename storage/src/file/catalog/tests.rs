@@ -13,6 +13,7 @@ use tailwater_stream::{
 };
 
 use super::{Catalog, CatalogChange, CatalogView, Meta, SegmentRow, StreamRow};
+use crate::backend::ControlsRequest;
 use crate::disk::RealDisk;
 use crate::disk::memory::MemoryDisk;
 use crate::file::place::LogPlace;
@@ -330,8 +331,17 @@ fn control_keys_are_ordered_and_belong_to_one_stream() {
     });
     let expected = [("sub/a", "sub/a of 1"), ("sub/c", "")];
     let expected = expected.map(|(key, value)| (Bytes::from(key), Bytes::from(value)));
-    assert_eq!(view.controls(id(1), b"sub/").expect("read"), expected);
-    assert_eq!(view.controls(id(1), b"").expect("read").len(), 4);
+    assert_eq!(
+        view.controls(id(1), &ControlsRequest::all(b"sub/"))
+            .expect("read"),
+        expected
+    );
+    assert_eq!(
+        view.controls(id(1), &ControlsRequest::all(b""))
+            .expect("read")
+            .len(),
+        4
+    );
     assert_eq!(
         view.control(id(2), b"sub/a").expect("read"),
         Some("sub/a of 2".into())
@@ -399,7 +409,10 @@ fn a_removed_stream_leaves_nothing_of_its_own_and_all_of_its_neighbours() {
         assert_eq!(change.remove_stream(id(2)).expect("nothing to remove"), None);
     });
     assert_eq!(view.row(id(2)).expect("read"), None);
-    assert_eq!(view.controls(id(2), b"").expect("read"), []);
+    assert_eq!(
+        view.controls(id(2), &ControlsRequest::all(b"")).expect("read"),
+        []
+    );
     assert_eq!(view.id_of(&name("a/fork")).expect("read"), None);
     assert_eq!(view.forks_of(id(100)).expect("read"), [id(1), id(3)]);
     assert_eq!(view.deleted().expect("read"), [id(1), id(3)]);
@@ -408,7 +421,12 @@ fn a_removed_stream_leaves_nothing_of_its_own_and_all_of_its_neighbours() {
         [(ms(50), id(1)), (ms(50), id(3))]
     );
     for neighbour in neighbours {
-        assert_eq!(view.controls(neighbour.state.id, b"").expect("read").len(), 1);
+        assert_eq!(
+            view.controls(neighbour.state.id, &ControlsRequest::all(b""))
+                .expect("read")
+                .len(),
+            1
+        );
         assert_eq!(view.row(neighbour.state.id).expect("read"), Some(neighbour));
     }
     // Producers that a removed stream had would be another stream's if they were left behind.

@@ -6,7 +6,7 @@ use tailwater_stream::{Position, StreamId, StreamName, Timestamp};
 use super::audit::{self, Audit};
 use super::queries;
 use super::rows::{Meta, SegmentRow};
-use crate::backend::BackendError;
+use crate::backend::{BackendError, ControlsRequest};
 use crate::database::View;
 use crate::file::segment::Run;
 use crate::stream_tables::{StreamRow, queries as streams};
@@ -85,13 +85,13 @@ impl CatalogView {
         self.0.ask(|tables| streams::control(tables, id, key))
     }
 
-    /// The control keys of a stream that begin with `prefix`, in order, with their values.
+    /// Control keys of a stream, in order, with their values.
     pub(in crate::file) fn controls(
         &self,
         id: StreamId,
-        prefix: &[u8],
+        request: &ControlsRequest<'_>,
     ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.0.ask(|tables| streams::controls(tables, id, prefix))
+        self.0.ask(|tables| streams::controls(tables, id, request))
     }
 
     /// The runs of a stream, in order of position, each with its segment's number.

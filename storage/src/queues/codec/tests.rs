@@ -105,6 +105,14 @@ fn dead() -> StoredDead {
         reason: DeadReason::LeaseLost,
         attempt: 2,
         at: Timestamp::from_millis(9),
+        letter: Some(position(0x10)),
+    }
+}
+
+fn end() -> StoredEnd {
+    StoredEnd {
+        at: Timestamp::from_millis(9),
+        began_at: Timestamp::from_millis(7),
     }
 }
 
@@ -157,7 +165,11 @@ fn the_bytes_are_those_that_the_format_says() {
     );
     assert_eq!(
         hex(&encode_dead(&dead())),
-        "010103722f310202".to_owned() + "0900000000000000"
+        "010103722f310202".to_owned() + "0900000000000000" + "011000000000000000"
+    );
+    assert_eq!(
+        hex(&encode_end(end())),
+        "01".to_owned() + "0900000000000000" + "0700000000000000"
     );
     assert_eq!(hex(&encode_number(300)), "01ac02");
     assert_eq!(&job_key(position(0x10))[..], b"queue/job/0000000000000016");
@@ -176,6 +188,7 @@ fn what_was_written_is_read_back() {
     }
     assert_eq!(decode_status(&encode_status(&status())), Ok(status()));
     assert_eq!(decode_dead(&encode_dead(&dead())), Ok(dead()));
+    assert_eq!(decode_end(&encode_end(end())), Ok(end()));
     assert_eq!(decode_config(&encode_config(&config()), &name("q")), Ok(config()));
     assert_eq!(stream_of(b"queue/retry/r/1.2", RETRY_PREFIX), Ok(name("r/1.2")));
     assert_eq!(
@@ -211,7 +224,7 @@ proptest! {
             ("queue/state", encode_state(&state())),
             ("queue/dead/0000000000000016", encode_dead(&dead())),
             ("queue/retry/r/1.2", encode_number(300)),
-            ("ended/x", encode_time(Timestamp::from_millis(9))),
+            ("ended/x", encode_end(end())),
             ("run", encode_status(&status())),
         ];
         for (key, whole) in jobs.chain(others) {

@@ -36,6 +36,8 @@ pub enum Found {
     Awaited,
     /// A run of this queue with another payload.
     OtherPayload,
+    /// A deleted stream that was tried anew, or forked otherwise: its name is free once its forks are gone.
+    HeldByForks,
     /// Something else.
     Taken,
 }
@@ -85,6 +87,19 @@ impl QueueConfig {
         names: NameLimits,
     ) -> Result<Candidate, EnvelopeRefusal> {
         let envelope = Envelope::parse(message)?;
+        self.candidate_of(envelope, position, names)
+    }
+
+    /// What an envelope at `position` asks for.
+    ///
+    /// # Errors
+    /// [`EnvelopeRefusal`] if it is no job that this queue can have.
+    pub fn candidate_of(
+        &self,
+        envelope: Envelope,
+        position: Position,
+        names: NameLimits,
+    ) -> Result<Candidate, EnvelopeRefusal> {
         let value = envelope.value_for(self, names)?;
         let number = job_text(position);
         let id = envelope.id.as_deref().unwrap_or(&number);
@@ -187,6 +202,10 @@ impl Admission<'_> {
             Found::OtherPayload => {
                 let error = format!("the run {} has another payload", candidate.run);
                 self.refuse(message, DeadReason::Conflict, &error)
+            }
+            Found::HeldByForks => {
+                let error = format!("{} was deleted, and forks of it are still there", candidate.run);
+                self.refuse(message, DeadReason::NameTaken, &error)
             }
             Found::Taken => {
                 let error = format!("{} is a stream, but no run of this queue", candidate.run);

@@ -338,6 +338,15 @@ impl Queue {
         self.change_state(|state| state.deleting = true)
     }
 
+    /// Forgets dead letters.
+    pub fn bury(&self, jobs: &[Position]) -> Vec<Change> {
+        let count = jobs.len() as u64;
+        let mut changes =
+            self.change_state(|state| state.dead_letters = state.dead_letters.saturating_sub(count));
+        changes.extend(jobs.iter().map(|job| Change::Buried { job: *job }));
+        changes
+    }
+
     /// Counts a run that is tried anew, and forgets the dead letter of the one before.
     pub fn bury_and_count_retry(&self, job: Position) -> Vec<Change> {
         let mut changes = self.change_state(|state| {

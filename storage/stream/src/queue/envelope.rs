@@ -71,6 +71,16 @@ const ATTEMPTS_FIX: &str = "send a whole number from 1 to 1000000";
 const ID_FIX: &str = "send a text that is not empty";
 
 impl Envelope {
+    /// A job that asks for nothing else.
+    pub fn of_payload(payload: JsonText) -> Self {
+        Self {
+            payload,
+            id: None,
+            run_at: None,
+            max_attempts: None,
+        }
+    }
+
     /// Reads a message, which is one JSON value.
     ///
     /// # Errors
@@ -84,19 +94,9 @@ impl Envelope {
             let payload = *members.get("payload")?;
             Some((members, payload))
         }) else {
-            return Ok(Self {
-                payload: message.clone(),
-                id: None,
-                run_at: None,
-                max_attempts: None,
-            });
+            return Ok(Self::of_payload(message.clone()));
         };
-        let mut envelope = Self {
-            payload: JsonText::of(payload),
-            id: None,
-            run_at: None,
-            max_attempts: None,
-        };
+        let mut envelope = Self::of_payload(JsonText::of(payload));
         for (name, value) in members {
             match name.as_ref() {
                 "payload" => {}

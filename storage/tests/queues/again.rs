@@ -1,0 +1,115 @@
+//! A queue that is made anew: of a stream that has been one before, or of another stream of the same name.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tailwater_storage::Memory;
+use tailwater_storage::queues::{QueueError, RetryFrom};
+use tailwater_storage::stream::queue::DeadReason;
+
+use super::scene::{Scene, over_each, payloads, queue, run_names, until};
+use crate::support::ask::{name, run};
+
+/// Has the one job there is done, and tries its run anew.
+async fn do_and_retry(scene: &Scene) -> tailwater_storage::queues::Enqueued {
+    let claimed = scene.claim_one("w").await;
+    scene.complete(&claimed).await;
+    let retried = scene.queues.retry(&claimed.run, RetryFrom::Start).await;
+    retried.expect("the run has ended")
+}
+
+/// The messages of runs that are tried anew were numbered from 0 again, so that the stream took them for repetitions.
+#[test]
+fn runs_are_tried_anew_by_a_queue_whose_stream_has_been_one_before() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene.enqueue_as("a").await;
+        let retried = do_and_retry(&scene).await;
+        assert_eq!(retried.run, name("r/a.2"));
+        let claimed = scene.claim_one("w").await;
+        scene.complete(&claimed).await;
+        scene.queues.delete(&queue()).await.expect("deleted");
+        scene.make(json!({})).await;
+        scene.enqueue_as("b").await;
+        let retried = do_and_retry(&scene).await;
+        assert!(retried.job.is_some(), "its message is there");
+        let claimed = scene.claim_one("w").await;
+        assert_eq!(claimed.run, name("r/b.2"));
+    });
+}
+
+/// Jobs without ids are named by their places, which come again in another stream: each was taken for the one that an
+/// earlier stream had there, and swallowed.
+#[test]
+fn numbers_of_an_earlier_stream_are_not_given_to_other_jobs() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene.rig.append_json("q", "1").await;
+        scene.admitted(1).await;
+        let claimed = scene.claim_one("w").await;
+        scene.complete(&claimed).await;
+        scene.queues.delete(&queue()).await.expect("deleted");
+        scene.rig.delete("q").await;
+        let same = scene.put(json!({ "run_prefix": "r/" })).await;
+        assert!(
+            matches!(&same, Err(QueueError::NumberTaken { run }) if *run == claimed.run),
+            "{same:?}"
+        );
+        assert!(!scene.queues.is_queue(&queue()));
+        scene
+            .put(json!({ "run_prefix": "other/" }))
+            .await
+            .expect("other names");
+        scene.rig.append_json("q", "1").await;
+        scene.admitted(1).await;
+        let claimed = scene.claim("w", 2).await;
+        assert_eq!(run_names(&claimed), ["other/0000000000000000"]);
+    });
+}
+
+#[test]
+fn a_stream_that_was_a_queue_is_made_one_again_with_the_runs_that_it_had() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene.rig.append_json("q", "[1,2]").await;
+        scene.admitted(2).await;
+        let claimed = scene.claim_one("w").await;
+        scene.complete(&claimed).await;
+        scene.queues.delete(&queue()).await.expect("deleted");
+        scene.make(json!({})).await;
+        scene.rig.append_json("q", "3").await;
+        until(|| async { scene.get().await.gauges.ready == 1 }).await;
+        assert_eq!(payloads(&scene.claim("w", 5).await), ["3"]);
+    });
+}
+
+/// There are more names before it than are looked at when the queue is made.
+#[test]
+fn a_job_without_an_id_whose_number_an_earlier_stream_has_given_is_a_dead_letter() {
+    run(async {
+        let scene = Scene::over(Arc::new(Memory::new(1 << 30))).await;
+        scene.make(json!({})).await;
+        scene.rig.append_json("q", "1").await;
+        scene.admitted(1).await;
+        let claimed = scene.claim_one("w").await;
+        scene.complete(&claimed).await;
+        scene.queues.delete(&queue()).await.expect("deleted");
+        scene.rig.delete("q").await;
+        for number in 0..1_000 {
+            let before = format!("r/000000000000000!{number}");
+            scene.rig.create(&before).await.expect("created");
+        }
+        scene.put(json!({ "run_prefix": "r/" })).await.expect("made");
+        scene.rig.append_json("q", "1").await;
+        until(|| async { scene.get().await.gauges.dead == 1 }).await;
+        let (dead, _) = scene.queues.dead(&queue(), None, 10).await.expect("there");
+        assert_eq!(dead[0].reason, DeadReason::NameTaken);
+        let redriven = scene
+            .queues
+            .redrive(&queue(), dead[0].job)
+            .await
+            .expect("redriven");
+        assert!(redriven.new);
+        assert_eq!(payloads(&scene.claim("w", 5).await), ["1"]);
+    });
+}

@@ -1,0 +1,76 @@
+//! Queues go along with the streams of an export, and go on elsewhere where they were.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tailwater_storage::engine::Existing;
+use tailwater_storage::queues::RetryFrom;
+use tailwater_storage::stream::queue::{RunState, Word};
+use tailwater_storage::{Backend, Memory};
+
+use super::scene::{Scene, acid_store, over_each, payloads, queue, run_names, until};
+use crate::support::ask::name;
+use crate::support::faulty_disk::FaultyDisk;
+use crate::support::transfer::transfer;
+
+#[test]
+fn an_imported_queue_goes_on_where_the_exported_one_was() {
+    over_each(|scene| async move {
+        scene
+            .make(json!({ "max_attempts": 1, "run_retention_ms": 60_000 }))
+            .await;
+        let later = scene.rig.engine.now().as_millis() + 10_000;
+        let messages = format!(
+            r#"[{{"payload":1,"id":"dies"}},{{"payload":2,"id":"leased"}},{{"payload":3,"id":"done"}},
+                {{"payload":4,"id":"dies"}},{{"payload":5,"id":"late","run_at":{later}}},{{"payload":6,"id":"ready"}}]"#
+        );
+        scene.rig.append_json("q", &messages).await;
+        scene.admitted(5).await;
+        let claimed = scene.claim("w", 3).await;
+        assert_eq!(run_names(&claimed), ["r/dies", "r/leased", "r/done"]);
+        scene.fail(&claimed[0]).await;
+        assert!(scene.log(&claimed[1], 1, "{\"type\":\"log\"}").await);
+        scene.complete(&claimed[2]).await;
+        let retried = scene.queues.retry(&claimed[2].run, RetryFrom::Start).await;
+        assert_eq!(retried.expect("tried anew").run, name("r/done.2"));
+        scene.admitted(6).await;
+        let before = scene.get().await;
+        let (letters, _) = scene.queues.dead(&queue(), None, 5).await.expect("there");
+
+        let stores: [Arc<dyn Backend>; 2] = [Arc::new(Memory::new(1 << 30)), acid_store(&FaultyDisk::new(0))];
+        for store in stores {
+            let other = Scene::over(store).await;
+            transfer(&scene.rig.engine, &other.rig.engine, Existing::Refuse).await;
+            // The first call for it opens it.
+            let after = other.get().await;
+            assert_eq!(after.gauges, before.gauges);
+            assert_eq!(
+                (after.config, after.admitted),
+                (before.config.clone(), before.admitted)
+            );
+            assert_eq!(
+                other.queues.dead(&queue(), None, 5).await.expect("there").0,
+                letters
+            );
+            let again = other.enqueue("{\"payload\":2,\"id\":\"leased\"}").await;
+            assert!(!again.expect("there").new, "it is known by its id");
+            let beat = other.queues.heartbeat(&claimed[1].run, claimed[1].epoch).await;
+            beat.expect("the worker still has it");
+            let done = other
+                .settle(&claimed[1], 2, Word::Complete { result: None })
+                .await;
+            assert_eq!(done.expect("held").state, RunState::Succeeded);
+            let rest = other.claim("w", 5).await;
+            assert_eq!(run_names(&rest), ["r/ready", "r/done.2"]);
+            assert_eq!(payloads(&rest), ["6", "3"]);
+            let redriven = other.queues.redrive_all(&queue()).await.expect("redriven");
+            assert_eq!(redriven.len(), 2, "one has a run, and one only its letter");
+            other.admitted(8).await;
+            assert_eq!(payloads(&other.claim("w", 5).await), ["1", "4"]);
+            other.pass_ms(62_000);
+            until(|| async { other.state("r/leased").await.is_none() }).await;
+            assert_eq!(other.state("r/done").await, None, "it ended before the export");
+            assert_eq!(other.state("r/late").await, Some(RunState::Queued));
+        }
+    });
+}
