@@ -15,7 +15,7 @@
 //! | `together.rs` | records over several streams |
 //! | `create.rs append.rs delete.rs trim.rs reader.rs list.rs` | one operation each |
 //! | `hidden.rs` | streams of the server's own, whose content is control keys |
-//! | `pins.rs`, `leftovers.rs` | whose bytes must stay for forks, and whose can go |
+//! | `pins.rs`, `leftovers.rs` | whose bytes must stay for forks and exports, and whose can go |
 //! | `sweep.rs` | lifetimes that end, streams that nobody uses |
 
 mod append;
@@ -68,7 +68,7 @@ use crate::subscriptions::Moves;
 use crate::sync::{AtomicU64, Mutex, thread};
 use committer::{Concerned, Decided, Partition, Publisher, Waiter};
 use leftovers::{Leftover, Leftovers};
-use pins::{ForkPin, Pins};
+use pins::{Pins, StoragePin};
 use registry::Registry;
 use sequencer::{Decision, Entry, Sequencer, Standing};
 
@@ -349,7 +349,7 @@ impl Engine {
         entry: &Arc<Entry>,
         sequencer: &mut Sequencer,
         record: Record,
-        pin: Option<Arc<ForkPin>>,
+        pin: Option<Arc<StoragePin>>,
     ) -> Result<Option<oneshot::Receiver<Settled>>, EngineError> {
         if self.shared.nature.commits_inline {
             self.commit_inline(sequencer, &record)?;
@@ -432,7 +432,7 @@ impl Engine {
 
     /// Whether a deleted stream is kept because it has forks, made or in the making.
     async fn is_held_by_forks(&self, id: StreamId) -> Result<bool, EngineError> {
-        if self.shared.pins.is_pinned(id) {
+        if self.shared.pins.is_being_forked(id) {
             return Ok(true);
         }
         self.ask(move |backend| backend.has_forks(id)).await

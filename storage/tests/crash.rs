@@ -12,6 +12,7 @@
 //! | `cuts.rs` | the machine or the process ends at each operation of a short run |
 //! | `lives.rs` | a store lives, crashes, recovers and lives on, with one fault in each life |
 //! | `losses.rs`, `damage.rs`, `space.rs` | lost positions, flipped bits, full disks |
+//! | `syncs.rs` | a sync that fails beside a commit |
 //! | `merges.rs` | what merging gives back, and what it leaves as it is |
 //! | `leftovers.rs` | what was given back before a crash, and not durably |
 //! | `crowded.rs` | full disks with very many streams, restarts on full disks |
@@ -44,5 +45,6 @@ mod crash {
     mod merges;
     mod run;
     mod space;
+    mod syncs;
     pub(crate) mod workload;
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tailwater_stream::{Part, Record};
 use tokio::sync::{mpsc, oneshot};
 
-use super::pins::ForkPin;
+use super::pins::StoragePin;
 use super::sequencer::{Entry, Settled};
 use super::{Backlog, Shared};
 use crate::backend::{Backend, BackendError, Outcome, Outcomes};
@@ -25,7 +25,7 @@ pub(super) struct Waiter {
     pub(super) concerned: Concerned,
     pub(super) answer: oneshot::Sender<Settled>,
     /// What a fork in the making holds: until the record is settled, also when its client has gone away.
-    pub(super) pin: Option<Arc<ForkPin>>,
+    pub(super) pin: Option<Arc<StoragePin>>,
 }
 
 /// The streams that a record changes.
@@ -46,7 +46,7 @@ pub(super) struct Decided {
 pub(super) struct Several {
     pub(super) shares: Vec<(Decided, Range<usize>)>,
     /// What forks in the making hold.
-    pub(super) _pins: Vec<Arc<ForkPin>>,
+    pub(super) _pins: Vec<Arc<StoragePin>>,
 }
 
 impl Decided {
@@ -57,6 +57,10 @@ impl Decided {
 
     /// Sets the accepted state back to the committed one, unless that was done since.
     fn take_back(&self, backend: &dyn Backend) -> Result<(), BackendError> {
+        // Of many refused records of a stream only the first has something to take back.
+        if !self.stands() {
+            return Ok(());
+        }
         let committed = backend.load(&self.entry.name)?;
         let mut sequencer = self.entry.sequencer.lock();
         if sequencer.generation() == self.generation {

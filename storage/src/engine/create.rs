@@ -8,7 +8,7 @@ use tailwater_stream::{
     Record, StreamId, StreamKind, StreamName, StreamState, Timestamp, Transition, fork,
 };
 
-use super::pins::ForkPin;
+use super::pins::{Purpose, StoragePin};
 use super::sequencer::{Decision, Entry, Standing};
 use super::{Engine, EngineError, Reader, View};
 use crate::engine::reader::ReadFailure;
@@ -75,7 +75,7 @@ pub struct Origin {
     oldest: Position,
     messages: u64,
     /// Held until the fork is durable or refused.
-    pin: Option<Arc<ForkPin>>,
+    pin: Option<Arc<StoragePin>>,
 }
 
 impl Origin {
@@ -130,7 +130,7 @@ impl Origin {
     }
 
     /// What holds the source of a fork until it is settled.
-    pub(super) fn pin(&self) -> Option<Arc<ForkPin>> {
+    pub(super) fn pin(&self) -> Option<Arc<StoragePin>> {
         self.pin.clone()
     }
 }
@@ -305,7 +305,7 @@ impl Engine {
     }
 
     /// The source of a fork, pinned in its turn while it is alive, and its durable state.
-    async fn pin_source(&self, name: &StreamName) -> Result<(Reader, View, ForkPin), CreateError> {
+    async fn pin_source(&self, name: &StreamName) -> Result<(Reader, View, StoragePin), CreateError> {
         let entry = self.open(name).await?;
         loop {
             let found = self
@@ -313,10 +313,12 @@ impl Engine {
                     Standing::Missing => Decision::Answer(Source::Missing),
                     Standing::Deleted(id) => Decision::Answer(Source::Deleted(id)),
                     Standing::Expired => Decision::Look(Source::Expired),
-                    Standing::Alive(state) => match self.shared.pins.pin(state.id, &state.lineage) {
-                        Some(pin) => Decision::Answer(Source::Pinned(pin)),
-                        None => Decision::Look(Source::Busy),
-                    },
+                    Standing::Alive(state) => {
+                        match self.shared.pins.pin(state.id, &state.lineage, Purpose::Fork) {
+                            Some(pin) => Decision::Answer(Source::Pinned(pin)),
+                            None => Decision::Look(Source::Busy),
+                        }
+                    }
                 })
                 .await?;
             match found {
@@ -350,7 +352,7 @@ enum Source {
     Missing,
     Deleted(StreamId),
     Expired,
-    Pinned(ForkPin),
+    Pinned(StoragePin),
 }
 
 async fn fork_point(reader: &Reader, view: View, request: &ForkRequest) -> Result<ForkPoint, CreateError> {

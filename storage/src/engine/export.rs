@@ -10,7 +10,7 @@ use tailwater_stream::{
     AppendExtent, ForkSource, MessageEnds, Position, StreamId, StreamName, StreamState, Timestamp,
 };
 
-use super::pins::ForkPin;
+use super::pins::{Purpose, StoragePin};
 use super::sequencer::{Decision, Entry, Standing};
 use super::{Engine, EngineError, Incarnation, ReadFailure, Reader, View};
 use crate::backend::{BackendError, ListRequest};
@@ -83,7 +83,7 @@ pub struct Export {
     from: Position,
     /// Read and not given out yet.
     appends: VecDeque<ExportedAppend>,
-    _pin: ForkPin,
+    _pin: StoragePin,
 }
 
 /// What there is to export under a name.
@@ -92,7 +92,7 @@ enum Found {
     /// Bytes are being reclaimed.
     Busy,
     Expired,
-    Pinned(ForkPin),
+    Pinned(StoragePin),
 }
 
 impl Engine {
@@ -118,7 +118,7 @@ impl Exporter {
     /// If the storage cannot be read.
     pub async fn next(&mut self) -> Result<Option<Export>, EngineError> {
         while let Some(name) = self.next_name().await? {
-            let Some((entry, pin, state)) = self.engine.pin_for_export(&name).await? else {
+            let Some((entry, pin, state)) = self.engine.pin_known(&name, Purpose::Reading).await? else {
                 continue;
             };
             if self.exported.contains_key(&state.id) {
@@ -199,13 +199,14 @@ impl Exporter {
 
 impl Engine {
     /// The durable state of a stream, deleted ones that have forks included, and what holds its bytes.
-    pub(super) async fn pin_for_export(
+    pub(super) async fn pin_known(
         &self,
         name: &StreamName,
-    ) -> Result<Option<(Arc<Entry>, ForkPin, StreamState)>, EngineError> {
+        purpose: Purpose,
+    ) -> Result<Option<(Arc<Entry>, StoragePin, StreamState)>, EngineError> {
         let entry = self.open(name).await?;
         loop {
-            let pin = |state: &StreamState| match self.shared.pins.pin(state.id, &state.lineage) {
+            let pin = |state: &StreamState| match self.shared.pins.pin(state.id, &state.lineage, purpose) {
                 Some(pin) => Decision::Answer(Found::Pinned(pin)),
                 None => Decision::Look(Found::Busy),
             };

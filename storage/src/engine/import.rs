@@ -16,7 +16,7 @@ use tailwater_stream::{ForkSource, Lineage, Position, Span, StreamId, StreamName
 
 use super::export::{ExportedAppend, ExportedStream};
 use super::leftovers::Leftover;
-use super::pins::ForkPin;
+use super::pins::{Purpose, StoragePin};
 use super::sequencer::Entry;
 use super::{Engine, EngineError};
 use staged::Staged;
@@ -67,6 +67,17 @@ pub enum ImportError {
     OtherSource {
         /// The name of the source in the export.
         source_name: StreamName,
+    },
+    /// Bytes that it inherits were trimmed off its source here.
+    #[error(
+        "its source `{source_name}` was trimmed up to {oldest} here, and it inherits bytes before that; import \
+         both with replacement, or export it without its source"
+    )]
+    TrimmedSource {
+        /// The name of the source in the export.
+        source_name: StreamName,
+        /// The oldest position of the source here.
+        oldest: Position,
     },
     /// More producers than a stream may have here.
     #[error(
@@ -141,16 +152,18 @@ struct FoundSource {
     id: StreamId,
     name: StreamName,
     lineage: Lineage,
+    oldest: Position,
     tail: Position,
-    pin: Arc<ForkPin>,
+    pin: Arc<StoragePin>,
 }
 
 impl FoundSource {
-    fn new(state: &StreamState, pin: Arc<ForkPin>) -> Self {
+    fn new(state: &StreamState, pin: Arc<StoragePin>) -> Self {
         Self {
             id: state.id,
             name: state.name.clone(),
             lineage: state.lineage.clone(),
+            oldest: state.oldest,
             tail: state.tail,
             pin,
         }
@@ -195,7 +208,7 @@ impl Importer {
 
     async fn begin_in(&mut self, named: &Arc<Entry>, exported: ExportedStream) -> Result<Begun, ImportError> {
         let mut replaced = None;
-        if let Some((_, pin, here)) = self.engine.pin_for_export(&named.name).await? {
+        if let Some((_, pin, here)) = self.engine.pin_known(&named.name, Purpose::Fork).await? {
             if is_same(&here, &exported.state) {
                 self.remember(&exported, &here, Arc::new(pin));
                 return Ok(Begun::Present);
@@ -230,7 +243,7 @@ impl Importer {
         if let Some(deleted) = &known.deleted {
             return Ok(deleted.clone());
         }
-        let found = self.engine.pin_for_export(&known.name).await?;
+        let found = self.engine.pin_known(&known.name, Purpose::Fork).await?;
         let (_, pin, state) = found
             .filter(|(_, _, state)| state.id == known.id)
             .ok_or_else(gone)?;
@@ -284,7 +297,7 @@ impl Importer {
     }
 
     /// Remembers a stream that is here now, for its forks.
-    fn remember(&mut self, exported: &ExportedStream, here: &StreamState, pin: Arc<ForkPin>) {
+    fn remember(&mut self, exported: &ExportedStream, here: &StreamState, pin: Arc<StoragePin>) {
         if exported.has_forks {
             let source = Source {
                 id: here.id,
@@ -376,6 +389,12 @@ fn lineage_of(
             if own_from > source.tail || !before.eq(inherited.iter().map(|span| (span.from, span.owner))) {
                 return Err(ImportError::OtherSource {
                     source_name: source.name.clone(),
+                });
+            }
+            if exported.oldest.min(own_from) < source.oldest {
+                return Err(ImportError::TrimmedSource {
+                    source_name: source.name.clone(),
+                    oldest: source.oldest,
                 });
             }
             inherited

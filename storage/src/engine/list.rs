@@ -81,12 +81,12 @@ impl Engine {
                 .await?;
             let is_last = listed.len() < missing;
             let is_hidden = |state: &StreamState| state.name.is_reserved();
-            let has_hidden = listed.iter().any(is_hidden);
-            states.extend(listed.into_iter().filter(|state| !is_hidden(state)));
-            if is_last || !has_hidden {
+            if is_last || !listed.iter().any(is_hidden) {
+                states.extend(listed.into_iter().filter(|state| !is_hidden(state)));
                 break;
             }
-            // Hidden streams stand in one row, which is passed over as a whole.
+            // Hidden streams stand in one row, which is passed over as a whole. What is behind it comes again.
+            states.extend(listed.into_iter().take_while(|state| !is_hidden(state)));
             after = Some(BEHIND_RESERVED.to_owned());
         }
         let more = states.len() > count_max;
@@ -127,7 +127,7 @@ impl Engine {
         let open = self.shared.registry.peek(&state.name);
         // One that is just being loaded does not know yet when it was used.
         let open = open.filter(|entry| entry.loaded.initialized());
-        let used_at = open.map(|entry| entry.sequencer.lock().used_at());
+        let used_at = open.and_then(|entry| entry.sequencer.lock().used_at(state.id));
         state.lifetime.is_over(used_at.unwrap_or(recorded), now)
     }
 }

@@ -1,4 +1,5 @@
-//! Streams that a fork is being made from. Their bytes stay until the fork is durable or refused.
+//! Streams that a fork is being made from, or that are being exported. Their bytes stay until the fork is durable or
+//! refused, and the export is over.
 
 use std::sync::Arc;
 
@@ -10,7 +11,36 @@ use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use crate::sync::Mutex;
 
-type Counts = HashMap<StreamId, usize, RandomState>;
+type Counts = HashMap<StreamId, Held, RandomState>;
+
+/// What a pin holds streams for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A fork in the making: a deleted stream keeps its name for it.
+    Fork,
+    /// Reading: the bytes stay, and the name of a deleted stream is free.
+    Reading,
+}
+
+/// How many pins hold a stream.
+#[derive(Default)]
+struct Held {
+    for_forks: usize,
+    for_reading: usize,
+}
+
+impl Held {
+    fn pins_mut(&mut self, purpose: Purpose) -> &mut usize {
+        match purpose {
+            Purpose::Fork => &mut self.for_forks,
+            Purpose::Reading => &mut self.for_reading,
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.for_forks + self.for_reading == 0
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Pins {
@@ -20,44 +50,52 @@ pub(super) struct Pins {
     reclaiming: Arc<RwLock<()>>,
 }
 
-/// Holds the storages that a fork in the making will read from.
-pub(super) struct ForkPin {
+/// Holds the storages that a fork in the making, or an export, will read from.
+pub(super) struct StoragePin {
     counts: Arc<Mutex<Counts>>,
+    purpose: Purpose,
     ids: SmallVec<[StreamId; 2]>,
 }
 
 impl Pins {
     /// Pins a stream and all that it inherits from; none while bytes are reclaimed. Call it while the stream is
     /// locked and not deleted.
-    pub(super) fn pin(&self, id: StreamId, lineage: &Lineage) -> Option<ForkPin> {
+    pub(super) fn pin(&self, id: StreamId, lineage: &Lineage, purpose: Purpose) -> Option<StoragePin> {
         let _not_reclaiming = self.reclaiming.try_read().ok()?;
         let storages = lineage.spans().iter().map(|span| span.stored_in);
-        Some(self.hold(storages.chain([id])))
+        Some(self.hold(storages.chain([id]), purpose))
     }
 
     /// Pins a stream that is being staged, and those that `held` holds already.
-    pub(super) fn pin_staged(&self, id: StreamId, held: Option<&ForkPin>) -> ForkPin {
-        let held = held.map(ForkPin::ids).unwrap_or_default();
-        self.hold(held.into_iter().chain([id]))
+    pub(super) fn pin_staged(&self, id: StreamId, held: Option<&StoragePin>) -> StoragePin {
+        let held = held.map(StoragePin::ids).unwrap_or_default();
+        self.hold(held.into_iter().chain([id]), Purpose::Fork)
     }
 
-    fn hold(&self, ids: impl Iterator<Item = StreamId>) -> ForkPin {
+    fn hold(&self, ids: impl Iterator<Item = StreamId>, purpose: Purpose) -> StoragePin {
         let mut ids: SmallVec<[StreamId; 2]> = ids.collect();
         ids.sort_unstable();
         ids.dedup();
         let mut counts = self.counts.lock();
         for id in &ids {
-            *counts.entry(*id).or_insert(0) += 1;
+            *counts.entry(*id).or_default().pins_mut(purpose) += 1;
         }
         drop(counts);
-        ForkPin {
+        StoragePin {
             counts: Arc::clone(&self.counts),
+            purpose,
             ids,
         }
     }
 
+    /// Whether the bytes of a stream must stay, whatever for.
     pub(super) fn is_pinned(&self, id: StreamId) -> bool {
         self.counts.lock().contains_key(&id)
+    }
+
+    /// Whether a fork of a stream is in the making.
+    pub(super) fn is_being_forked(&self, id: StreamId) -> bool {
+        self.counts.lock().get(&id).is_some_and(|held| held.for_forks > 0)
     }
 
     /// While this is held no pin is made.
@@ -71,20 +109,20 @@ impl Pins {
     }
 }
 
-impl ForkPin {
+impl StoragePin {
     /// The streams it holds.
     pub(super) fn ids(&self) -> SmallVec<[StreamId; 2]> {
         self.ids.clone()
     }
 }
 
-impl Drop for ForkPin {
+impl Drop for StoragePin {
     fn drop(&mut self) {
         let mut counts = self.counts.lock();
         for id in &self.ids {
-            if let Some(count) = counts.get_mut(id) {
-                *count -= 1;
-                if *count == 0 {
+            if let Some(held) = counts.get_mut(id) {
+                *held.pins_mut(self.purpose) -= 1;
+                if held.is_free() {
                     counts.remove(id);
                 }
             }

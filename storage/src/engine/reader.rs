@@ -9,7 +9,7 @@ use tailwater_stream::{
     Timestamp, Transition,
 };
 
-use super::sequencer::{Entry, Sequencer, Standing};
+use super::sequencer::{Entry, Sequencer};
 use super::{Engine, EngineError, Incarnation, View};
 use crate::backend::{Backend, BackendError, ReadError, ReadRequest, Slices};
 
@@ -126,7 +126,9 @@ impl Engine {
         if incarnation.view().deleted {
             return Look::Deleted(incarnation.id);
         }
-        if incarnation.lifetime.is_over(sequencer.used_at(), self.now()) {
+        // Its own last use, and not that of what may be accepted in its place.
+        let used_at = sequencer.used_at(incarnation.id);
+        if used_at.is_some_and(|used_at| incarnation.lifetime.is_over(used_at, self.now())) {
             // What is accepted may already be another stream, or deleted; then that is about to be shown.
             let accepted = sequencer
                 .accepted()
@@ -152,10 +154,7 @@ impl Engine {
     /// stream only ends earlier after a restart.
     fn use_stream(&self, entry: &Arc<Entry>, sequencer: &mut Sequencer, id: StreamId) {
         let now = self.now();
-        if !matches!(sequencer.standing(now), Standing::Alive(state) if state.id == id) {
-            return;
-        }
-        if sequencer.mark_used(now) {
+        if sequencer.mark_used(id, now) {
             let touch = Record::of(id, Transition::Touch { at: now });
             if let Err(error) = self.commit(entry, sequencer, touch, None) {
                 tracing::warn!(stream = %entry.name, %error, "a use of the stream could not be recorded");

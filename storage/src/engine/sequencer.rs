@@ -9,7 +9,7 @@ use tokio::sync::{OnceCell, oneshot};
 
 use super::changes::Changes;
 use super::leftovers::{Leftover, Leftovers};
-use super::pins::ForkPin;
+use super::pins::StoragePin;
 use super::watch::Incarnation;
 use crate::backend::BackendError;
 use crate::stats::EngineStats;
@@ -67,7 +67,7 @@ pub(super) enum Decision<T> {
     /// Commit this, and say that once it is durable.
     Commit(Record, T),
     /// Likewise, and hold the fork's source until then.
-    CommitFork(Record, Arc<ForkPin>, T),
+    CommitFork(Record, Arc<StoragePin>, T),
 }
 
 /// What became of something that waited for the committer.
@@ -94,8 +94,10 @@ struct Waiting {
 pub(super) struct Sequencer {
     accepted: Option<StreamState>,
     durable: Option<Arc<Incarnation>>,
-    /// The last use, recorded or not.
+    /// The last use of the accepted incarnation, recorded or not.
     used_at: Timestamp,
+    /// The last uses of those that it replaced and that may still be durable, or come back if it is refused.
+    replaced_used_at: Vec<(StreamId, Timestamp)>,
     /// When a use was last to be recorded. There may have been no space for that.
     touch_tried_at: Timestamp,
     /// The greatest id that a stream of this name has had since this was loaded.
@@ -114,9 +116,8 @@ pub(super) struct Sequencer {
 impl Sequencer {
     /// Takes over what the backend has stored.
     pub(super) fn load(&mut self, state: Option<StreamState>) {
-        self.used_at = state.as_ref().map_or(Timestamp::default(), |state| {
-            state.lifetime.touched_at_load(state.touched_at)
-        });
+        self.used_at = state.as_ref().map_or(Timestamp::default(), assumed_use);
+        self.replaced_used_at.clear();
         self.durable = state.as_ref().map(|state| Arc::new(Incarnation::new(state)));
         self.newest = state.as_ref().map(|state| state.id);
         self.accepted = state;
@@ -145,15 +146,24 @@ impl Sequencer {
         self.durable.as_ref()
     }
 
-    /// Starts a sliding lifetime anew. Answers whether that must be recorded, which is to be tried then. If there is no
-    /// space for it, it is tried again only as late as another record would be due.
-    pub(super) fn mark_used(&mut self, now: Timestamp) -> bool {
-        self.used_at = self.used_at.max(now);
-        let Some(state) = &self.accepted else {
+    /// Starts the sliding lifetime of an incarnation anew, if it is not over. Answers whether that must be recorded, which
+    /// is to be tried then. If there is no space for it, it is tried again only as late as another record would be due.
+    pub(super) fn mark_used(&mut self, id: StreamId, now: Timestamp) -> bool {
+        let mut replaced = self.replaced_used_at.iter_mut();
+        if let Some((_, used_at)) = replaced.find(|(replaced, _)| *replaced == id) {
+            // Its end is accepted. This use counts if that is refused; it cannot be recorded before.
+            *used_at = now.max(*used_at);
+            return false;
+        }
+        let Standing::Alive(state) = self.standing(now) else {
             return false;
         };
+        if state.id != id {
+            return false;
+        }
         let recorded = state.touched_at.max(self.touch_tried_at);
         let wants_touch = state.lifetime.wants_touch(recorded, now);
+        self.used_at = self.used_at.max(now);
         if wants_touch {
             self.touch_tried_at = now;
         }
@@ -163,13 +173,19 @@ impl Sequencer {
     /// Whether the stream would end earlier if it were loaded again, because there was no space to record a use.
     pub(super) fn has_unrecorded_use(&self) -> bool {
         self.accepted.as_ref().is_some_and(|state| {
-            let assumed = state.lifetime.touched_at_load(state.touched_at);
-            matches!(state.lifetime, Lifetime::Ttl { .. }) && !state.deleted && self.used_at > assumed
+            matches!(state.lifetime, Lifetime::Ttl { .. })
+                && !state.deleted
+                && self.used_at > assumed_use(state)
         })
     }
 
-    pub(super) fn used_at(&self) -> Timestamp {
-        self.used_at
+    /// The last use of an incarnation, recorded or not; none if it is neither accepted nor what that replaced.
+    pub(super) fn used_at(&self, id: StreamId) -> Option<Timestamp> {
+        if self.accepted.as_ref().is_some_and(|state| state.id == id) {
+            return Some(self.used_at);
+        }
+        let replaced = self.replaced_used_at.iter().find(|(replaced, _)| *replaced == id);
+        replaced.map(|(_, used_at)| *used_at)
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -212,7 +228,11 @@ impl Sequencer {
                 _ => None,
             };
             if let Some(state) = begun {
+                if let Some(replaced) = &self.accepted {
+                    self.replaced_used_at.push((replaced.id, self.used_at));
+                }
                 self.used_at = state.touched_at;
+                self.touch_tried_at = Timestamp::default();
                 self.newest = self.newest.max(Some(state.id));
                 self.accepted = Some(state);
             } else if let Some(state) = self.accepted.as_mut().filter(|state| state.id == *id) {
@@ -268,6 +288,7 @@ impl Sequencer {
             if let Some(incarnation) = begun {
                 let incarnation = Arc::new(incarnation);
                 self.durable = Some(Arc::clone(&incarnation));
+                self.replaced_used_at.retain(|(replaced, _)| *replaced >= *id);
                 changes.created(&incarnation);
                 moves.begun(&incarnation, transition);
                 stats.creates.add(1);
@@ -302,6 +323,10 @@ impl Sequencer {
     /// Takes back all that is accepted but not committed: the backend had no space for a record of it.
     pub(super) fn take_back(&mut self, committed: Option<StreamState>) {
         self.generation += 1;
+        if let Some(state) = &committed {
+            self.used_at = self.used_at(state.id).unwrap_or_else(|| assumed_use(state));
+            self.replaced_used_at.retain(|(replaced, _)| *replaced < state.id);
+        }
         self.accepted = committed;
         self.answer_waiting(Settled::DecideAgain);
     }
@@ -318,6 +343,11 @@ impl Sequencer {
             let _ = waiting.sender.send(settled);
         }
     }
+}
+
+/// The last use to assume of a stream of which only what is recorded is known.
+fn assumed_use(state: &StreamState) -> Timestamp {
+    state.lifetime.touched_at_load(state.touched_at)
 }
 
 fn note_leftover(incarnation: &Incarnation, transition: &Transition, leftovers: &Leftovers) {

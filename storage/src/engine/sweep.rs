@@ -56,11 +56,11 @@ impl Engine {
 
     fn record_use(&self, entry: &Arc<Entry>) -> Result<(), EngineError> {
         let mut sequencer = entry.sequencer.lock();
-        let at = sequencer.used_at();
         let Standing::Alive(state) = sequencer.standing(self.now()) else {
             return Ok(());
         };
-        if at > state.touched_at {
+        let used_at = sequencer.used_at(state.id);
+        if let Some(at) = used_at.filter(|at| *at > state.touched_at) {
             let touch = tailwater_stream::Transition::Touch { at };
             let record = tailwater_stream::Record::of(state.id, touch);
             self.commit(entry, &mut sequencer, record, None)?;

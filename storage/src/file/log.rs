@@ -149,6 +149,10 @@ impl Store {
         }
         self.wait_for_memory();
         let mut log = self.log.lock();
+        // What it waited for may have failed meanwhile.
+        if self.failure().is_some() {
+            return Err(BackendError::Poisoned);
+        }
         let outcomes = match self.commit_to(&mut log, batch) {
             Ok(outcomes) => outcomes,
             Err(error) => {
@@ -271,11 +275,18 @@ impl Store {
         Counters::add_time(&self.counters.memory_wait_micros, began.elapsed());
     }
 
-    /// Has the disk take all of a journal, and counts that.
+    /// Has the disk take all of a journal, and counts that. Never again once it has failed: the system tells of what is
+    /// lost only once, and the next sync of the same file would succeed.
     fn sync_journal(&self, number: u64, file: &dyn DiskFile) -> Result<(), BackendError> {
+        let _one_at_a_time = self.syncing.lock();
+        if self.failure().is_some() {
+            return Err(BackendError::Poisoned);
+        }
         let began = Instant::now();
-        file.sync()
-            .map_err(|error| io_error("syncing", &self.layout.journal(number))(error))?;
+        let synced = file
+            .sync()
+            .map_err(|error| io_error("syncing", &self.layout.journal(number))(error));
+        synced.inspect_err(|error| self.fail(error))?;
         Counters::add(&self.counters.syncs, 1);
         Counters::add_time(&self.counters.sync_micros, began.elapsed());
         Ok(())
@@ -292,10 +303,7 @@ impl Store {
         };
         // Not under the lock: commits go on meanwhile.
         let synced = self.sync_journal(number, file.as_ref());
-        synced.inspect_err(|error| {
-            self.fail(error);
-            self.note_possible_loss();
-        })?;
+        synced.inspect_err(|_| self.note_possible_loss())?;
         let mut log = self.log.lock();
         log.synced = log.synced.max(end);
         Ok(())

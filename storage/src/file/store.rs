@@ -81,6 +81,8 @@ pub(super) struct Store {
     pub(super) catalog: Catalog,
     /// Held by whoever commits, and for a moment to begin a new generation.
     pub(super) log: Mutex<Log>,
+    /// Held while a journal is synced, until it is noted if that has failed.
+    pub(super) syncing: Mutex<()>,
     pub(super) spares: Spares,
     pub(super) generations: RwLock<Generations>,
     pub(super) files: RwLock<Files>,
@@ -198,6 +200,7 @@ impl Store {
             era: parts.meta.era,
             catalog: parts.catalog,
             log: Mutex::new(parts.log),
+            syncing: Mutex::new(()),
             spares: parts.spares,
             generations: RwLock::new(Generations {
                 active: Arc::new(parts.overlay),

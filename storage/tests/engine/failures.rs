@@ -69,6 +69,29 @@ fn what_was_decided_on_a_refused_append_of_the_same_batch_is_decided_again() {
     });
 }
 
+/// Each refused append is the first of its batch once, and the others are decided again; the committed state was once
+/// read for every one of them in every batch.
+#[test]
+fn refused_appends_of_one_stream_read_its_committed_state_once_a_batch() {
+    const APPENDS: usize = 50;
+    behind_a_gate(async |rig: Rig, gate| {
+        rig.create("a").await.expect("created");
+        gate.refuse(|record| appends(record, "x"));
+        gate.hold();
+        let mut waiting: Vec<_> = (0..APPENDS).map(|_| Box::pin(rig.append("a", "x"))).collect();
+        for append in &mut waiting {
+            assert!(waits(append.as_mut()).await);
+        }
+        let (loads, batches) = (gate.loads(&name("a")), gate.batches().len());
+        gate.open();
+        for append in waiting {
+            assert!(is_full(&append.await));
+        }
+        let (loads, batches) = (gate.loads(&name("a")) - loads, gate.batches().len() - batches);
+        assert!(loads <= batches, "{loads} loads in {batches} batches");
+    });
+}
+
 #[test]
 fn a_refusal_that_was_decided_on_a_refused_close_is_decided_again() {
     behind_a_gate(async |rig: Rig, gate| {

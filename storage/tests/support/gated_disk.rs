@@ -7,8 +7,6 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use tailwater_storage::disk::{Disk, DiskFile, Map};
 
-use super::faulty_disk::FaultyDisk;
-
 /// What becomes of those who read the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Passage {
@@ -84,14 +82,14 @@ impl Drop for HeldSyncs<'_> {
 }
 
 pub(crate) struct GatedDisk {
-    disk: Arc<FaultyDisk>,
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     gate: Arc<Gate>,
 }
 
 impl GatedDisk {
     /// A disk of which the file at `path` is read and synced as the gate says.
-    pub(crate) fn new(disk: Arc<FaultyDisk>, path: &str) -> (Arc<Self>, Arc<Gate>) {
+    pub(crate) fn new<D: Disk + 'static>(disk: Arc<D>, path: &str) -> (Arc<Self>, Arc<Gate>) {
         let gate = Arc::new(Gate {
             state: Mutex::new(State {
                 reads: Passage::Succeeds,

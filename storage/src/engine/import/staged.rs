@@ -12,7 +12,7 @@ use super::{Existing, FoundSource, ImportError, malformed};
 use crate::backend::BackendError;
 use crate::engine::export::{ExportedAppend, ExportedStream};
 use crate::engine::leftovers::Leftover;
-use crate::engine::pins::ForkPin;
+use crate::engine::pins::StoragePin;
 use crate::engine::sequencer::{Decision, Entry, Settled, Standing};
 use crate::engine::{Engine, EngineError};
 
@@ -32,7 +32,7 @@ pub(super) struct Staged {
     /// The order of what is staged.
     entry: Arc<Entry>,
     /// Holds it and its source, also for what is queued.
-    pub(super) pin: Arc<ForkPin>,
+    pub(super) pin: Arc<StoragePin>,
     /// Where the next append begins.
     tail: Position,
     /// Messages before that; not known before the first append.

@@ -13,7 +13,7 @@ use tailwater_stream::{
 use super::super::Engine;
 use super::super::committer::Decided;
 use super::super::create::Origin;
-use super::super::pins::ForkPin;
+use super::super::pins::StoragePin;
 use super::super::sequencer::{Sequencer, Standing};
 use super::held::{Footing, Held};
 use crate::backend::Backend;
@@ -50,7 +50,7 @@ pub(super) struct Drafted<'a> {
     /// Whether what is decided depends on it.
     is_looked_at: bool,
     /// What a fork in the making holds.
-    pub(super) pin: Option<Arc<ForkPin>>,
+    pub(super) pin: Option<Arc<StoragePin>>,
     /// Its parts of the record that was gathered.
     pub(super) share: Range<usize>,
 }

@@ -1,17 +1,19 @@
 //! A stream is imported as a whole or not at all, and what it would replace stays until then.
 
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tailwater_storage::engine::{
     AppendRequest, Begun, Existing, ExportedAppend, ExportedStream, ImportError, OpenError,
 };
-use tailwater_storage::stream::{MessageEnds, StreamId, Transition};
+use tailwater_storage::stream::{Lifetime, MessageEnds, StreamId, Timestamp, Transition};
 use tailwater_storage::{EngineLimits, Memory};
 
 use super::{Section, append_of, export, import, import_all, other};
-use crate::support::ask::{Rig, at, bytes, name, producer, text_of, waits};
+use crate::support::ask::{Rig, START_MS, at, bytes, name, producer, text_of, waits};
 use crate::support::gated::{Gated, transitions};
 use crate::{behind_a_gate, over_all, run};
 
@@ -170,9 +172,7 @@ fn the_old_stream_is_there_until_the_new_one_is_durable() {
         let old = rig.look("a").await;
         {
             let mut finish = pin!(importer.finish());
-            gate.hold();
-            assert!(waits(finish.as_mut()).await);
-            gate.wait_at_gate(0);
+            wait_with_the_last_record(finish.as_mut(), &gate).await;
             assert_eq!(text_of(&old).await, "kept, and goes on");
             assert!(!old.incarnation().view().deleted);
             gate.open();
@@ -180,6 +180,79 @@ fn the_old_stream_is_there_until_the_new_one_is_durable() {
         }
         assert!(old.incarnation().view().deleted);
         assert_eq!(rig.text("a").await, "");
+    });
+}
+
+/// Drives the end of an import until the record that lets the name lead to it stands at the gate, which is held then.
+async fn wait_with_the_last_record<T>(mut finish: Pin<&mut impl Future<Output = T>>, gate: &Gated) {
+    gate.hold();
+    assert!(waits(finish.as_mut()).await);
+    gate.wait_at_gate(0);
+    let before = gate.batches().len();
+    gate.let_one_pass(0);
+    while gate.batches().len() == before || !gate.is_at_gate(0) {
+        assert!(waits(finish.as_mut()).await);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The use of the imported stream was once taken for that of the one it was to replace: refused, it left a stream that
+/// seemed to be long over, and the next request deleted it.
+#[test]
+fn a_refused_import_leaves_the_old_stream_as_long_to_live_as_it_had() {
+    behind_a_gate(async |rig: Rig, gate: Arc<Gated>| {
+        rig.create_living("a", 60).await;
+        rig.append("a", "kept").await.expect("appended");
+        for _ in 0..3 {
+            rig.clock.advance_millis(40_000);
+            rig.engine.reader(&name("a")).await.expect("used");
+        }
+        let mut unused = exported_empty("a").await;
+        unused.state.lifetime = Lifetime::Ttl { seconds: 60 };
+        unused.state.touched_at = Timestamp::default();
+        let mut importer = rig.engine.import(Existing::Replace);
+        importer.begin(unused).await.expect("begun");
+        gate.refuse(|record| transitions(record).any(|part| matches!(part, Transition::Import(_))));
+        {
+            let mut finish = pin!(importer.finish());
+            wait_with_the_last_record(finish.as_mut(), &gate).await;
+            rig.clock.advance_millis(40_000);
+            let reader = rig.engine.reader(&name("a")).await.expect("used meanwhile");
+            assert_eq!(text_of(&reader).await, "kept");
+            let listing = rig.engine.list("", None, 10).await.expect("works");
+            assert_eq!(listing.streams.len(), 1, "it is listed");
+            gate.open();
+            finish.await.expect_err("no space");
+        }
+        drop(importer);
+        rig.clock.advance_millis(40_000);
+        rig.sweep().await;
+        assert_eq!(rig.text("a").await, "kept");
+        rig.clock.advance_millis(20_000);
+        rig.sweep().await;
+        assert_eq!(rig.usage(), (0, 0), "its lifetime ends as that of any other");
+    });
+}
+
+/// The other way round a refused import once let a stream live on whose lifetime was over.
+#[test]
+fn a_refused_import_revives_nothing() {
+    behind_a_gate(async |rig: Rig, gate: Arc<Gated>| {
+        rig.create_living("a", 60).await;
+        rig.append("a", "old").await.expect("appended");
+        let mut used = exported_empty("a").await;
+        used.state.lifetime = Lifetime::Ttl { seconds: 60 };
+        used.state.touched_at = Timestamp::from_millis(START_MS + 60_000);
+        let mut importer = rig.engine.import(Existing::Replace);
+        importer.begin(used).await.expect("begun");
+        rig.clock.advance_millis(60_000);
+        gate.refuse(|record| transitions(record).any(|part| matches!(part, Transition::Import(_))));
+        importer.finish().await.expect_err("no space");
+        drop(importer);
+        let over = rig.engine.look(&name("a")).await;
+        assert!(matches!(over, Err(OpenError::NotFound)));
+        rig.sweep().await;
+        assert_eq!(rig.usage(), (0, 0));
     });
 }
 

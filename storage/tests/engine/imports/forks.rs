@@ -259,6 +259,39 @@ fn a_source_that_is_deleted_meanwhile_is_not_forked() {
     });
 }
 
+/// It was once imported all the same, and its beginning could never be read.
+#[test]
+fn a_fork_is_refused_if_what_it_inherits_was_trimmed_meanwhile() {
+    over_all(async |rig: Rig| {
+        let elsewhere = other();
+        elsewhere.create("a").await.expect("created");
+        elsewhere.append("a", "old ").await.expect("appended");
+        elsewhere.append("a", "new ").await.expect("appended");
+        for fork in ["fork/1", "fork/2"] {
+            elsewhere.fork(fork, "a").await.expect("forked");
+        }
+        elsewhere.trim("fork/2", 4).await;
+        let sections = export(&elsewhere, "").await;
+        let mut importer = rig.engine.import(Existing::Refuse);
+        importer.begin(sections[0].stream.clone()).await.expect("begun");
+        for append in &sections[0].appends {
+            importer.append(append.clone()).await.expect("taken");
+        }
+        importer.finish().await.expect("imported");
+        rig.trim("a", 4).await;
+        rig.sweep().await;
+        let refused = importer.begin(sections[1].stream.clone()).await;
+        let Err(ImportError::TrimmedSource { source_name, oldest }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((source_name, oldest), (name("a"), at(4)));
+        // This one never reads what is gone.
+        importer.begin(sections[2].stream.clone()).await.expect("begun");
+        importer.finish().await.expect("imported");
+        assert_eq!(rig.text("fork/2").await, "new ");
+    });
+}
+
 #[test]
 fn a_fork_is_refused_if_its_source_is_another_stream_here() {
     over_all(async |rig: Rig| {

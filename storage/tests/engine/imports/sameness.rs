@@ -1,7 +1,7 @@
 //! What comes out of one engine is the same in another.
 
 use bytes::Bytes;
-use tailwater_storage::engine::{AppendRequest, Begun, Existing};
+use tailwater_storage::engine::{AppendRequest, Begun, Existing, OpenError};
 use tailwater_storage::stream::{CreateCommand, Lifetime, Offset, Position};
 
 use super::{export, fill, import, import_all, other, said};
@@ -165,6 +165,32 @@ fn an_export_tells_what_was_there_when_a_streams_turn_came() {
         );
         rig.sweep().await;
         assert_eq!(rig.usage(), (0, 0));
+    });
+}
+
+/// A slow export once kept the name of what it exports: whoever deleted that was told of forks, and there were none.
+#[test]
+fn a_name_is_free_though_its_old_stream_is_still_exported() {
+    over_all(async |rig: Rig| {
+        rig.create("a").await.expect("created");
+        rig.append("a", "old").await.expect("appended");
+        let mut exporter = rig.engine.export("");
+        let mut old = exporter.next().await.expect("works").expect("a");
+        rig.delete("a").await;
+        assert!(matches!(
+            rig.engine.look(&name("a")).await,
+            Err(OpenError::NotFound)
+        ));
+        assert!(rig.create("a").await.expect("the name is free").new);
+        rig.append("a", "new").await.expect("appended");
+        rig.sweep().await;
+        assert_eq!(rig.usage().0, 2, "what is exported is held");
+        assert_eq!(old.next().await.expect("held").expect("an append").payload, "old");
+        assert_eq!(rig.text("a").await, "new");
+        drop(old);
+        rig.sweep().await;
+        assert_eq!(rig.usage().0, 1);
+        assert_eq!(rig.text("a").await, "new");
     });
 }
 
