@@ -14,7 +14,7 @@
 //! - [`envoy`]: starts a real Envoy, keeps what it says, stops it.
 //! - [`issuer`]: makes tokens that the edge's own script would not make, and publishes keys.
 //! - [`recorder`]: stands where the server stands and keeps what it is sent.
-//! - [`proxy`]: a TCP proxy that cuts connections in the middle of an exchange.
+//! - [`proxy`]: TCP proxies that cut connections in the middle of an exchange, or keep answers back.
 //! - [`mirror`]: starts the real `tailwater-sync`, keeps what it says, stops and kills it.
 //! - [`node`]: runs the JavaScript halves of the tests.
 //! - [`patience`]: how long a test waits for what must happen.

@@ -4,8 +4,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -150,6 +152,15 @@ impl Running {
             notes,
         )
     }
+}
+
+/// Does what Ctrl-C does.
+fn interrupt(child: &Child) {
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a process id");
+    kill_process(pid, Signal::INT).expect("the command can be signalled");
 }
 
 fn base_url(server: &Server) -> String {
@@ -333,17 +344,53 @@ fn an_interrupted_tail_says_where_to_go_on() {
         (&record["data"], record["offset"].as_str()),
         (&1.into(), Some(offset.as_str()))
     );
-    let pid = i32::try_from(tail.child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .expect("a process id");
-    kill_process(pid, Signal::INT).expect("the command can be signalled");
+    interrupt(&tail.child);
     let (code, _, notes) = tail.end();
     assert_eq!(code, Some(130));
     assert!(
         notes.contains(&format!("tailwater tail live --offset {offset}")),
         "{notes}"
     );
+}
+
+/// Each event had a listener of its own for the signal, and some were dropped with the news of it.
+#[test]
+fn a_tail_that_is_interrupted_while_it_is_busy_ends_at_once_and_goes_on_behind_what_it_has_printed() {
+    const TIMES: usize = 8;
+    /// The writer ends with the test, also if that fails.
+    struct Ends<'a>(&'a AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let server = Server::start_with(&[("DS_LIMITS__MAX_STREAM_BYTES", "90MiB")]);
+    let messages = format!("[{}]", vec!["1"; 500].join(","));
+    for _ in 0..TIMES {
+        let stream = server.stream("busy").create();
+        let is_over = AtomicBool::new(false);
+        let tail = ["tail", "busy", "--offset", "-1", "--records"];
+        let (code, printed, notes) = std::thread::scope(|scope| {
+            let _ends = Ends(&is_over);
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    stream.append(messages.as_str());
+                }
+            });
+            let tail = Running::start(&base_url(&server), &tail, Stdio::null());
+            tail.wait_for("\n");
+            interrupt(&tail.child);
+            tail.end()
+        });
+        stream.delete();
+        assert_eq!(code, Some(130), "{notes}");
+        let last: Value = serde_json::from_str(printed.lines().last().expect("a record")).expect("JSON");
+        let offset = last["offset"].as_str().expect("an offset");
+        assert!(
+            notes.contains(&format!("tailwater tail busy --offset {offset}\n")),
+            "{notes} behind {last}"
+        );
+    }
 }
 
 #[test]
@@ -392,6 +439,61 @@ fn a_producer_that_follows_loses_and_repeats_nothing_over_cut_connections() {
     assert_eq!(succeed(&server, &["read", "lines"]), expected, "{notes}");
     assert!(cuts > 3, "the proxy cut only {cuts} answers");
     assert!(notes.contains("trying again in"), "{notes}");
+}
+
+/// A long line went along with those before it, and the body of all was over the limit though each line was not.
+#[test]
+fn a_line_may_be_as_long_as_the_server_allows_whatever_comes_before_it() {
+    let server = Server::start_with(&[("DS_LIMITS__MAX_BODY_BYTES", "300KiB")]);
+    server.stream("lines").of_type("text/plain").create();
+    let text = format!("{}\n", "x".repeat(999)).repeat(200) + &"y".repeat(290 << 10) + "\nlast\n";
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &text).expect("it is written");
+    let stdin = Stdio::from(file.reopen().expect("it is there"));
+    let append = Running::start(&base_url(&server), &["append", "lines", "--follow"], stdin);
+    let (code, _, notes) = append.end();
+    assert_eq!(code, Some(0), "{notes}");
+    assert!(
+        succeed(&server, &["read", "lines"]) == text,
+        "all lines are there, in order"
+    );
+}
+
+/// Each run has an epoch of the clock, and was refused as long as that was behind the one of the run before.
+#[test]
+fn a_producer_goes_on_though_the_clock_was_set_back_and_is_told_of_one_that_takes_over() {
+    const DAY_MS: u128 = 24 * 3_600_000;
+    let server = Server::start();
+    let stream = server.stream("lines").create();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("it is later")
+        .as_millis();
+    let append_as = |epoch: u128, message: &str| {
+        let append = stream.appending(message).header("Producer-Id", "p");
+        let append = append
+            .header("Producer-Epoch", &epoch.to_string())
+            .header("Producer-Seq", "0");
+        server.send(&append).expect(200);
+    };
+    append_as(now + DAY_MS, "[0]");
+    let mut append = Running::start(
+        &base_url(&server),
+        &["append", "lines", "--follow", "--producer", "p"],
+        Stdio::piped(),
+    );
+    for line in 1..3 {
+        append.write_line(&line.to_string());
+        eventually("the line is appended", || {
+            (stream.messages().len() > line).then_some(())
+        });
+    }
+    append_as(now + 2 * DAY_MS, "[3]");
+    append.write_line("4");
+    let (code, _, notes) = append.end();
+    assert_eq!(code, Some(1));
+    assert!(notes.contains("taken over by a later process"), "{notes}");
+    assert_eq!(succeed(&server, &["read", "lines"]), "0\n1\n2\n3\n");
 }
 
 #[test]

@@ -12,13 +12,14 @@ use super::arguments::AppendOptions;
 use super::error::CommandError;
 use super::output::Output;
 use super::patience::patiently;
-use crate::client::{Append, Appended, Client, ClientError, Create, Producer, StreamHead, is_json};
+use crate::client::{Append, Client, ClientError, Create, Producer, StreamHead, is_json};
 
-/// Lines that have come while an append was under way go together in the next one, up to here.
-const BATCH_BYTES: usize = 256 << 10;
+/// Lines that have come while an append was under way go together in the next one, up to here. A longer line goes alone: it may
+/// be as long as the server allows.
+const BATCH_BYTES_MAX: usize = 256 << 10;
 /// Lines that wait for the server. Beyond that stdin is not read, and who writes to it has to wait.
 const LINES_WAITING_MAX: usize = 1024;
-/// No server takes a larger body by default.
+/// A longer line is not kept in memory. By default servers take 10 MiB.
 const LINE_BYTES_MAX: usize = 64 << 20;
 
 pub(super) async fn append(options: &AppendOptions, output: &mut Output) -> Result<(), CommandError> {
@@ -138,24 +139,23 @@ struct Follower<'o> {
     options: &'o AppendOptions,
     content_type: String,
     producer: Option<Producer>,
+    /// The server was asked once.
+    has_asked: bool,
     backoff: Backoff,
 }
 
 impl<'o> Follower<'o> {
     fn new(client: Client, options: &'o AppendOptions, content_type: String) -> Self {
         // The clock makes every run a later epoch than the ones before it, with nothing to remember between
-        // them. Milliseconds stay below the 2^53 that the protocol allows.
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
-        let epoch = u64::try_from(now).unwrap_or_default();
+        // them.
+        let epoch = epoch_of_now();
         let producer = options.producer.clone().map(|id| Producer { id, epoch, seq: 0 });
         Self {
             client,
             options,
             content_type,
             producer,
+            has_asked: false,
             backoff: Backoff::default(),
         }
     }
@@ -167,15 +167,21 @@ impl<'o> Follower<'o> {
             let mut next = Some(first);
             while let Some(line) = next.take() {
                 // Lines before a bad one are appended still.
-                match line.and_then(|(number, text)| batch.add(number, text)) {
-                    Ok(()) if batch.body.len() < BATCH_BYTES => next = lines.try_recv().ok(),
-                    Ok(()) => {}
+                let added = match line {
+                    Ok((number, text)) => {
+                        if !batch.has_room_for(&text) {
+                            self.send(batch.take()).await?;
+                        }
+                        batch.add(number, text)
+                    }
+                    Err(error) => Err(error),
+                };
+                match added {
+                    Ok(()) => next = lines.try_recv().ok(),
                     Err(error) => end = Err(error),
                 }
             }
-            if let Some(body) = batch.take() {
-                self.send(body).await?;
-            }
+            self.send(batch.take()).await?;
             end?;
             end = Ok(());
         }
@@ -186,7 +192,10 @@ impl<'o> Follower<'o> {
     }
 
     /// Waits out whatever certainly has not appended `body`; with a producer also what may have.
-    async fn send(&mut self, body: Bytes) -> Result<Appended, CommandError> {
+    async fn send(&mut self, body: Option<Bytes>) -> Result<(), CommandError> {
+        let Some(body) = body else {
+            return Ok(());
+        };
         let name = &self.options.stream.name;
         loop {
             let append = Append {
@@ -195,20 +204,24 @@ impl<'o> Follower<'o> {
                 close: false,
                 producer: self.producer.clone(),
             };
+            let is_first = !std::mem::replace(&mut self.has_asked, true);
             let error = match self.client.append(name, &append).await {
-                Ok(appended) => {
+                Ok(_) => {
                     self.backoff.reset();
                     self.producer.iter_mut().for_each(|producer| producer.seq += 1);
-                    return Ok(appended);
+                    return Ok(());
                 }
                 Err(error) => error,
             };
             let epoch = error.problem().and_then(|problem| problem.producer_epoch);
-            if let Some(producer) = self
-                .producer
-                .as_ref()
-                .filter(|producer| epoch > Some(producer.epoch))
+            if let Some(producer) = &mut self.producer
+                && let Some(epoch) = epoch.filter(|epoch| *epoch > producer.epoch)
             {
+                // No later process has begun in the future: the clock was set back since the run before this one.
+                if is_first && epoch > epoch_of_now() {
+                    producer.epoch = epoch + 1;
+                    continue;
+                }
                 return Err(CommandError::TakenOver {
                     id: producer.id.clone(),
                     source: error,
@@ -228,11 +241,21 @@ impl<'o> Follower<'o> {
     }
 }
 
-/// A refusal without a code may come from a proxy that lost the server's answer.
+/// The milliseconds of the clock, which stay below the 2^53 that the protocol allows.
+fn epoch_of_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or_default()
+}
+
+/// A refusal without a code may come from a proxy that lost the server's answer. Of storage that has failed nobody knows what
+/// it has kept.
 fn is_certainly_not_done(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } => true,
-        ClientError::Refused { problem } => problem.code.is_some(),
+        ClientError::Refused { problem } => problem
+            .code
+            .as_deref()
+            .is_some_and(|code| code != "storage_failed"),
         _ => false,
     }
 }
@@ -249,6 +272,11 @@ impl Batch {
             is_json,
             body: Vec::new(),
         }
+    }
+
+    /// Whether a line can go along with those that are here.
+    fn has_room_for(&self, line: &[u8]) -> bool {
+        self.body.is_empty() || self.body.len() + line.len() <= BATCH_BYTES_MAX
     }
 
     /// A JSON line becomes one message even if it is an array: the server takes one level of arrays apart,
@@ -282,7 +310,12 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use super::{Batch, CommandError, LINE_BYTES_MAX, read_line};
+    use http::StatusCode;
+
+    use super::{
+        BATCH_BYTES_MAX, Batch, ClientError, CommandError, LINE_BYTES_MAX, is_certainly_not_done, read_line,
+    };
+    use crate::client::Problem;
 
     fn taken(is_json: bool, lines: &[&str]) -> Option<String> {
         let mut batch = Batch::new(is_json);
@@ -309,6 +342,39 @@ mod tests {
             taken(false, &["a\n", "\n", "b\r\n", "c"]).as_deref(),
             Some("a\n\nb\r\nc")
         );
+    }
+
+    #[test]
+    fn a_long_line_goes_alone() {
+        let mut batch = Batch::new(false);
+        assert!(batch.has_room_for(&[b'x'; BATCH_BYTES_MAX + 1]));
+        batch.add(1, b"x\n".to_vec()).expect("text");
+        assert!(batch.has_room_for(&[b'x'; BATCH_BYTES_MAX - 2]));
+        assert!(!batch.has_room_for(&[b'x'; BATCH_BYTES_MAX - 1]));
+    }
+
+    #[test]
+    fn what_may_have_been_appended_is_told_from_what_was_not() {
+        let refused = |status, code: Option<&str>| {
+            let problem = Box::new(Problem {
+                action: "append to `x`".to_owned(),
+                status,
+                code: code.map(str::to_owned),
+                detail: None,
+                closed: false,
+                retry_after: None,
+                producer_epoch: None,
+                is_safe: false,
+            });
+            is_certainly_not_done(&ClientError::Refused { problem })
+        };
+        let (busy, full) = (StatusCode::SERVICE_UNAVAILABLE, StatusCode::INSUFFICIENT_STORAGE);
+        assert!(refused(busy, Some("too_many_requests")) && refused(full, Some("storage_full")));
+        assert!(
+            !refused(busy, Some("storage_failed")),
+            "the disk may have kept what could not be confirmed"
+        );
+        assert!(!refused(busy, None), "a proxy may have lost the answer");
     }
 
     #[test]

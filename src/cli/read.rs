@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::arguments::{ReadOptions, TailOptions};
 use super::error::CommandError;
 use super::output::Output;
@@ -58,13 +60,17 @@ pub(super) async fn follow(
     let is_json =
         view == View::Plain && is_json(&patiently(async || client.head(name).await).await?.content_type);
     let mut tail = client.tail(name, followed.offset, view);
+    // One for all events: it keeps the news while an event is printed, and is looked at first, however many events come.
+    let mut interrupts =
+        signal(SignalKind::interrupt()).map_err(|source| CommandError::Runtime { source })?;
     loop {
         let event = tokio::select! {
-            event = tail.next() => event?,
-            _ = tokio::signal::ctrl_c() => {
+            biased;
+            _ = interrupts.recv() => {
                 eprintln!("stopped; to go on: tailwater {again} {name} --offset {}", tail.offset());
                 return Ok(ExitCode::from(INTERRUPTED));
             }
+            event = tail.next() => event?,
         };
         match event {
             None => {

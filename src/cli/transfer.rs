@@ -60,8 +60,7 @@ pub(super) async fn export(options: &ExportOptions, output: Output) -> Result<()
 /// Where an export goes.
 struct Target {
     to: Sink,
-    /// The beginning of the last line.
-    line: Vec<u8>,
+    last_line: LastLine,
 }
 
 enum Sink {
@@ -93,11 +92,14 @@ impl Target {
                 }
             }
         };
-        Ok(Self { to, line: Vec::new() })
+        Ok(Self {
+            to,
+            last_line: LastLine::default(),
+        })
     }
 
     fn write(&mut self, piece: &[u8]) -> Result<(), CommandError> {
-        self.note_line(piece);
+        self.last_line.note(piece);
         match &mut self.to {
             Sink::Stdout(output) => output.write(piece),
             Sink::File { file, partial, .. } => file.write_all(piece).map_err(|source| CommandError::File {
@@ -107,23 +109,8 @@ impl Target {
         }
     }
 
-    /// Keeps the beginning of the last line that has begun.
-    fn note_line(&mut self, piece: &[u8]) {
-        // The last line's own end is no beginning of another one.
-        let body = piece.strip_suffix(b"\n").unwrap_or(piece);
-        let begins = memchr::memrchr(b'\n', body).map(|end| end + 1);
-        if let Some(begins) = begins {
-            self.line.clear();
-            self.line
-                .extend_from_slice(&body[begins..][..COMPLETE.len().min(body.len() - begins)]);
-            return;
-        }
-        let missing = COMPLETE.len().saturating_sub(self.line.len()).min(body.len());
-        self.line.extend_from_slice(&body[..missing]);
-    }
-
     fn finish(mut self) -> Result<(), CommandError> {
-        if self.line != COMPLETE {
+        if !self.last_line.is_complete() {
             return Err(CommandError::ExportCutOff);
         }
         match &mut self.to {
@@ -136,6 +123,37 @@ impl Target {
                 })
             }
         }
+    }
+}
+
+/// The last line of what comes in pieces, which may end anywhere.
+#[derive(Default)]
+struct LastLine {
+    /// The beginning of the last line that has begun.
+    begin: Vec<u8>,
+    /// Its break has come, so that whatever comes next begins another one.
+    has_ended: bool,
+}
+
+impl LastLine {
+    fn note(&mut self, piece: &[u8]) {
+        if piece.is_empty() {
+            return;
+        }
+        // Its own break begins no line yet.
+        let before = piece.strip_suffix(b"\n").unwrap_or(piece);
+        let begun = memchr::memrchr(b'\n', before).map(|end| end + 1);
+        if begun.is_some() || self.has_ended {
+            self.begin.clear();
+        }
+        let part = &piece[begun.unwrap_or(0)..];
+        let missing = COMPLETE.len().saturating_sub(self.begin.len());
+        self.begin.extend_from_slice(&part[..missing.min(part.len())]);
+        self.has_ended = piece.ends_with(b"\n");
+    }
+
+    fn is_complete(&self) -> bool {
+        self.has_ended && self.begin == COMPLETE
     }
 }
 
@@ -271,4 +289,26 @@ fn open_engine(dir: &Path, import_as: Option<Option<&str>>) -> Result<Engine, Co
         }
     });
     Ok(engine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LastLine;
+
+    /// An export whose last line came in a piece of its own was taken for cut off.
+    #[test]
+    fn an_export_is_complete_wherever_its_pieces_end() {
+        let export = b"{\"export\":1}\n{\"end\":{}}\n{\"complete\":{\"streams\":1}}\n";
+        let is_complete = |export: &[u8], piece_bytes| {
+            let mut last_line = LastLine::default();
+            export.chunks(piece_bytes).for_each(|piece| last_line.note(piece));
+            last_line.is_complete()
+        };
+        for piece_bytes in 1..=export.len() {
+            assert!(is_complete(export, piece_bytes), "pieces of {piece_bytes}");
+            for cut in 0..export.len() {
+                assert!(!is_complete(&export[..cut], piece_bytes), "cut at {cut}");
+            }
+        }
+    }
 }

@@ -2,12 +2,14 @@
 //!
 //! - `attempt`: one job, from its claim to what the worker says last of it.
 //! - `lease`: keeps a lease, and knows when it is lost.
+//! - `lines`: what the program writes, cut into lines, and the one that is the result.
 //! - `journal`: lines of the program become events of the run.
 //! - `program`: the program and all that it has started.
 
 mod attempt;
 mod journal;
 mod lease;
+mod lines;
 mod program;
 
 use std::time::Duration;

@@ -130,11 +130,12 @@ impl ClientError {
         self.problem().is_some_and(|problem| {
             match (problem.status, problem.code.as_deref()) {
                 (StatusCode::TOO_MANY_REQUESTS, _) => true,
-                (_, Some(code)) => code.starts_with("too_many_"),
+                (StatusCode::SERVICE_UNAVAILABLE, Some(code)) => code.starts_with("too_many_"),
                 // An answer to HEAD has no document. Of other requests one without a document may be a proxy's, which
                 // does not know what became of them.
                 (StatusCode::SERVICE_UNAVAILABLE, None) => problem.is_safe && problem.retry_after.is_some(),
-                (_, None) => false,
+                // Of queues, for example, there may be too many as well, and that does not pass.
+                _ => false,
             }
         })
     }
@@ -259,6 +260,10 @@ mod tests {
         assert!(is_overload(429, Some("too_many_client_requests")));
         assert!(is_overload(429, None), "a proxy has limits too");
         assert!(!is_overload(503, Some("storage_failed")));
+        assert!(
+            !is_overload(507, Some("too_many_queues")) && !is_overload(507, Some("too_many_schedules")),
+            "there will be as many the next time"
+        );
         assert!(!is_overload(503, None), "a proxy may have lost the answer");
         assert!(!is_overload(404, Some("stream_not_found")));
         let head = |retry_after, is_safe| {

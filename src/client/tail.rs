@@ -58,18 +58,30 @@ pub struct Tail {
     client: Client,
     name: String,
     view: View,
-    /// Of the last control event, or where the reader wanted to begin.
+    /// Of the last control event that was handed out, or where the reader wanted to begin.
     offset: String,
     /// Of the last data event behind that control event, if it had one.
     last_id: Option<String>,
     cursor: Option<String>,
     live: Option<Live>,
-    ready: VecDeque<TailEvent>,
+    /// What has come and was not handed out, each with where the next one begins.
+    ready: VecDeque<(TailEvent, Place)>,
     backoff: Backoff,
     delay: Option<Duration>,
     /// The server has answered once: from now on its absence is waited out.
     was_connected: bool,
     is_over: bool,
+}
+
+/// How to go on behind an event.
+#[derive(Debug)]
+enum Place {
+    /// From this offset.
+    Offset(String),
+    /// Behind the event of this id.
+    Id(String),
+    /// From where the event before it was gone on from: only what follows tells more.
+    Unknown,
 }
 
 /// One connection.
@@ -81,7 +93,7 @@ struct Live {
     since: Instant,
     /// Data whose event had no id. It is handed out with the control event behind it: only then can a later
     /// connection go on behind it.
-    held: Vec<TailEvent>,
+    held: Vec<Bytes>,
     has_brought_data: bool,
 }
 
@@ -127,7 +139,8 @@ impl Tail {
     /// final: the server has refused, or never answered. A refusal for load and any other passing failure is [`TailEvent::Reconnecting`].
     pub async fn next(&mut self) -> Result<Option<TailEvent>, ClientError> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
+            if let Some((event, place)) = self.ready.pop_front() {
+                self.go_on_behind(place);
                 return Ok(Some(event));
             }
             if self.is_over {
@@ -144,6 +157,18 @@ impl Tail {
             if let Err(cause) = outcome {
                 return self.fail(cause).map(Some);
             }
+        }
+    }
+
+    /// Connections are made once all that has come was handed out, so that they go on from here, too.
+    fn go_on_behind(&mut self, place: Place) {
+        match place {
+            Place::Offset(offset) => {
+                self.offset = offset;
+                self.last_id = None;
+            }
+            Place::Id(id) => self.last_id = Some(id),
+            Place::Unknown => {}
         }
     }
 
@@ -237,16 +262,22 @@ impl Tail {
                         .unexpected(format!("a control event that cannot be read: {error}"))
                 };
                 let control: Control = serde_json::from_slice(&event.data).map_err(bad)?;
-                self.ready.extend(live.held.drain(..));
-                self.last_id = None;
-                self.offset.clone_from(&control.stream_next_offset);
+                let offset = control.stream_next_offset;
+                let held_count = live.held.len();
+                for (number, bytes) in live.held.drain(..).enumerate() {
+                    let place = if number + 1 == held_count {
+                        Place::Offset(offset.clone())
+                    } else {
+                        Place::Unknown
+                    };
+                    self.ready.push_back((TailEvent::Data { bytes }, place));
+                }
                 self.cursor = control.stream_cursor.or(self.cursor.take());
                 self.is_over = control.stream_closed;
                 let up_to_date = control.up_to_date || control.stream_closed;
-                self.ready.push_back(TailEvent::Position {
-                    offset: control.stream_next_offset,
-                    up_to_date,
-                });
+                let place = Place::Offset(offset.clone());
+                self.ready
+                    .push_back((TailEvent::Position { offset, up_to_date }, place));
             }
             "data" => {
                 if self.view == View::Records && !is_record(&event.data) {
@@ -260,11 +291,8 @@ impl Tail {
                 live.has_brought_data = true;
                 self.backoff.reset();
                 match event.id {
-                    Some(id) => {
-                        self.last_id = Some(id);
-                        self.ready.push_back(TailEvent::Data { bytes });
-                    }
-                    None => live.held.push(TailEvent::Data { bytes }),
+                    Some(id) => self.ready.push_back((TailEvent::Data { bytes }, Place::Id(id))),
+                    None => live.held.push(bytes),
                 }
             }
             // Events of later versions of the protocol.

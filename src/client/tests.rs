@@ -145,6 +145,30 @@ async fn a_cut_tail_goes_on_behind_the_last_id() {
     assert!(target(&requests[2]).ends_with("offset=3"), "{}", requests[2]);
 }
 
+/// The offset was that of the last record that had come, though many of them stood in front of it still.
+#[tokio::test]
+async fn the_offset_is_behind_what_was_handed_out_and_not_behind_what_has_come() {
+    let record = |number: usize| format!("id: {number}\nevent: data\ndata: {number}\n\n");
+    let body = [record(1), record(2), control("2", ""), record(3)].concat()
+        + "event: data\ndata: 4\n\nevent: data\ndata: 5\n\n"
+        + &control("5", ",\"streamClosed\":true");
+    let (client, _requests) = serve(vec![events(&body)]).await;
+    let mut tail = client.tail("s", "-1", View::Plain);
+    assert_eq!(tail.offset(), "-1");
+    let mut seen = Vec::new();
+    while let Some(event) = tail.next().await.expect("the stream is closed in the end") {
+        let what = match event {
+            TailEvent::Data { bytes } => String::from_utf8_lossy(&bytes).into_owned(),
+            TailEvent::Position { .. } => "position".to_owned(),
+            TailEvent::Reconnecting { .. } => unreachable!("there is one connection"),
+        };
+        seen.push(format!("{what} {}", tail.offset()));
+    }
+    // Behind 4 nobody can go on, so that it would come again.
+    let expected = ["1 1", "2 2", "position 2", "3 3", "4 3", "5 5", "position 5"];
+    assert_eq!(seen, expected);
+}
+
 #[tokio::test]
 async fn a_server_that_is_away_for_a_while_is_waited_for() {
     let (client, _requests) = serve(vec![

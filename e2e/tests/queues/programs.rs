@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tailwater_e2e::proxy::HoldingProxy;
 use tailwater_e2e::{Request, Server, eventually};
 
 use super::scene::{LEASE_MS, QUEUE, Worker, comes_to, enqueue, events, lines, make_queue, send, state, url};
@@ -98,6 +99,79 @@ fn exit_codes_say_what_is_to_become_of_the_job() {
     assert_eq!(last(&later)["type"], "run.failed");
 }
 
+/// What was on its way when a program ended had two seconds to reach the server; the rest was left out without a word, and the
+/// run had an earlier line as its result.
+#[test]
+fn all_that_a_program_has_written_is_in_its_run_however_slow_the_server_is() {
+    const LINES: usize = 20_000;
+    let server = Server::start();
+    send(&server, "PUT", &format!("queues/{QUEUE}"), &json!({})).expect(201);
+    let proxy = HoldingProxy::before(server.address());
+    proxy.hold_each(Duration::from_millis(100));
+    let run = enqueue(&server, "chatty", &json!(1));
+    let url_of_proxy = format!("http://{}{}", proxy.address(), server.base_path());
+    let exec = format!("echo '{{\"r\":0}}'; seq {LINES}; echo '{{\"r\":1}}'");
+    let _worker = Worker::start(&url_of_proxy, &exec, &["--result", "last-line"]);
+    comes_to(&server, &run, "succeeded");
+    let events = events(&server, &run);
+    let mut expected: Vec<_> = (1..=LINES).map(|number| number.to_string()).collect();
+    expected.insert(0, "{\"r\":0}".to_owned());
+    expected.push("{\"r\":1}".to_owned());
+    let lines = lines(&events);
+    assert_eq!(lines.len(), expected.len());
+    assert!(lines == expected, "lines come in order");
+    assert_eq!(events.last().expect("an end")["result"], json!({ "r": 1 }));
+}
+
+#[test]
+fn a_result_may_be_longer_than_a_line_of_the_log_but_not_of_any_length() {
+    let server = Server::start();
+    make_queue(&server);
+    let long = enqueue(&server, "long", &json!(500_000));
+    let too_long = enqueue(&server, "too-long", &json!(600_000));
+    let exec = "read count; echo '[0]'; printf '[\"'; head -c $count /dev/zero | tr '\\0' x; printf '\"]'";
+    let _worker = Worker::start(&url(&server), exec, &["--result", "last-line"]);
+    comes_to(&server, &long, "succeeded");
+    comes_to(&server, &too_long, "dead");
+    let last = |run: &str| events(&server, run).pop().expect("an event");
+    let result = last(&long)["result"][0].as_str().map(str::len);
+    assert_eq!(result, Some(500_000));
+    let why = last(&too_long)["error"]["message"].to_string();
+    assert!(why.contains("has more than 524288 bytes"), "{why}");
+}
+
+/// A worker took the refusal of a full run for the loss of its lease: its program was ended at the first line too many, in each
+/// attempt.
+#[test]
+fn a_program_whose_log_is_full_goes_on_to_its_end() {
+    let server = Server::start_with(&[("DS_LIMITS__MAX_STREAM_BYTES", "64KiB")]);
+    make_queue(&server);
+    let run = enqueue(&server, "chatty", &json!(1));
+    let exec = "yes line | head -n 40000; echo '{\"r\":1}'";
+    let _worker = Worker::start(&url(&server), exec, &["--result", "last-line"]);
+    comes_to(&server, &run, "succeeded");
+    let events = events(&server, &run);
+    let begun = events.iter().filter(|event| event["type"] == "run.leased");
+    assert_eq!(begun.count(), 1);
+    assert_eq!(events.last().expect("an end")["result"], json!({ "r": 1 }));
+    assert!(!lines(&events).is_empty(), "as much as there is room for");
+}
+
+#[test]
+fn a_result_that_the_server_does_not_take_gives_the_run_up() {
+    let server = Server::start_with(&[("DS_QUEUES__MAX_BODY_BYTES", "1KiB")]);
+    make_queue(&server);
+    let run = enqueue(&server, "long", &json!(1));
+    let exec = "printf '[\"'; head -c 2000 /dev/zero | tr '\\0' x; printf '\"]'";
+    let _worker = Worker::start(&url(&server), exec, &["--result", "last-line"]);
+    comes_to(&server, &run, "dead");
+    let events = events(&server, &run);
+    let begun = events.iter().filter(|event| event["type"] == "run.leased");
+    assert_eq!(begun.count(), 1, "it would only do the same again");
+    let why = events.last().expect("an end")["error"]["message"].to_string();
+    assert!(why.contains("body_too_large"), "{why}");
+}
+
 /// A worker stands still past its lease, as a machine does that sleeps, and another one takes over.
 #[test]
 fn a_worker_that_stands_still_past_its_lease_is_fenced_when_it_wakes_up() {
@@ -151,6 +225,30 @@ fn a_worker_that_stands_still_past_its_lease_is_fenced_when_it_wakes_up() {
     assert!(matches!(status, 403 | 409), "{status}");
 }
 
+/// Heartbeats were waited for as long as any other answer, which was longer than leases last: a program went on while another
+/// worker's did the same job.
+#[test]
+fn a_program_is_ended_with_its_lease_though_the_network_falls_silent() {
+    let server = Server::start();
+    make_queue(&server);
+    let proxy = HoldingProxy::before(server.address());
+    let dir = tempfile::tempdir().expect("a directory");
+    let said = dir.path().join("said");
+    let run = enqueue(&server, "silent", &json!(1));
+    let exec = format!(
+        "trap 'echo ended >> {0}; exit 1' TERM; echo begun >> {0}; for i in $(seq 6000); do sleep 0.1; done",
+        said.display()
+    );
+    let url_of_proxy = format!("http://{}{}", proxy.address(), server.base_path());
+    let _worker = Worker::start(&url_of_proxy, &exec, &[]);
+    eventually("the program begins", || says(&said, "begun"));
+    proxy.fall_silent();
+    eventually("the program is ended", || says(&said, "ended"));
+    let _other = Worker::start(&url(&server), "echo again", &[]);
+    comes_to(&server, &run, "succeeded");
+    assert_eq!(lines(&events(&server, &run)), ["again"]);
+}
+
 #[test]
 fn a_worker_that_is_asked_to_stop_lets_its_program_end() {
     let server = Server::start();
@@ -191,4 +289,21 @@ fn a_program_that_outlasts_the_grace_is_ended_and_its_job_given_back_at_once() {
     );
     let _other = Worker::start(&url(&server), "true", &[]);
     comes_to(&server, &run, "succeeded");
+}
+
+/// The status of a program that was asked to end was not looked at, so that what it had finished was done again.
+#[test]
+fn a_program_that_finishes_when_it_is_asked_to_end_is_done() {
+    let server = Server::start();
+    make_queue(&server);
+    let run = enqueue(&server, "finishing", &json!(1));
+    let exec = "trap 'echo finished; exit 0' TERM; echo begun; for i in $(seq 6000); do sleep 0.1; done";
+    let mut worker = Worker::start(&url(&server), exec, &["--grace-ms", "50"]);
+    eventually("the program begins", || {
+        (!lines(&events(&server, &run)).is_empty()).then_some(())
+    });
+    worker.signal(Signal::TERM);
+    assert!(worker.ends().success());
+    assert_eq!(state(&server, &run), "succeeded");
+    assert_eq!(lines(&events(&server, &run)), ["begun", "finished"]);
 }

@@ -4,13 +4,12 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-use super::journal::{self, LastJson};
+use super::journal::Journal;
 use super::lease::{Lease, Standing};
+use super::lines::{LastJson, RESULT_BYTES_MAX};
 use super::program::Program;
 use super::{AbortOnDrop, Stop};
 use crate::cli::arguments::queues::ResultChoice;
@@ -20,9 +19,8 @@ use crate::client::{ClaimedJob, Client, Verdict};
 const TEMPORARY: i32 = 75;
 /// It will never work (`EX_DATAERR` of sysexits).
 const HOPELESS: i32 = 65;
-/// What a program has started may hold its pipes; it is waited for so long once the program has ended.
-const PIPES_PATIENCE: Duration = Duration::from_secs(2);
-/// What the worker says last when it is to stop is tried for so long; then its lease ends by itself.
+/// What there is to say of a program that has ended is tried for so long when the worker is to stop; then its lease ends by
+/// itself.
 const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is to be done, and how.
@@ -46,7 +44,7 @@ pub(super) struct Outcome {
 
 /// How the program ended.
 enum End {
-    /// By itself.
+    /// By itself, or done though it was asked to stop.
     Exited(ExitStatus),
     /// Nobody knows.
     Unknown(std::io::Error),
@@ -81,36 +79,33 @@ impl Attempt {
             Ok(started) => started,
             Err(error) => {
                 let error = json!({ "message": format!("the program cannot be run: {error}") });
-                return self
-                    .say(lease, self.job.next_seq, &failed(error, true, None))
-                    .await;
+                let verdict = failed(error, true, None);
+                let said = self.say(lease, self.job.next_seq, &verdict);
+                return self.while_there_is_time(said).await;
             }
         };
-        let last = (self.result == ResultChoice::LastLine).then(LastJson::default);
-        let (lines, receiver) = journal::channel();
-        let readers = [
-            tokio::spawn(journal::read_lines(stdout, "stdout", lines.clone(), last.clone())),
-            tokio::spawn(journal::read_lines(stderr, "stderr", lines, None)),
-        ];
-        let writer = tokio::spawn(journal::write(lease.clone(), receiver, self.job.next_seq));
+        let wants_result = self.result == ResultChoice::LastLine;
+        let journal = Journal::start((stdout, stderr), lease.clone(), self.job.next_seq, wants_result);
         let end = tokio::select! {
             exited = program.wait() => exited.map_or_else(End::Unknown, End::Exited),
             () = lease.ends() => End::LeaseEnded,
             _ = self.stop.wait_for(|stop| *stop == Stop::Programs) => End::WorkerStops,
         };
-        if !matches!(end, End::Exited(_)) {
-            program.end(self.kill_after).await;
-        }
-        end_of(readers).await;
-        drop(program);
-        let Some(seq) = writer.await.expect("the journal does not panic") else {
-            return String::new();
+        let end = match end {
+            End::Exited(_) => end,
+            forced => match (forced, program.end(self.kill_after).await) {
+                // It has finished what it had begun.
+                (End::WorkerStops, Ok(status)) if status.success() => End::Exited(status),
+                (forced, _) => forced,
+            },
         };
-        let result = match last {
-            Some(last) => last.lock().await.take(),
-            None => None,
+        let told = async {
+            let Some((seq, last)) = journal.end(program).await else {
+                return String::new();
+            };
+            self.say(lease, seq, &self.verdict(lease, &end, last)).await
         };
-        self.say(lease, seq, &self.verdict(lease, &end, result)).await
+        self.while_there_is_time(told).await
     }
 
     fn variables(&self) -> [(&'static str, String); 5] {
@@ -133,14 +128,18 @@ impl Attempt {
         ]
     }
 
-    fn verdict(&self, lease: &Lease, end: &End, result: Option<Box<RawValue>>) -> Verdict {
+    fn verdict(&self, lease: &Lease, end: &End, last: LastJson) -> Verdict {
         if lease.standing() == Standing::Cancelled && !matches!(end, End::Exited(status) if status.success())
         {
             return failed(json!({ "message": "the run was called off" }), false, None);
         }
         match end {
             End::Exited(status) => match status.code() {
-                Some(0) => Verdict::Complete { result },
+                Some(0) => match last {
+                    LastJson::None => Verdict::Complete { result: None },
+                    LastJson::Line(json) => Verdict::Complete { result: Some(json) },
+                    LastJson::TooLong => failed(too_long(), false, None),
+                },
                 Some(TEMPORARY) => failed(told(*status), true, Some(self.retry_after_ms)),
                 Some(HOPELESS) => failed(told(*status), false, None),
                 _ => failed(told(*status), true, None),
@@ -153,19 +152,39 @@ impl Attempt {
         }
     }
 
-    /// Says it, and answers with the state that the run is in then.
+    /// Says it, and answers with the state that the run is in then. A result that the server does not take ends the run: the
+    /// program has done its work, and would only do the same again.
     async fn say(&self, lease: &Lease, seq: u64, verdict: &Verdict) -> String {
         let (client, run, epoch) = (lease.client(), lease.run(), lease.epoch());
         let said = lease.insist(|| client.end_attempt(run, epoch, seq, verdict));
-        let is_stopping = *self.stop.borrow() == Stop::Programs;
-        let patience = if is_stopping {
-            LAST_WORDS_PATIENCE
-        } else {
-            Duration::MAX
+        let refusal = match said.await {
+            None => return String::new(),
+            Some(Ok(state)) => return state,
+            Some(Err(refusal)) => refusal,
         };
-        match tokio::time::timeout(patience, said).await {
-            Ok(state) => state.unwrap_or_default(),
-            Err(_elapsed) => "unknown: the server is away".to_owned(),
+        if matches!(verdict, Verdict::Complete { result: Some(_) }) {
+            let error = json!({ "message": format!("the result was refused: {refusal}") });
+            let hopeless = failed(error, false, None);
+            let said = lease.insist(|| client.end_attempt(run, epoch, seq, &hopeless));
+            if let Some(Ok(state)) = said.await {
+                return state;
+            }
+        }
+        lease.lose(refusal.to_string());
+        String::new()
+    }
+
+    /// Waits for what there is to say last; not for ever on a server that is away once the worker is to stop.
+    async fn while_there_is_time(&self, said: impl Future<Output = String>) -> String {
+        let mut stop = self.stop.clone();
+        let is_over = async {
+            // Whoever says it waits for all attempts.
+            let _ = stop.wait_for(|stop| *stop == Stop::Programs).await;
+            tokio::time::sleep(LAST_WORDS_PATIENCE).await;
+        };
+        tokio::select! {
+            state = said => state,
+            () = is_over => "unknown: the server is away".to_owned(),
         }
     }
 }
@@ -186,15 +205,13 @@ fn told(status: ExitStatus) -> Value {
     }
 }
 
-/// Waits until all is read that was written, but not for ever on what the program has left behind.
-async fn end_of(readers: [JoinHandle<()>; 2]) {
-    let readers = readers.map(AbortOnDrop);
-    let all = async {
-        for mut reader in readers {
-            let _ = (&mut reader.0).await;
-        }
-    };
-    let _ = tokio::time::timeout(PIPES_PATIENCE, all).await;
+/// The program has done its work, and nobody would get what came of it.
+fn too_long() -> Value {
+    let message = format!(
+        "the last line of stdout that looks like JSON has more than {RESULT_BYTES_MAX} bytes, too many for a result; put it \
+         elsewhere, and print where it is"
+    );
+    json!({ "message": message })
 }
 
 #[cfg(test)]

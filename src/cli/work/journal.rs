@@ -1,79 +1,87 @@
 //! Lines that a program writes become events of its run, many in one append.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde_json::json;
-use serde_json::value::RawValue;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
-use tokio::sync::{Mutex, mpsc};
+use tokio::process::{ChildStderr, ChildStdout};
+use tokio::sync::mpsc;
 
+use super::AbortOnDrop;
 use super::lease::Lease;
+use super::lines::{LastJson, Line, ProgramEnd, read_lines};
+use super::program::Program;
 
 /// Lines that wait to be appended. Beyond that the program has to wait.
 const LINES_WAITING_MAX: usize = 1_024;
-/// A longer line becomes several.
-const LINE_BYTES_MAX: u64 = 64 << 10;
 /// Events of one append, and about the most bytes in them.
 const BATCH_LINES_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 256 << 10;
 
-/// A line of a program, without its break.
-pub(super) struct Line {
-    stream: &'static str,
-    text: String,
+/// The way from a program to its run. It ends with this.
+pub(super) struct Journal {
+    stdout: AbortOnDrop<LastJson>,
+    stderr: AbortOnDrop<LastJson>,
+    writer: AbortOnDrop<Option<u64>>,
+    end: ProgramEnd,
 }
 
-/// The last line of stdout that is JSON.
-pub(super) type LastJson = Arc<Mutex<Option<Box<RawValue>>>>;
+impl Journal {
+    /// Appends from the event of that number on. Keeps the last line of stdout that is JSON, if that is wanted.
+    pub(super) fn start(
+        (stdout, stderr): (ChildStdout, ChildStderr),
+        lease: Lease,
+        first_seq: u64,
+        wants_result: bool,
+    ) -> Self {
+        let (lines, receiver) = mpsc::channel(LINES_WAITING_MAX);
+        let end = ProgramEnd::new();
+        let of_stdout = read_lines(stdout, "stdout", lines.clone(), wants_result, end.clone());
+        let of_stderr = read_lines(stderr, "stderr", lines, false, end.clone());
+        Self {
+            stdout: AbortOnDrop(tokio::spawn(of_stdout)),
+            stderr: AbortOnDrop(tokio::spawn(of_stderr)),
+            writer: AbortOnDrop(tokio::spawn(write(lease, receiver, first_seq))),
+            end,
+        }
+    }
 
-pub(super) fn channel() -> (mpsc::Sender<Line>, mpsc::Receiver<Line>) {
-    mpsc::channel(LINES_WAITING_MAX)
-}
-
-/// Reads lines until the pipe ends. `last` keeps the last one that is JSON.
-pub(super) async fn read_lines(
-    pipe: impl AsyncRead + Unpin,
-    stream: &'static str,
-    lines: mpsc::Sender<Line>,
-    last: Option<LastJson>,
-) {
-    let mut pipe = BufReader::new(pipe);
-    let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        let read = (&mut pipe)
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut bytes)
-            .await;
-        if !read.is_ok_and(|count| count > 0) {
-            return;
-        }
-        if bytes.last() == Some(&b'\n') {
-            bytes.pop();
-        }
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some(last) = &last
-            && let Ok(value) = serde_json::from_str(&text)
-        {
-            *last.lock().await = Some(value);
-        }
-        if lines.send(Line { stream, text }).await.is_err() {
-            return;
-        }
+    /// Waits until all is in the run that the program has written, which has ended. What it has started may go on for a
+    /// moment. Answers with the number of the next event and the result; none if the lease is lost.
+    pub(super) async fn end(mut self, program: Program) -> Option<(u64, LastJson)> {
+        let given_up_at = self.end.is_now();
+        let read = async {
+            let last = (&mut self.stdout.0).await;
+            let _ = (&mut self.stderr.0).await;
+            last.expect("nothing ends it before")
+        };
+        let mut read = std::pin::pin!(read);
+        let last = if let Ok(last) = tokio::time::timeout_at(given_up_at, &mut read).await {
+            last
+        } else {
+            drop(program);
+            read.await
+        };
+        let next_seq = (&mut self.writer.0).await;
+        Some((next_seq.expect("the journal does not panic")?, last))
     }
 }
 
-/// Appends lines as they come until no more can come. Answers with the number of the next event; none if the lease is lost.
-pub(super) async fn write(lease: Lease, mut lines: mpsc::Receiver<Line>, first_seq: u64) -> Option<u64> {
+/// Appends lines as they come until no more can come, or until the server takes no more of them: the program can go on without
+/// its log. Answers with the number of the next event; none if the lease is lost.
+async fn write(lease: Lease, mut lines: mpsc::Receiver<Line>, first_seq: u64) -> Option<u64> {
     let mut seq = first_seq;
     let mut batch = Vec::new();
+    let mut is_over = false;
     // Lines that come while an append is under way go together in the next one.
     while lines.recv_many(&mut batch, BATCH_LINES_MAX).await > 0 {
-        for events in bodies(&batch) {
+        let bodies = if is_over { Vec::new() } else { bodies(&batch) };
+        for events in bodies {
             let (client, run, epoch) = (lease.client(), lease.run(), lease.epoch());
             let appended = lease.insist(|| client.append_events(run, epoch, seq, events.clone()));
-            appended.await?;
+            if let Err(refusal) = appended.await? {
+                eprintln!("the log of `{run}` ends here, and its program goes on: {refusal}");
+                is_over = true;
+                break;
+            }
             seq += 1;
         }
         batch.clear();
@@ -102,34 +110,6 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-
-    async fn lines_of(text: &[u8]) -> (Vec<String>, Option<String>) {
-        let (sender, mut receiver) = channel();
-        let last = LastJson::default();
-        read_lines(text, "stdout", sender, Some(Arc::clone(&last))).await;
-        let mut lines = Vec::new();
-        while let Some(line) = receiver.recv().await {
-            lines.push(line.text);
-        }
-        let last = last.lock().await.take();
-        (lines, last.map(|json| json.get().to_owned()))
-    }
-
-    #[tokio::test]
-    async fn lines_lose_their_breaks_and_what_is_no_utf8_and_the_last_json_is_kept() {
-        let (lines, last) = lines_of(b"one\n\n{\"a\": 1}\n[2]\ntwo \xff\nlast").await;
-        assert_eq!(lines, ["one", "", "{\"a\": 1}", "[2]", "two \u{fffd}", "last"]);
-        assert_eq!(last.as_deref(), Some("[2]"));
-        assert_eq!(lines_of(b"").await, (Vec::new(), None));
-    }
-
-    #[tokio::test]
-    async fn a_line_that_is_too_long_becomes_several() {
-        let long = vec![b'x'; (2 * LINE_BYTES_MAX + 1) as usize];
-        let (lines, _) = lines_of(&long).await;
-        let lengths: Vec<_> = lines.iter().map(|line| line.len() as u64).collect();
-        assert_eq!(lengths, [LINE_BYTES_MAX, LINE_BYTES_MAX, 1]);
-    }
 
     #[test]
     fn bodies_are_arrays_of_events_and_not_too_long() {

@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use http::StatusCode;
 use tailwater_process::Backoff;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Heartbeat};
 
 /// Between two tries of something that the lease may not last for much longer.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -79,46 +80,61 @@ impl Lease {
         }
     }
 
-    /// Says again and again that the worker is alive, until the lease is lost.
+    /// Says again and again that the worker is alive, until the lease is lost: at the latest when it ends with no heartbeat
+    /// having got through, though the server may not have said a word.
     pub(super) async fn keep(self, lease_ms: u64) {
         let mut lease = Duration::from_millis(lease_ms);
         let mut ends_at = Instant::now() + lease;
         let mut backoff = Backoff::default();
         let mut pause = (lease / 3).min(HEARTBEATS_MAX);
+        let mut trouble = String::new();
         loop {
-            tokio::time::sleep(pause).await;
-            let asked_at = Instant::now();
-            match self.client.heartbeat(&self.run, self.epoch).await {
-                Ok(heartbeat) => {
+            let heard = async {
+                tokio::time::sleep(pause).await;
+                self.heartbeat(lease / 3).await
+            };
+            let Ok(heard) = tokio::time::timeout_at(ends_at, heard).await else {
+                return self.lose(format!("no heartbeat got through in time{trouble}"));
+            };
+            match heard {
+                Ok(Some((heartbeat, sent_at))) => {
                     backoff.reset();
+                    trouble.clear();
                     lease = Duration::from_millis(heartbeat.lease_ms);
                     // It lasts from when the server got this, which is not before it was sent.
-                    ends_at = asked_at + lease;
+                    ends_at = sent_at + lease;
                     pause = (lease / 3).min(HEARTBEATS_MAX);
                     if heartbeat.cancel {
-                        self.standing.send_if_modified(|standing| {
-                            let is_news = *standing == Standing::Held;
-                            if is_news {
-                                *standing = Standing::Cancelled;
-                            }
-                            is_news
-                        });
+                        self.call_off();
                     }
                 }
+                // On a connection of its own, the next one may come through.
+                Ok(None) => pause = Duration::ZERO,
                 Err(error) if !is_passing(&error) => return self.lose(error.to_string()),
-                Err(error) if Instant::now() >= ends_at => {
-                    return self.lose(format!("no heartbeat got through in time: {error}"));
+                Err(error) => {
+                    pause = delay(&mut backoff, &error).min(lease / 3);
+                    trouble = format!(": {error}");
                 }
-                Err(error) => pause = delay(&mut backoff, &error).min(lease / 3),
             }
         }
     }
 
-    /// Does something of this worker's to its end, whatever the server's absences. None once the lease is lost.
+    /// One heartbeat, and when it was sent; none if there was no answer in that time.
+    async fn heartbeat(&self, patience: Duration) -> Result<Option<(Heartbeat, Instant)>, ClientError> {
+        let sent_at = Instant::now();
+        let answer = self.client.heartbeat(&self.run, self.epoch);
+        match tokio::time::timeout(patience, answer).await {
+            Ok(heartbeat) => heartbeat.map(|heartbeat| Some((heartbeat, sent_at))),
+            Err(_elapsed) => Ok(None),
+        }
+    }
+
+    /// Does something of this worker's to its end, whatever the server's absences. None once the lease is lost. An error is
+    /// a refusal of what was sent, which says nothing of the lease.
     pub(super) async fn insist<T, F: Future<Output = Result<T, ClientError>>>(
         &self,
         mut attempt: impl FnMut() -> F,
-    ) -> Option<T> {
+    ) -> Option<Result<T, ClientError>> {
         let mut backoff = Backoff::default();
         loop {
             let done = tokio::select! {
@@ -126,8 +142,9 @@ impl Lease {
                 _ = self.lost() => return None,
             };
             match done {
-                Ok(done) => return Some(done),
+                Ok(done) => return Some(Ok(done)),
                 Err(error) if is_passing(&error) => tokio::time::sleep(delay(&mut backoff, &error)).await,
+                Err(error) if is_of_what_was_sent(&error) => return Some(Err(error)),
                 Err(error) => {
                     self.lose(error.to_string());
                     return None;
@@ -136,7 +153,18 @@ impl Lease {
         }
     }
 
-    fn lose(&self, why: String) {
+    fn call_off(&self) {
+        self.standing.send_if_modified(|standing| {
+            let is_news = *standing == Standing::Held;
+            if is_news {
+                *standing = Standing::Cancelled;
+            }
+            is_news
+        });
+    }
+
+    /// Somebody else may have it from now on.
+    pub(super) fn lose(&self, why: String) {
         self.standing.send_if_modified(|standing| {
             let is_news = !matches!(standing, Standing::Lost(_));
             if is_news {
@@ -149,6 +177,16 @@ impl Lease {
 
 fn is_passing(error: &ClientError) -> bool {
     error.is_passing() || error.is_overload()
+}
+
+/// A run that is full, for example, is not lost by that.
+fn is_of_what_was_sent(error: &ClientError) -> bool {
+    error.problem().is_some_and(|problem| {
+        matches!(
+            problem.status,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::BAD_REQUEST
+        )
+    })
 }
 
 fn delay(backoff: &mut Backoff, error: &ClientError) -> Duration {

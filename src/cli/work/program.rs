@@ -51,13 +51,14 @@ impl Program {
         self.child.wait().await
     }
 
-    /// Asks it to end, and ends it if it has not after a while.
-    pub(super) async fn end(&mut self, kill_after: Duration) {
+    /// Asks it to end, and ends it if it has not after a while. Answers with how it ended.
+    pub(super) async fn end(&mut self, kill_after: Duration) -> io::Result<ExitStatus> {
         self.signal(Signal::TERM);
-        if tokio::time::timeout(kill_after, self.child.wait()).await.is_err() {
-            self.signal(Signal::KILL);
-            let _ = self.child.wait().await;
+        if let Ok(ended) = tokio::time::timeout(kill_after, self.child.wait()).await {
+            return ended;
         }
+        self.signal(Signal::KILL);
+        self.child.wait().await
     }
 
     fn signal(&self, signal: Signal) {
