@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tailwater_stream::{
-    Append, ContentType, CreateRequest, Created, Lifetime, Lineage, MessageEnds, NameLimits, Part, Position,
-    Record, StreamId, StreamKind, StreamName, Timestamp, Transition,
+    Append, ContentType, ControlChange, CreateRequest, Created, Lifetime, Lineage, MessageEnds, NameLimits,
+    Part, Position, Record, StreamId, StreamKind, StreamName, Timestamp, Transition,
 };
 use tempfile::TempDir;
 
@@ -21,7 +21,7 @@ use super::journal::PartPlace;
 use super::overlay::Overlay;
 use super::store::Store;
 use super::{Durability, FileOptions, FileStore, upkeep};
-use crate::backend::{Backend as _, BackendError, ReadError, ReadRequest};
+use crate::backend::{Backend as _, BackendError, ControlsRequest, ReadError, ReadRequest};
 use crate::disk::{Disk, DiskFile, RealDisk, sealed_place_of};
 
 /// A place at which a thread can be held up.
@@ -380,4 +380,43 @@ fn the_texts_of_what_is_not_folded_are_counted() {
     // It has taken the place of the one before.
     overlay.apply(&sequence(&long), 1, place(100));
     assert_eq!(overlay.memory_bytes(), with_sequence);
+}
+
+/// A key that was removed since the last fold still stands in the catalog, in place of one that a page has room for.
+#[test]
+fn a_page_of_control_keys_is_full_though_some_were_removed_since_the_last_fold() {
+    let bench = Bench::new();
+    let set = |key: &'static str, value: Option<&'static str>| {
+        let change = ControlChange {
+            stream: stream(),
+            key: Bytes::from(key),
+            value: value.map(Bytes::from),
+        };
+        let parts = [Part::Control(change)].into_iter().collect();
+        bench
+            .files
+            .commit(0, &[Record { parts }])
+            .expect("the disk works");
+    };
+    for key in ["k/1", "k/2", "k/4", "k/5", "k/6"] {
+        set(key, Some("kept"));
+    }
+    bench.fold().expect("the disk works");
+    set("k/1", None);
+    set("k/3", Some("new"));
+    set("k/4", None);
+    let page = |after: Option<&[u8]>, count_max| {
+        let request = ControlsRequest {
+            prefix: b"k/",
+            after,
+            count_max,
+        };
+        let page = bench.files.controls_page(stream(), &request);
+        let page = page.expect("the disk works").into_iter();
+        page.map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 1), ["k/2"]);
+    assert_eq!(page(None, 3), ["k/2", "k/3", "k/5"]);
+    assert_eq!(page(Some(b"k/3"), 1), ["k/5"]);
+    assert_eq!(page(Some(b"k/3"), 9), ["k/5", "k/6"]);
 }
