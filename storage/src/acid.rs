@@ -359,7 +359,7 @@ impl Backend for AcidStore {
         self.shard_of(stream).control(stream, key)
     }
 
-    fn controls_page(
+    fn list_controls(
         &self,
         stream: StreamId,
         request: &ControlsRequest<'_>,

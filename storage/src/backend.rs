@@ -132,23 +132,24 @@ pub trait Backend: Send + Sync + 'static {
     /// If the backend cannot be read.
     fn control(&self, stream: StreamId, key: &[u8]) -> Result<Option<Bytes>, BackendError>;
 
-    /// The control keys of a stream that begin with `prefix`, in order, with their values.
+    /// The control keys of a stream that a request asks for, in order, with their values. It reads about as many as it
+    /// answers, however many there are.
     ///
     /// # Errors
     /// If the backend cannot be read.
-    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.controls_page(stream, &ControlsRequest::all(prefix))
-    }
-
-    /// Likewise, some of them.
-    ///
-    /// # Errors
-    /// If the backend cannot be read.
-    fn controls_page(
+    fn list_controls(
         &self,
         stream: StreamId,
         request: &ControlsRequest<'_>,
     ) -> Result<Vec<(Bytes, Bytes)>, BackendError>;
+
+    /// All control keys of a stream that begin with `prefix`, in order, with their values.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn controls(&self, stream: StreamId, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        self.list_controls(stream, &ControlsRequest::all(prefix))
+    }
 
     /// The greatest id that was ever given to a stream here.
     fn last_id(&self) -> Option<StreamId>;
@@ -261,12 +262,12 @@ pub struct ListRequest<'a> {
     pub count_max: usize,
 }
 
-/// Which control keys of a stream to tell.
+/// Which control keys of a stream to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlsRequest<'a> {
     /// Only keys that begin with this.
     pub prefix: &'a [u8],
-    /// Only keys behind this one.
+    /// Only keys behind this one, which need not be there.
     pub after: Option<&'a [u8]>,
     /// At most so many.
     pub count_max: usize,
@@ -274,7 +275,7 @@ pub struct ControlsRequest<'a> {
 
 impl<'a> ControlsRequest<'a> {
     /// All keys that begin with `prefix`.
-    pub fn all(prefix: &'a [u8]) -> Self {
+    pub const fn all(prefix: &'a [u8]) -> Self {
         Self {
             prefix,
             after: None,
@@ -283,7 +284,7 @@ impl<'a> ControlsRequest<'a> {
     }
 
     /// Where the keys begin that are asked for.
-    pub(crate) fn from(&self) -> Bound<&'a [u8]> {
+    pub(crate) fn begins(&self) -> Bound<&'a [u8]> {
         match self.after {
             Some(after) if after >= self.prefix => Bound::Excluded(after),
             _ => Bound::Included(self.prefix),

@@ -221,7 +221,7 @@ impl Backend for FileStore {
         self.store.control(stream, key)
     }
 
-    fn controls_page(
+    fn list_controls(
         &self,
         stream: StreamId,
         request: &ControlsRequest<'_>,

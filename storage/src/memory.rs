@@ -341,7 +341,7 @@ impl Backend for Memory {
         Ok(self.stored(stream).and_then(|stored| stored.lock().control(key)))
     }
 
-    fn controls_page(
+    fn list_controls(
         &self,
         stream: StreamId,
         request: &ControlsRequest<'_>,

@@ -11,6 +11,7 @@
 //! | `moves.rs`, `index.rs` | which streams have moved, and who wants them |
 //! | `turns.rs` | what is done in a turn: look at what has moved, decide, store, send |
 //! | `create.rs operations.rs` | what clients ask for |
+//! | `links.rs` | which streams it has, a page at a time |
 //! | `send.rs`, `deliver.rs` | wakes go out, to wake streams and to webhooks |
 //! | `recovery.rs` | what a start finds |
 //! | `codec.rs` | what is stored |
@@ -20,6 +21,7 @@ mod create;
 pub mod deliver;
 mod error;
 mod index;
+mod links;
 mod moves;
 mod opened;
 mod operations;
@@ -46,6 +48,7 @@ use opened::Opened;
 pub(crate) use codec::check_stored;
 pub use create::{NewSubscription, Subscribed};
 pub use error::{SubscribeError, SubscriptionError};
+pub use links::LinksPage;
 pub(crate) use moves::{Interest, Moves};
 pub use operations::{AckRequest, Claim, ClaimedStreams, Described, StreamAck, Summary};
 
@@ -207,9 +210,9 @@ impl Subscriptions {
         }
     }
 
-    /// Has a subscription take a turn soon.
+    /// Has a subscription take a turn soon. Whoever is making it looks at what is noted by then.
     fn schedule(&self, opened: &Arc<Opened>) {
-        if !opened.schedule() {
+        if !opened.is_made() || !opened.schedule() {
             return;
         }
         let (all, opened) = (self.clone(), Arc::clone(opened));

@@ -6,6 +6,7 @@
 //! | `workers.rs` | wake events, claims, acks, ends of leases |
 //! | `webhooks.rs` | deliveries, retries, callbacks |
 //! | `membership.rs` | which streams are linked, and where |
+//! | `pages.rs` | subscriptions and their streams a page at a time |
 //! | `hidden.rs` | what nobody sees of it |
 //! | `checks.rs` | what verify says of it |
 //! | `restarts.rs` | what an orderly end and crashes at each operation of the disk leave |
@@ -20,6 +21,7 @@ mod subscriptions {
     mod checks;
     mod hidden;
     mod membership;
+    mod pages;
     mod restarts;
     pub(crate) mod scene;
     mod transfers;

@@ -16,24 +16,11 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// Which of a subscription's streams an answer has.
-pub(super) struct Page {
-    /// Those behind this name.
-    pub(super) after: Option<StreamName>,
-    /// At most so many. Always >= 1.
-    pub(super) limit: usize,
-}
-
 /// A subscription with a page of its streams, by the URL of the stream root that the client uses.
-pub(super) fn described(described: &Described, page: &Page, root: &str, keys: &Keys) -> Value {
+pub(super) fn described(described: &Described, root: &str, keys: &Keys) -> Value {
     let mut document = summary(&described.summary, root, keys);
-    let after = page.after.as_ref();
-    let from = described
-        .links
-        .partition_point(|(stream, _)| after.is_some_and(|after| stream <= after));
-    let behind = &described.links[from..];
-    let shown = &behind[..behind.len().min(page.limit)];
-    let last = shown.last().filter(|_| shown.len() < behind.len());
+    let shown = &described.links;
+    let last = shown.last().filter(|_| described.more);
     document["streams"] = shown.iter().map(|(stream, link)| linked(stream, *link)).collect();
     document["streams_after"] = last.map(|(stream, _)| stream.as_str()).into();
     document

@@ -9,9 +9,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tailwater_storage::stream::StreamName;
-use tailwater_storage::subscriptions::NewSubscription;
+use tailwater_storage::subscriptions::{LinksPage, NewSubscription};
 
-use super::document::Page;
 use super::{body, document, id, root, served};
 use crate::http::caller::Caller;
 use crate::http::control::{self, to_side};
@@ -38,9 +37,11 @@ pub(super) async fn create(
         config,
         root: root.as_str().into(),
     };
-    let made = served.all.create(asked).await?;
-    let page = page_of(&app, None)?;
-    let described = document::described(&made.described, &page, &root, &served.keys);
+    let made = served
+        .all
+        .create(asked, app.config.limits.max_list_entries)
+        .await?;
+    let described = document::described(&made.described, &root, &served.keys);
     let mut response = control::json(&described);
     if made.new {
         *response.status_mut() = StatusCode::CREATED;
@@ -62,23 +63,20 @@ pub(super) async fn show(
 ) -> Result<SideResponse, Problem> {
     let served = served(&app)?;
     let root = root(&app, &caller, request.headers(), request.uri());
-    let page = page_of(&app, query.as_deref())?;
-    let described = served.all.get(&id(&text)?).await?;
-    let described = document::described(&described, &page, &root, &served.keys);
+    let page = page_of(&app, query.as_deref().unwrap_or_default())?;
+    let described = served.all.get(&id(&text)?, &page).await?;
+    let described = document::described(&described, &root, &served.keys);
     Ok(to_side(control::json(&described)))
 }
 
 /// Which streams a query asks for. Unknown parameters are passed over.
-fn page_of(app: &App, query: Option<&str>) -> Result<Page, Problem> {
+fn page_of(app: &App, query: &str) -> Result<LinksPage, Problem> {
     let limit_max = app.config.limits.max_list_entries;
-    let mut page = Page {
-        after: None,
-        limit: limit_max,
-    };
-    for (name, value) in query::pairs(query.unwrap_or_default()) {
+    let mut page = LinksPage::first(limit_max);
+    for (name, value) in query::pairs(query) {
         match name {
             "after" => page.after = Some(body::stream("after", &value, app.name_limits)?),
-            "limit" => page.limit = query::limit(&value, limit_max)?,
+            "limit" => page.count_max = query::limit(&value, limit_max)?,
             _ => {}
         }
     }

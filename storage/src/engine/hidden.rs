@@ -172,7 +172,7 @@ impl Engine {
                 after: after.as_deref(),
                 count_max,
             };
-            backend.controls_page(id, &request)
+            backend.list_controls(id, &request)
         })
         .await
     }

@@ -1,6 +1,7 @@
 //! Answers questions about streams from the catalog and the generations of changes over it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,14 @@ use crate::stream_tables::deadline;
 
 /// Catalog rows looked at in one go.
 const PAGE_ROWS: usize = 1024;
+/// Control keys looked at in one go at the least.
+const CONTROLS_MIN: usize = 64;
+
+/// The last key of those that were told, if there may be more than was asked for.
+fn last_of_full<V>(told: &[(Bytes, V)], page: &ControlsRequest<'_>) -> Option<Bytes> {
+    let last = told.last().filter(|_| told.len() == page.count_max);
+    last.map(|(key, _)| key.clone())
+}
 
 impl Sight {
     /// What is known of a stream, its producers included; none if there is none or it is released.
@@ -52,6 +61,39 @@ impl Sight {
         forks.dedup();
         forks.retain(|fork| !self.is_released(*fork));
         Ok(forks)
+    }
+
+    /// The control keys of a page, with those that were removed, and up to which key those are all; none if they are all
+    /// that there are.
+    fn controls(
+        &self,
+        id: StreamId,
+        page: &ControlsRequest<'_>,
+    ) -> Result<(BTreeMap<Bytes, Option<Bytes>>, Option<Bytes>), BackendError> {
+        let stored = self.catalog.controls(id, page)?;
+        let mut lasts: Vec<_> = last_of_full(&stored, page).into_iter().collect();
+        let mut controls: BTreeMap<_, _> = stored
+            .into_iter()
+            .map(|(key, value)| (key, Some(value)))
+            .collect();
+        for overlay in self.overlays() {
+            overlay.with(id, |delta| {
+                let changed = delta.controls.range::<[u8], _>((page.begins(), Bound::Unbounded));
+                let changed: Vec<_> = changed
+                    .take_while(|(key, _)| key.starts_with(page.prefix))
+                    .take(page.count_max)
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
+                lasts.extend(last_of_full(&changed, page));
+                controls.extend(changed);
+            });
+        }
+        // Behind the last key of whoever has more than it has told, something may be missing.
+        let all_until = lasts.into_iter().min();
+        if let Some(last) = &all_until {
+            controls.retain(|key, _| key <= last);
+        }
+        Ok((controls, all_until))
     }
 
     /// Names that begin with `prefix` and stand behind `after`, in order, with the newest stream of each.
@@ -241,33 +283,28 @@ impl Store {
         request: &ControlsRequest<'_>,
     ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
         let sight = self.sight()?;
-        if sight.is_released(id) {
-            return Ok(Vec::new());
+        let mut found = Vec::new();
+        if sight.is_released(id) || request.count_max == 0 {
+            return Ok(found);
         }
-        let is_asked_for = |key: &Bytes| {
-            key.starts_with(request.prefix) && request.after.is_none_or(|after| key.as_ref() > after)
-        };
-        let mut changed: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
-        for overlay in sight.overlays() {
-            overlay.with(id, |delta| {
-                let here = delta.controls.iter().filter(|(key, _)| is_asked_for(key));
-                changed.extend(here.map(|(key, value)| (key.clone(), value.clone())));
-            });
-        }
-        // Each key that was removed since may stand in the catalog in place of one that is asked for.
-        let removed = changed.values().filter(|value| value.is_none()).count();
-        let stored = sight.catalog.controls(
-            id,
-            &ControlsRequest {
-                count_max: request.count_max.saturating_add(removed),
+        let mut after = request.after.map(Bytes::copy_from_slice);
+        loop {
+            // Keys that were removed since stand in a page too, so one that asks for a few is made no shorter than this.
+            let page = ControlsRequest {
+                after: after.as_deref(),
+                count_max: request.count_max.max(CONTROLS_MIN),
                 ..*request
-            },
-        )?;
-        for (key, value) in stored {
-            changed.entry(key).or_insert(Some(value));
+            };
+            let (controls, all_until) = sight.controls(id, &page)?;
+            let kept = controls
+                .into_iter()
+                .filter_map(|(key, value)| Some((key, value?)));
+            found.extend(kept.take(request.count_max - found.len()));
+            if found.len() == request.count_max || all_until.is_none() {
+                return Ok(found);
+            }
+            after = all_until;
         }
-        let kept = changed.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        Ok(kept.take(request.count_max).collect())
     }
 
     pub(super) fn usage(&self) -> Usage {

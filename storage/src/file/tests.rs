@@ -411,7 +411,7 @@ fn a_page_of_control_keys_is_full_though_some_were_removed_since_the_last_fold()
             after,
             count_max,
         };
-        let page = bench.files.controls_page(stream(), &request);
+        let page = bench.files.list_controls(stream(), &request);
         let page = page.expect("the disk works").into_iter();
         page.map(|(key, _)| key).collect::<Vec<_>>()
     };

@@ -182,7 +182,7 @@ impl Stored {
     pub(super) fn controls(&self, request: &ControlsRequest<'_>) -> Vec<(Bytes, Bytes)> {
         let from = self
             .controls
-            .range::<[u8], _>((request.from(), std::ops::Bound::Unbounded));
+            .range::<[u8], _>((request.begins(), std::ops::Bound::Unbounded));
         from.take_while(|(key, _)| key.starts_with(request.prefix))
             .take(request.count_max)
             .map(|(k, v)| (k.clone(), v.clone()))

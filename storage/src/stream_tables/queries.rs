@@ -169,15 +169,16 @@ pub(crate) fn controls(
     request: &ControlsRequest<'_>,
 ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
     let prefix = keys::owned_key(id, request.prefix);
-    let from = request.from().map(|key| keys::owned_key(id, key));
-    let from = from.as_ref().map(Vec::as_slice);
+    let from = request.begins().map(|key| keys::owned_key(id, key));
     let table = tables.table(keys::CONTROLS)?;
     let mut controls = Vec::new();
-    let entries = table.range::<&[u8]>((from, Bound::Unbounded))?;
-    for entry in entries.take(request.count_max) {
+    if request.count_max == 0 {
+        return Ok(controls);
+    }
+    for entry in table.range::<&[u8]>((from.as_ref().map(Vec::as_slice), Bound::Unbounded))? {
         let (key, value) = entry?;
         let key = key.value();
-        if !key.starts_with(&prefix) {
+        if !key.starts_with(&prefix) || controls.len() == request.count_max {
             break;
         }
         controls.push((

@@ -9,9 +9,10 @@ use tailwater_stream::{
 };
 
 use super::codec::{self, StoredConfig};
+use super::links::LinksPage;
 use super::opened::{CHUNK, Opened, Turn};
 use super::operations::Described;
-use super::{SubscribeError, SubscriptionError, Subscriptions};
+use super::{SubscribeError, Subscriptions};
 use crate::to_its_end::to_its_end;
 
 /// Streams that are listed in one go.
@@ -39,23 +40,31 @@ pub struct Subscribed {
 
 impl Subscriptions {
     /// Makes a subscription, or finds that the very same exists. Streams that exist are linked at their tails. Answers
-    /// once it is durable.
+    /// once it is durable, with the first `links_max` of its streams.
     ///
     /// # Errors
     /// [`SubscribeError`]; there is no such subscription then, or it is as it was.
-    pub async fn create(&self, asked: NewSubscription) -> Result<Subscribed, SubscribeError> {
+    pub async fn create(
+        &self,
+        asked: NewSubscription,
+        links_max: usize,
+    ) -> Result<Subscribed, SubscribeError> {
         let all = self.clone();
-        to_its_end(async move { all.create_or_find(asked).await }).await
+        to_its_end(async move { all.create_or_find(asked, LinksPage::first(links_max)).await }).await
     }
 
-    async fn create_or_find(&self, asked: NewSubscription) -> Result<Subscribed, SubscribeError> {
+    async fn create_or_find(
+        &self,
+        asked: NewSubscription,
+        page: LinksPage,
+    ) -> Result<Subscribed, SubscribeError> {
         self.recovered().await?;
         loop {
             let opened = self.place(&asked.id)?;
             let mut turn = opened.turn.lock().await;
             if let Some(found) = turn.as_mut() {
                 self.compare(&asked.config, found)?;
-                let described = self.describe(&opened, found).await.map_err(engine_error)?;
+                let described = self.describe(&opened, found, &page).await?;
                 return Ok(Subscribed {
                     new: false,
                     described,
@@ -70,7 +79,8 @@ impl Subscriptions {
                 Ok(made) => {
                     indexed.keep = true;
                     let made = turn.insert(made);
-                    let described = self.describe(&opened, made).await.map_err(engine_error);
+                    opened.set_made();
+                    let described = self.describe(&opened, made, &page).await;
                     self.settle(&opened, made).await;
                     return Ok(Subscribed {
                         new: true,
@@ -247,18 +257,6 @@ impl Subscriptions {
 
 fn at_tail(state: &StreamState) -> (StreamName, Link) {
     (state.name.clone(), Link::GLOB.at(state.tail_token()))
-}
-
-fn engine_error(error: SubscriptionError) -> SubscribeError {
-    match error {
-        SubscriptionError::Engine(error) => SubscribeError::Engine(error),
-        other => SubscribeError::Engine(
-            crate::BackendError::Damaged {
-                what: other.to_string(),
-            }
-            .into(),
-        ),
-    }
 }
 
 /// A subscription in the index. Taken out again unless it comes to be.

@@ -20,6 +20,8 @@ pub(crate) struct Opened {
     moved: Mutex<HashSet<StreamName, RandomState>>,
     /// Whether a task is about to take a turn.
     scheduled: AtomicBool,
+    /// Whether it has come to be.
+    made: AtomicBool,
     /// Whether it was deleted, or never came to be.
     gone: AtomicBool,
 }
@@ -58,6 +60,7 @@ impl Opened {
             turn: tokio::sync::Mutex::new(None),
             moved: Mutex::new(HashSet::default()),
             scheduled: AtomicBool::new(false),
+            made: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         }
     }
@@ -90,6 +93,15 @@ impl Opened {
     /// A turn begins: whoever notes a stream from now on schedules another one.
     pub(super) fn unschedule(&self) {
         self.scheduled.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_made(&self) {
+        self.made.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it has come to be. It may be deleted by now.
+    pub(super) fn is_made(&self) -> bool {
+        self.made.load(Ordering::SeqCst)
     }
 
     pub(super) fn set_gone(&self) {

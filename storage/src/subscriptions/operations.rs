@@ -8,20 +8,22 @@ use tailwater_stream::subscription::{
 };
 use tailwater_stream::{OffsetToken, StreamName, SubscriptionConfig, SubscriptionId, Timestamp};
 
+use super::links::LinksPage;
 use super::opened::{Opened, Turn};
-use super::turns::{damaged, fresh, read_link};
-use super::{SubscriptionError, Subscriptions, codec};
+use super::turns::fresh;
+use super::{SubscriptionError, Subscriptions};
 use crate::engine::EngineError;
-use crate::page::page;
 use crate::to_its_end::to_its_end;
 
-/// A subscription with its links.
+/// A subscription with a page of its links.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Described {
     /// How it stands.
     pub summary: Summary,
-    /// Its streams, in the order of their names.
+    /// The streams that were asked for, in the order of their names.
     pub links: Vec<(StreamName, Link)>,
+    /// Whether more of its streams follow.
+    pub more: bool,
 }
 
 /// How a subscription stands.
@@ -92,28 +94,43 @@ enum Said {
 }
 
 impl Subscriptions {
-    /// A subscription as it is now.
+    /// A subscription as it is now, with a page of its streams.
     ///
     /// # Errors
     /// [`SubscriptionError`].
-    pub async fn get(&self, id: &SubscriptionId) -> Result<Described, SubscriptionError> {
+    pub async fn get(&self, id: &SubscriptionId, page: &LinksPage) -> Result<Described, SubscriptionError> {
         let opened = self.find(id)?;
         let turn = opened.turn.lock().await;
         let turn = turn.as_ref().ok_or(SubscriptionError::NotFound)?;
-        self.describe(&opened, turn).await
+        Ok(self.describe(&opened, turn, page).await?)
     }
 
-    /// Subscriptions in the order of their ids, behind `after`, at most `count_max`, and whether more follow.
+    /// Subscriptions in the order of their ids, behind `after`, at most `count_max`, and whether more follow. One that is
+    /// being made is none yet, and is not waited for.
     pub async fn list(&self, after: Option<&SubscriptionId>, count_max: usize) -> (Vec<Summary>, bool) {
-        let (listed, more) = page(&self.shared.all.lock(), after, count_max);
-        let mut summaries = Vec::with_capacity(listed.len());
-        for opened in listed {
-            // One that is being made is none yet.
+        let mut after = after.cloned();
+        let mut summaries = Vec::new();
+        while let Some(opened) = self.next_made(after.as_ref()) {
+            if summaries.len() == count_max {
+                return (summaries, true);
+            }
+            // It may have been deleted meanwhile.
             if let Some(turn) = opened.turn.lock().await.as_ref() {
                 summaries.push(summary(&opened, turn));
             }
+            after = Some(opened.id.clone());
         }
-        (summaries, more)
+        (summaries, false)
+    }
+
+    /// The first subscription behind an id that is there.
+    fn next_made(&self, after: Option<&SubscriptionId>) -> Option<Arc<Opened>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let all = self.shared.all.lock();
+        let mut behind = all.range::<SubscriptionId, _>((from, Unbounded));
+        let found = behind.find(|(_, opened)| opened.is_made());
+        found.map(|(_, opened)| Arc::clone(opened))
     }
 
     /// Deletes a subscription. Whoever holds it is fenced off. That there is none is no error.
@@ -344,57 +361,26 @@ impl Subscriptions {
         &self,
         opened: &Opened,
         turn: &Turn,
-    ) -> Result<Described, SubscriptionError> {
+        page: &LinksPage,
+    ) -> Result<Described, EngineError> {
+        let (links, more) = self.links(turn, page).await?;
         Ok(Described {
             summary: summary(opened, turn),
-            links: self.links(turn).await?,
+            links,
+            more,
         })
-    }
-
-    /// The links of a subscription, in the order of their streams' names.
-    pub(super) async fn links(&self, turn: &Turn) -> Result<Vec<(StreamName, Link)>, SubscriptionError> {
-        let stored = self
-            .shared
-            .engine
-            .controls(turn.stream, codec::LINK_PREFIX)
-            .await?;
-        let links = stored.into_iter().map(|(key, value)| {
-            let stream =
-                codec::link_stream(&key).map_err(|error| damaged("the links of a subscription", error))?;
-            let link = read_link(&stream, &value)?;
-            Ok((stream, link))
-        });
-        links.collect()
-    }
-
-    pub(super) async fn named_streams(&self, turn: &Turn) -> Result<Vec<StreamName>, EngineError> {
-        if turn.subscription.state.explicit_links == 0 {
-            return Ok(Vec::new());
-        }
-        match self.links(turn).await {
-            Ok(links) => {
-                let named = links.into_iter().filter(|(_, link)| link.explicit);
-                Ok(named.map(|(stream, _)| stream).collect())
-            }
-            Err(SubscriptionError::Engine(error)) => Err(error),
-            Err(_) => Ok(Vec::new()),
-        }
     }
 }
 
 fn summary(opened: &Opened, turn: &Turn) -> Summary {
     let subscription = &turn.subscription;
-    let pending = subscription.pending();
-    let behind = pending
-        .values()
-        .map(|pending| pending.tail.position.since(pending.link.acked.position()));
     Summary {
         id: opened.id.clone(),
         config: subscription.config.clone(),
         root: turn.root.clone(),
         created_at: subscription.created_at,
         state: subscription.state.clone(),
-        pending_streams: pending.len() as u64,
-        pending_bytes: behind.sum(),
+        pending_streams: subscription.pending().len() as u64,
+        pending_bytes: subscription.pending_bytes(),
     }
 }

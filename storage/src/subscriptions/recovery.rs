@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::codec;
 use super::deliver::Deliver;
+use super::links::LinksPage;
 use super::opened::{Opened, Turn};
 use super::turns::{PAUSE_MS, damaged};
 use super::{Shared, SubscriptionError, SubscriptionLimits, SubscriptionStats, Subscriptions, TURNS_MAX};
@@ -72,6 +73,7 @@ impl Subscriptions {
         let opened = Arc::new(Opened::new(id.clone()));
         self.add_to_index(&opened, &turn.subscription.config, &named);
         *opened.turn.lock().await = Some(turn);
+        opened.set_made();
         self.shared.all.lock().insert(id, opened);
         Ok(())
     }
@@ -155,8 +157,9 @@ impl Subscriptions {
     }
 
     async fn find_gone_of(&self, opened: &Arc<Opened>, turn: &mut Turn) -> Result<(), SubscriptionError> {
-        for chunk in self.links(turn).await?.chunks(PAGE) {
-            let asked = chunk.iter().map(|(stream, _)| (stream.clone(), None)).collect();
+        let mut page = Some(LinksPage::first(PAGE));
+        while let Some(links) = self.next_links(turn, &mut page).await? {
+            let asked = links.into_iter().map(|(stream, _)| (stream, None)).collect();
             let tails = self.shared.engine.tails(turn.stream, asked).await?;
             for (stream, tail, _) in tails {
                 if tail.is_none() {

@@ -65,7 +65,7 @@ async fn subscribed(clock: Arc<dyn Clock>) -> (Engine, Subscriptions) {
         },
         root: "http://127.0.0.1/v1/stream".into(),
     };
-    subscriptions.create(asked).await.expect("made");
+    subscriptions.create(asked, 10).await.expect("made");
     (engine, subscriptions)
 }
 

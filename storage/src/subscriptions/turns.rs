@@ -8,6 +8,7 @@ use tailwater_stream::subscription::{Change, Link, Observed, WakeId};
 use super::opened::{CHUNK, Opened, Turn};
 use super::{SubscriptionError, Subscriptions, codec};
 use crate::backend::BackendError;
+use crate::engine::EngineError;
 
 /// What could not be stored for want of space is tried again after so long.
 pub(super) const PAUSE_MS: u64 = 1_000;
@@ -171,11 +172,11 @@ impl Subscriptions {
     }
 }
 
-pub(super) fn read_link(stream: &StreamName, value: &[u8]) -> Result<Link, SubscriptionError> {
+pub(super) fn read_link(stream: &StreamName, value: &[u8]) -> Result<Link, EngineError> {
     codec::decode_link(value).map_err(|malformed| damaged(&format!("the link of `{stream}`"), malformed))
 }
 
-pub(super) fn damaged(place: &str, malformed: crate::codec::Malformed) -> SubscriptionError {
+pub(super) fn damaged(place: &str, malformed: crate::codec::Malformed) -> EngineError {
     let what = format!("{malformed} in {place}");
-    SubscriptionError::Engine(BackendError::Damaged { what }.into())
+    BackendError::Damaged { what }.into()
 }

@@ -51,6 +51,18 @@ pub struct Pending {
     pub tail: Tail,
 }
 
+impl Pending {
+    /// The same stream with another link; none if it has nothing new behind that.
+    fn at(&self, link: Link) -> Option<Self> {
+        let tail = self.tail.clone();
+        tail.is_behind(link.acked).then_some(Self { link, tail })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.tail.position.since(self.link.acked.position())
+    }
+}
+
 /// A stream of a wake, as the worker is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WokenStream {
@@ -72,6 +84,8 @@ pub struct Subscription {
     /// How far it has come.
     pub state: SubscriptionState,
     pending: BTreeMap<StreamName, Pending>,
+    /// The sum over `pending`.
+    pending_bytes: u64,
 }
 
 impl Subscription {
@@ -82,12 +96,18 @@ impl Subscription {
             created_at,
             state,
             pending: BTreeMap::new(),
+            pending_bytes: 0,
         }
     }
 
     /// The streams that have something new, in the order of their names.
     pub fn pending(&self) -> &BTreeMap<StreamName, Pending> {
         &self.pending
+    }
+
+    /// How many bytes there are in those that are not processed.
+    pub fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
     }
 
     /// At most `count_max` streams that have something new. If there are more, another wake begins with others, so that
@@ -115,20 +135,25 @@ impl Subscription {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::State(state) => self.state.clone_from(state),
-            Change::Link { stream, link } => match (link, self.pending.get_mut(stream)) {
-                (Some(link), Some(pending)) if pending.tail.is_behind(link.acked) => pending.link = *link,
-                (_, Some(_)) => {
-                    self.pending.remove(stream);
-                }
-                (_, None) => {}
-            },
+            Change::Link { stream, link } => {
+                let pending = link.and_then(|link| self.pending.get(stream)?.at(link));
+                self.set_pending(stream, pending);
+            }
             Change::Pending { stream, pending } => {
-                self.pending.insert(stream.clone(), Pending::clone(pending));
+                self.set_pending(stream, Some(Pending::clone(pending)));
             }
-            Change::Settled { stream } => {
-                self.pending.remove(stream);
-            }
+            Change::Settled { stream } => self.set_pending(stream, None),
         }
+    }
+
+    fn set_pending(&mut self, stream: &StreamName, pending: Option<Pending>) {
+        let bytes = pending.as_ref().map_or(0, Pending::bytes);
+        let before = match pending {
+            Some(pending) => self.pending.insert(stream.clone(), pending),
+            None => self.pending.remove(stream),
+        };
+        self.pending_bytes += bytes;
+        self.pending_bytes -= before.as_ref().map_or(0, Pending::bytes);
     }
 
     /// Applies several changes, in order.

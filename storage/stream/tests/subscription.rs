@@ -28,6 +28,8 @@ fn run(is_pull: bool, events: &[Event]) -> Result<(), TestCaseError> {
         prop_assert_eq!(&said, &expected, "{:?}", event);
         prop_assert_eq!(driver.cursors(), naive.cursors(), "cursors after {:?}", event);
         prop_assert_eq!(driver.pending(), naive.pending(), "pending after {:?}", event);
+        let unprocessed: u64 = naive.pending().iter().map(|(_, acked, tail)| tail - acked).sum();
+        prop_assert_eq!(driver.pending_bytes(), unprocessed, "bytes after {:?}", event);
         prop_assert_eq!(
             driver.generation(),
             naive.generation(),

@@ -1,5 +1,7 @@
 //! Control keys: small keyed values that belong to a stream and end with it.
 
+use std::collections::BTreeMap;
+
 use tailwater_storage::Backend;
 use tailwater_storage::backend::{ControlsRequest, ListRequest};
 use tailwater_storage::stream::StreamId;
@@ -78,6 +80,96 @@ fn keys_are_told_by_prefix_in_order() {
     });
 }
 
+/// So many that some stand in a backend's catalog and others only in its journals, in whose pages many were removed.
+#[test]
+fn keys_are_told_a_page_at_a_time_though_those_between_were_removed() {
+    const KEYS: usize = 3_000;
+    every_backend(|backend| {
+        let mut author = Author::default();
+        let (id, other) = (
+            author.stream_of(backend, "a", &[]),
+            author.stream_of(backend, "b", &[]),
+        );
+        let mut known = BTreeMap::new();
+        let mut set = |keys: Vec<String>, value: Option<&str>| {
+            for chunk in keys.chunks(250) {
+                let changes = chunk.iter().map(|key| control(id, key, value));
+                commit(backend, &[together(changes)]);
+            }
+            for key in keys {
+                match value {
+                    Some(value) => known.insert(key, value.to_owned()),
+                    None => known.remove(&key),
+                };
+            }
+        };
+        let link = |number: usize| format!("link/{number:04}");
+        set((0..KEYS).map(link).collect(), Some("old"));
+        set((100..2_900).map(link).collect(), None);
+        set((0..KEYS).step_by(300).map(link).collect(), Some("new"));
+        set(
+            vec!["config".into(), "link".into(), "link0".into(), "state".into()],
+            Some("x"),
+        );
+        commit(backend, &[control(other, "link/0001", Some("y"))]);
+
+        let told = |prefix: &str, after: Option<&str>, count_max: usize| {
+            let request = ControlsRequest {
+                prefix: prefix.as_bytes(),
+                after: after.map(str::as_bytes),
+                count_max,
+            };
+            let listed = backend.list_controls(id, &request).expect("the backend works");
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+            let listed = listed.iter().map(|(key, value)| (text(key), text(value)));
+            listed.collect::<Vec<_>>()
+        };
+        let expected = |prefix: &str, after: Option<&str>, count_max: usize| {
+            let behind = known
+                .iter()
+                .filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after));
+            let behind = behind.map(|(key, value)| (key.clone(), value.clone()));
+            behind.take(count_max).collect::<Vec<_>>()
+        };
+        for prefix in ["", "link/", "link", "link/2", "none"] {
+            for after in [
+                None,
+                Some(""),
+                Some("a"),
+                Some("link/0050"),
+                Some("link/0099"),
+                Some("link/15"),
+                Some("z"),
+            ] {
+                for count_max in [0, 1, 2, 70, 1_000, usize::MAX] {
+                    assert_eq!(
+                        told(prefix, after, count_max),
+                        expected(prefix, after, count_max),
+                        "{count_max} of {prefix:?} behind {after:?}"
+                    );
+                }
+            }
+        }
+        for count_max in [1, 3, 64, 65] {
+            let mut pages = Vec::new();
+            loop {
+                let after = pages.last().map(|(key, _): &(String, String)| key.clone());
+                let page = told("link/", after.as_deref(), count_max);
+                let is_last = page.len() < count_max;
+                pages.extend(page);
+                if is_last {
+                    break;
+                }
+            }
+            assert_eq!(
+                pages,
+                expected("link/", None, usize::MAX),
+                "in pages of {count_max}"
+            );
+        }
+    });
+}
+
 #[test]
 fn keys_are_told_in_pages_whatever_was_set_and_removed_since() {
     every_backend(|backend| {
@@ -116,7 +208,7 @@ fn keys_are_told_in_pages_whatever_was_set_and_removed_since() {
                     after: after.as_deref(),
                     count_max,
                 };
-                let page = backend.controls_page(a, &request).expect("the backend works");
+                let page = backend.list_controls(a, &request).expect("the backend works");
                 assert!(page.len() <= count_max);
                 let Some((last, _)) = page.last() else { break };
                 after = Some(last.clone());
@@ -129,7 +221,7 @@ fn keys_are_told_in_pages_whatever_was_set_and_removed_since() {
             after: Some(b"a"),
             count_max: 1,
         };
-        let first = backend.controls_page(a, &request).expect("the backend works");
+        let first = backend.list_controls(a, &request).expect("the backend works");
         assert_eq!(texts(&first), expected[..1], "none before the prefix is told");
     });
 }

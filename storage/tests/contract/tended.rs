@@ -117,12 +117,12 @@ impl Backend for Tended {
         self.store.control(stream, key)
     }
 
-    fn controls_page(
+    fn list_controls(
         &self,
         stream: StreamId,
         request: &ControlsRequest<'_>,
     ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.store.controls_page(stream, request)
+        self.store.list_controls(stream, request)
     }
 
     fn last_id(&self) -> Option<StreamId> {

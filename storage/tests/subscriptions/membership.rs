@@ -111,17 +111,7 @@ fn a_stream_is_named_and_no_longer_named() {
             "it stays where it was"
         );
         scene.rig.append("notes", "after").await.expect("appended");
-        until(|| async {
-            scene
-                .subscriptions
-                .get(&id("s"))
-                .await
-                .expect("there")
-                .summary
-                .pending_streams
-                == 2
-        })
-        .await;
+        until(|| async { scene.described("s").await.expect("there").summary.pending_streams == 2 }).await;
         for stream in ["jobs/a", "notes", "notes", "nowhere"] {
             scene
                 .subscriptions

@@ -168,7 +168,7 @@ async fn live(scene: &Scene, promised: &mut Promised) -> Option<()> {
 
 async fn judge(scene: &Scene, promised: &Promised, at: &str) {
     scene.subscriptions.recovered().await.expect("readable");
-    let Ok(described) = scene.subscriptions.get(&id("s")).await else {
+    let Ok(described) = scene.described("s").await else {
         assert!(!promised.is_made, "{at}: the subscription is gone");
         return;
     };

@@ -13,8 +13,8 @@ use tailwater_storage::stream::subscription::{Delivery, Link, Pattern, Phase, Su
 use tailwater_storage::stream::{OffsetToken, StreamName, SubscriptionConfig, SubscriptionId};
 use tailwater_storage::subscriptions::deliver::{Deliver, WebhookAnswer, WebhookDelivery};
 use tailwater_storage::subscriptions::{
-    AckRequest, Claim, NewSubscription, StreamAck, SubscribeError, Subscribed, SubscriptionError,
-    SubscriptionLimits,
+    AckRequest, Claim, Described, LinksPage, NewSubscription, StreamAck, SubscribeError, Subscribed,
+    SubscriptionError, SubscriptionLimits,
 };
 use tailwater_storage::{Backend, Engine, EngineLimits, Memory, Subscriptions};
 
@@ -130,6 +130,15 @@ pub(crate) fn webhook(pattern: Option<&str>, named: &[&str]) -> SubscriptionConf
     }
 }
 
+/// What a client asks for that makes a subscription.
+pub(crate) fn asked(text: &str, config: SubscriptionConfig) -> NewSubscription {
+    NewSubscription {
+        id: id(text),
+        config,
+        root: "http://127.0.0.1/v1/stream".into(),
+    }
+}
+
 impl Scene {
     pub(crate) async fn over(backend: Arc<dyn Backend>) -> Self {
         Self::with(Rig::over(backend), Receiver::default()).await
@@ -172,12 +181,7 @@ impl Scene {
         text: &str,
         config: SubscriptionConfig,
     ) -> Result<Subscribed, SubscribeError> {
-        let asked = NewSubscription {
-            id: id(text),
-            config,
-            root: "http://127.0.0.1/v1/stream".into(),
-        };
-        self.subscriptions.create(asked).await
+        self.subscriptions.create(asked(text, config), usize::MAX).await
     }
 
     /// Makes a subscription.
@@ -191,13 +195,19 @@ impl Scene {
         self.rig.append(stream, body).await.expect("appended");
     }
 
+    /// A subscription with all its streams.
+    pub(crate) async fn described(&self, text: &str) -> Result<Described, SubscriptionError> {
+        let page = LinksPage::first(usize::MAX);
+        self.subscriptions.get(&id(text), &page).await
+    }
+
     pub(crate) async fn state(&self, text: &str) -> SubscriptionState {
-        let described = self.subscriptions.get(&id(text)).await.expect("there");
+        let described = self.described(text).await.expect("there");
         described.summary.state
     }
 
     pub(crate) async fn links(&self, text: &str) -> Vec<(String, Link)> {
-        let described = self.subscriptions.get(&id(text)).await.expect("there");
+        let described = self.described(text).await.expect("there");
         let links = described.links.into_iter();
         links.map(|(stream, link)| (stream.to_string(), link)).collect()
     }

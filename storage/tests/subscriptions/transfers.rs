@@ -7,7 +7,7 @@ use tailwater_storage::engine::Existing;
 
 use crate::support::transfer::transfer;
 
-use super::scene::{Scene, id, over_each, pull, until};
+use super::scene::{Scene, over_each, pull, until};
 
 #[test]
 fn an_imported_subscription_goes_on_where_the_exported_one_was() {
@@ -23,19 +23,9 @@ fn an_imported_subscription_goes_on_where_the_exported_one_was() {
 
         let other = Scene::over(Arc::new(Memory::new(1 << 30))).await;
         transfer(&scene.rig.engine, &other.rig.engine, Existing::Refuse).await;
-        until(|| async { other.subscriptions.get(&id("s")).await.is_ok() }).await;
+        until(|| async { other.described("s").await.is_ok() }).await;
         assert_eq!(other.links("s").await, links);
-        until(|| async {
-            other
-                .subscriptions
-                .get(&id("s"))
-                .await
-                .expect("there")
-                .summary
-                .pending_streams
-                == 1
-        })
-        .await;
+        until(|| async { other.described("s").await.expect("there").summary.pending_streams == 1 }).await;
         let claim = other.claim("s", "w").await;
         assert_eq!(claim.work.len(), 1);
         assert_eq!(claim.work[0].stream.as_str(), "orders");

@@ -34,6 +34,8 @@ struct Gate {
     failing_lists: usize,
     batches: Vec<Vec<Record>>,
     loads: Vec<StreamName>,
+    /// Control keys that were told in listings of them.
+    controls_told: usize,
     reclaimable: Vec<StreamId>,
     releases_held: bool,
     /// Releases that wait.
@@ -174,6 +176,11 @@ impl Gated {
         self.gate().loads.iter().filter(|loaded| *loaded == name).count()
     }
 
+    /// How many control keys were told in listings of them since this was last asked.
+    pub(crate) fn take_controls_told(&self) -> usize {
+        std::mem::take(&mut self.gate().controls_told)
+    }
+
     fn pass_gate(&self, partition: usize, records: usize) {
         let mut gate = self.gate();
         gate.at_gate[partition] = Some(records);
@@ -301,12 +308,14 @@ impl Backend for Gated {
         self.memory.control(stream, key)
     }
 
-    fn controls_page(
+    fn list_controls(
         &self,
         stream: StreamId,
         request: &ControlsRequest<'_>,
     ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
-        self.memory.controls_page(stream, request)
+        let listed = self.memory.list_controls(stream, request)?;
+        self.gate().controls_told += listed.len();
+        Ok(listed)
     }
 
     fn last_id(&self) -> Option<StreamId> {

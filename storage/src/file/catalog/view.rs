@@ -85,7 +85,7 @@ impl CatalogView {
         self.0.ask(|tables| streams::control(tables, id, key))
     }
 
-    /// Control keys of a stream, in order, with their values.
+    /// The control keys of a stream that a request asks for, in order, with their values.
     pub(in crate::file) fn controls(
         &self,
         id: StreamId,

@@ -350,6 +350,10 @@ impl Driver {
         (0..STREAMS.len()).filter_map(pending).collect()
     }
 
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        self.subscription.pending_bytes()
+    }
+
     pub(crate) fn generation(&self) -> u64 {
         self.subscription.state.generation
     }

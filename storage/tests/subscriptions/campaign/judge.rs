@@ -56,7 +56,7 @@ impl Life {
     }
 
     async fn look_at(&mut self, text: &'static str) -> Result<(), Failed> {
-        let described = match self.scene.subscriptions.get(&id(text)).await {
+        let described = match self.scene.described(text).await {
             Ok(described) => described,
             Err(SubscriptionError::NotFound) => {
                 let promised = self.promises.of(text);
@@ -174,7 +174,7 @@ impl Life {
         let began = Instant::now();
         loop {
             self.look().await?;
-            let described = match self.scene.subscriptions.get(&id(text)).await {
+            let described = match self.scene.described(text).await {
                 Ok(described) => described,
                 Err(SubscriptionError::NotFound) => return Ok(()),
                 Err(_) => return Err(Failed),
