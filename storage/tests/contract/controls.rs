@@ -171,62 +171,6 @@ fn keys_are_told_a_page_at_a_time_though_those_between_were_removed() {
 }
 
 #[test]
-fn keys_are_told_in_pages_whatever_was_set_and_removed_since() {
-    every_backend(|backend| {
-        let mut author = Author::default();
-        let (a, b) = (
-            author.stream_of(backend, "a", &[]),
-            author.stream_of(backend, "b", &[]),
-        );
-        for number in 0..20 {
-            commit(backend, &[control(a, &format!("dead/{number:02}"), Some("old"))]);
-        }
-        commit(
-            backend,
-            &[control(a, "deal", Some("x")), control(b, "dead/07", Some("x"))],
-        );
-        // Some of these are set and removed where others are kept already.
-        let mut expected = Vec::new();
-        for number in 0..25 {
-            let key = format!("dead/{number:02}");
-            match number % 4 {
-                0 => commit(backend, &[control(a, &key, None)]),
-                1 => commit(backend, &[control(a, &key, Some("new"))]),
-                _ if number >= 20 => continue,
-                _ => {}
-            }
-            if number % 4 != 0 {
-                let value = if number % 4 == 1 { "new" } else { "old" };
-                expected.push(format!("{key}={value}"));
-            }
-        }
-        for count_max in [1, 3, 100] {
-            let (mut told, mut after) = (Vec::new(), None::<bytes::Bytes>);
-            loop {
-                let request = ControlsRequest {
-                    prefix: b"dead/",
-                    after: after.as_deref(),
-                    count_max,
-                };
-                let page = backend.list_controls(a, &request).expect("the backend works");
-                assert!(page.len() <= count_max);
-                let Some((last, _)) = page.last() else { break };
-                after = Some(last.clone());
-                told.extend(texts(&page));
-            }
-            assert_eq!(told, expected, "{count_max} at a time");
-        }
-        let request = ControlsRequest {
-            prefix: b"dead/",
-            after: Some(b"a"),
-            count_max: 1,
-        };
-        let first = backend.list_controls(a, &request).expect("the backend works");
-        assert_eq!(texts(&first), expected[..1], "none before the prefix is told");
-    });
-}
-
-#[test]
 fn keys_end_with_their_stream() {
     every_backend(|backend| {
         let mut author = Author::default();
