@@ -157,6 +157,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
         })
         .unzip();
     let failure = engine.failure();
+    let failed = failure.clone();
     let (closing, closed) = watch::channel(());
     let stopped = tokio::select! {
         () = signals.stop() => Ok(()),
@@ -191,7 +192,9 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
                 .max(FLUSH_MIN),
         )
         .await;
-    stopped
+    // The storage may have failed while what was in flight was finished: clients were told so, and so is who started this.
+    let failed = failed.borrow().clone();
+    stopped.and_then(|()| failed.map_or(Ok(()), |error| Err(ServeError::Storage(error))))
 }
 
 async fn open_storage(config: &Arc<Config>) -> Result<storage::Storage, ServeError> {

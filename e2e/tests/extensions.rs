@@ -1,7 +1,7 @@
 //! What the server offers beyond the protocol: guarded appends, trims, records, listings, the change feed.
 
 use serde_json::{Value, json};
-use tailwater_e2e::{Request, Response, Server};
+use tailwater_e2e::{Events, Request, Response, Server, eventually};
 
 const TEXT: &str = "text/plain";
 
@@ -287,6 +287,92 @@ fn a_live_reader_of_the_changes_resumes_where_it_was() {
         told(&serde_json::from_str(&event.data).expect("JSON")),
         pairs(&[("created", "b")])
     );
+}
+
+/// Follows the changes of streams whose names begin with `quiet/`, from now on.
+#[track_caller]
+fn follow_quiet(server: &Server) -> Events {
+    let path = control(server, "changes?live=sse&prefix=quiet/");
+    let mut events = server.connect().follow(&Request::new("GET", &path));
+    events.next_event().expect("where the feed is");
+    events
+}
+
+/// Makes so many changes of other streams, and returns the token behind them.
+fn change_others(server: &Server, count: usize) -> String {
+    for _ in 0..count {
+        let name = format!("busy/{}", fastrand::u64(..));
+        server.stream(&name).create();
+    }
+    let now = changes(server, "");
+    now["after"].as_str().expect("a token").to_owned()
+}
+
+/// Waits for the id of what comes next, which tells of no change.
+#[track_caller]
+fn id_without_changes(events: &mut Events) -> String {
+    let event = events.next_event().expect("an event");
+    assert_eq!(event.kind, "changes");
+    assert_eq!(told(&serde_json::from_str(&event.data).expect("JSON")), []);
+    event.id.expect("an id")
+}
+
+/// An `EventSource` of a quiet prefix was told of no place but that of its last change. Others changed so much that the
+/// feed did not reach back to it any more when the server ended the connection, and the reconnect was refused for good.
+#[test]
+fn whoever_follows_a_quiet_prefix_can_resume_when_the_server_ends_the_connection() {
+    let server = Server::start_with(&[("DS_LIMITS__MAX_CHANGES", "10"), ("DS_HTTP__SSE_MAX_SECS", "2")]);
+    // On a slow machine the server may end the connection before the others have changed anything.
+    let id = eventually("an id of what happened shortly before the end", || {
+        let mut events = follow_quiet(&server);
+        let newest = change_others(&server, 2);
+        let mut last_id = None;
+        while let Some(event) = events.next_event() {
+            assert_eq!(told(&serde_json::from_str(&event.data).expect("JSON")), []);
+            last_id = event.id;
+        }
+        assert!(events.ended_cleanly());
+        last_id.filter(|id| *id == newest)
+    });
+    let others = change_others(&server, 9);
+    let path = control(&server, "changes?live=sse&prefix=quiet/");
+    let again = Request::new("GET", &path).header("Last-Event-ID", &id);
+    let mut events = server.connect().follow(&again);
+    assert_eq!(id_without_changes(&mut events), others);
+    server.stop();
+}
+
+/// A connection may also break before the server ends it.
+#[test]
+fn whoever_follows_a_quiet_prefix_is_told_how_far_the_feed_came_instead_of_a_comment() {
+    let server = Server::start_with(&[("DS_HTTP__SSE_KEEP_ALIVE_SECS", "1")]);
+    let mut events = follow_quiet(&server);
+    let newest = change_others(&server, 2);
+    while id_without_changes(&mut events) != newest {}
+    // With nothing new to tell there is a comment.
+    events.await_comment();
+    server.stop();
+}
+
+/// ... and others may change more than the feed keeps before it is time for a comment.
+#[test]
+fn whoever_follows_a_quiet_prefix_is_told_how_far_the_feed_came_before_it_is_too_far() {
+    let day = "86400";
+    let server = Server::start_with(&[
+        ("DS_LIMITS__MAX_CHANGES", "10"),
+        ("DS_HTTP__SSE_KEEP_ALIVE_SECS", day),
+        ("DS_HTTP__SSE_MAX_SECS", day),
+    ]);
+    let mut events = follow_quiet(&server);
+    for _ in 0..10 {
+        change_others(&server, 5);
+        let path = control(
+            &server,
+            &format!("changes?after={}", id_without_changes(&mut events)),
+        );
+        server.get(&path).expect(200);
+    }
+    server.stop();
 }
 
 #[test]

@@ -185,6 +185,7 @@ fn a_browser_may_use_every_part_of_the_protocol_from_another_origin() {
         "if-none-match",
         "if-match",
         "last-event-id",
+        "idempotency-key",
     ];
     for method in ["PUT", "POST", "GET", "HEAD", "DELETE"] {
         let preflight = stream

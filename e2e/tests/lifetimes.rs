@@ -116,6 +116,48 @@ fn a_stop_lets_what_is_under_way_end_well() {
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
 }
 
+/// Clients were told that their appends were not stored, and the server's exit code said that all was well.
+#[test]
+fn a_storage_that_fails_while_the_server_stops_is_told_by_the_exit_code() {
+    const BODY_BYTES: usize = 1 << 20;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data_dir = dir.path().join("data");
+    let mut server = Server::start_with(&[
+        ("DS_SERVER__SHUTDOWN_TIMEOUT_SECS", "60"),
+        ("DS_STORAGE__MODE", "file-durable"),
+        ("DS_STORAGE__DATA_DIR", &data_dir.display().to_string()),
+        ("DS_STORAGE__JOURNAL_BYTES", "1MiB"),
+    ]);
+    let stream = server.stream("lost").of_type(TEXT).create();
+    let mut appends: Vec<_> = (0..4).map(|_| begin_append(&stream, BODY_BYTES)).collect();
+    server.terminate();
+    let address = server.address();
+    eventually("the server is not ready any more", || {
+        (!is_ready(address)).then_some(())
+    });
+    // What is appended does not fit one journal, and no other one can be made.
+    std::fs::remove_dir_all(&data_dir).expect("it can be removed");
+    let mut refused = 0;
+    for append in &mut appends {
+        append.write(&[b'x'; BODY_BYTES]).expect("the server reads");
+        let answer = append
+            .read_response("POST")
+            .expect("an answer")
+            .expect("an answer");
+        if answer.status() != 204 {
+            assert_eq!(answer.problem(), "storage_failed");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "all was stored");
+    assert_eq!(server.wait().code(), Some(1), "{}", server.stderr());
+    assert!(
+        server.stderr().contains("the storage cannot be used"),
+        "{}",
+        server.stderr()
+    );
+}
+
 /// A server that listens before it heeds signals dies of one that comes at that moment, as it does under a
 /// supervisor that changes its mind.
 #[test]

@@ -124,6 +124,11 @@ impl Caller {
         self.deadline.and_then(|deadline| deadline.instant(now))
     }
 
+    /// Milliseconds until then; none if nobody says so.
+    pub(crate) fn left_ms(&self, now: Timestamp) -> Option<u64> {
+        self.deadline.map(|deadline| deadline.left_ms(now))
+    }
+
     /// Asks whether the client may still be served.
     ///
     /// # Errors

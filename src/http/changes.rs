@@ -176,21 +176,23 @@ impl Feed {
         }))
     }
 
-    /// One event for each page of changes, whose id resumes behind it. Ends when the feed does not reach back any
-    /// more: the reconnect is then told so.
+    /// One event for each page of changes, whose id resumes behind it; and one without changes where others have moved
+    /// the feed on and the client would resume from where it was. Ends when the feed does not reach back any more: the
+    /// reconnect is then told so.
     fn events(
         self,
         ticket: LiveTicket,
         deadline: Option<Instant>,
     ) -> impl futures_core::Stream<Item = Bytes> + Send {
-        let stopping = stops(&self.app);
-        let pace = Pace::new(&self.app.config.http, deadline);
         let reader = EventReader {
+            stopping: stops(&self.app),
+            pace: Pace::new(&self.app.config.http, deadline),
+            untold_max: (self.app.config.limits.max_changes as u64 / 2).max(1),
+            told: self.after,
             feed: self,
-            pace,
-            stopping,
             placed: false,
             is_behind: false,
+            ended: false,
             _ticket: ticket,
         };
         unfold(reader, |mut reader| async move {
@@ -206,23 +208,31 @@ struct EventReader {
     stopping: Stopping,
     /// Whether the client knows yet where it is.
     placed: bool,
+    /// Where the client would resume from: as far as the feed has come, or further back.
+    told: ChangeToken,
+    /// So many changes may be passed over before the client is told. The feed keeps at least as many more, so that it
+    /// still reaches back to where the client was told when its connection breaks.
+    untold_max: u64,
     /// Whether there was more than the last page. The first page's turn was the request's.
     is_behind: bool,
+    ended: bool,
     _ticket: LiveTicket,
 }
 
 impl EventReader {
     async fn next_event(&mut self) -> Option<Bytes> {
         loop {
-            if self.placed && (self.pace.is_over() || self.feed.app.is_stopping()) {
+            if self.ended {
                 return None;
+            }
+            if self.placed && (self.pace.is_over() || self.feed.app.is_stopping()) {
+                return self.tell_due(Due::End).await;
             }
             if self.is_behind {
                 let turn = self.feed.app.take_turn_for_a_piece();
                 match self.pace.wait_for(turn, &mut self.stopping).await {
                     Ok(()) => self.is_behind = false,
-                    Err(Due::KeepAlive) => return Some(Bytes::from_static(sse_encoding::KEEP_ALIVE)),
-                    Err(Due::End) => return None,
+                    Err(due) => return self.tell_due(due).await,
                 }
                 // It may have taken long, so that it is time to end.
                 continue;
@@ -231,23 +241,49 @@ impl EventReader {
             let page = self.feed.look().ok()?;
             self.feed.after = page.after;
             self.is_behind = !page.up_to_date;
-            if !page.changes.is_empty() || !std::mem::replace(&mut self.placed, true) {
-                self.placed = true;
-                self.pace.sent();
-                let document = self.feed.describe(&page).await.ok()?;
-                return Some(format!("event: changes\nid: {}\ndata:{document}\n\n", page.after).into());
+            let is_far = page.after.since(self.told) >= self.untold_max;
+            if !page.changes.is_empty() || is_far || !self.placed {
+                return self.tell(&page).await;
             }
             if self.is_behind {
                 continue;
             }
-            tokio::select! {
-                changed = self.feed.newest.changed() => changed.ok()?,
-                due = self.pace.due() => match due {
-                    Due::KeepAlive => return Some(Bytes::from_static(sse_encoding::KEEP_ALIVE)),
-                    Due::End => return None,
-                },
-                () = self.stopping.as_mut() => return None,
-            }
+            let due = tokio::select! {
+                changed = self.feed.newest.changed() => {
+                    changed.ok()?;
+                    continue;
+                }
+                due = self.pace.due() => due,
+                () = self.stopping.as_mut() => Due::End,
+            };
+            return self.tell_due(due).await;
         }
+    }
+
+    /// A comment, or the end. A client that would resume from further back than the feed has come is told how far that
+    /// is: the feed may not reach back there when it comes again.
+    async fn tell_due(&mut self, due: Due) -> Option<Bytes> {
+        self.ended = matches!(due, Due::End);
+        if self.feed.after != self.told && self.pace.may_send() {
+            let has_more = self.is_behind || self.feed.newest.has_changed().unwrap_or(false);
+            let page = ChangePage {
+                changes: Vec::new(),
+                after: self.feed.after,
+                up_to_date: !has_more,
+            };
+            return self.tell(&page).await;
+        }
+        match due {
+            Due::KeepAlive => Some(Bytes::from_static(sse_encoding::KEEP_ALIVE)),
+            Due::End => None,
+        }
+    }
+
+    async fn tell(&mut self, page: &ChangePage) -> Option<Bytes> {
+        self.placed = true;
+        self.told = page.after;
+        self.pace.sent();
+        let document = self.feed.describe(page).await.ok()?;
+        Some(format!("event: changes\nid: {}\ndata:{document}\n\n", page.after).into())
     }
 }

@@ -86,7 +86,7 @@ pub(super) async fn receive<'a>(
     request: Request,
     bytes_max: usize,
 ) -> Result<(Bytes, Share<'a>), Problem> {
-    let pause_max = app.config.server.body_timeout;
+    let duration_max = app.config.server.body_timeout;
     let mut share = Share::of(app, client);
     let mut body = Limited::new(request.into_body(), bytes_max);
     let mut whole = BytesMut::new();
@@ -106,8 +106,8 @@ pub(super) async fn receive<'a>(
         }
         Ok(())
     };
-    match tokio::time::timeout(pause_max, take_all).await {
-        Err(_elapsed) => Err(Problem::body_timeout(pause_max)),
+    match tokio::time::timeout(duration_max, take_all).await {
+        Err(_elapsed) => Err(Problem::body_not_in_time(duration_max)),
         Ok(Err(problem)) => Err(problem),
         Ok(Ok(())) => Ok((whole.freeze(), share)),
     }

@@ -9,9 +9,9 @@ use crate::config::CorsOrigins;
 
 static METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE, OPTIONS");
 static ALLOWED: HeaderValue = HeaderValue::from_static(
-    "authorization, cache-control, content-type, if-match, if-none-match, last-event-id, producer-epoch, \
-     producer-id, producer-seq, stream-closed, stream-expires-at, stream-fork-offset, stream-fork-sub-offset, \
-     stream-forked-from, stream-seq, stream-ttl",
+    "authorization, cache-control, content-type, idempotency-key, if-match, if-none-match, last-event-id, \
+     producer-epoch, producer-id, producer-seq, stream-closed, stream-expires-at, stream-fork-offset, \
+     stream-fork-sub-offset, stream-forked-from, stream-seq, stream-ttl",
 );
 static EXPOSED: HeaderValue = HeaderValue::from_static(
     "content-encoding, etag, location, producer-epoch, producer-expected-seq, producer-received-seq, producer-seq, \

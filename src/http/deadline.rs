@@ -50,9 +50,14 @@ impl Deadline {
         Ok(())
     }
 
+    /// Milliseconds until then.
+    pub(super) fn left_ms(self, now: Timestamp) -> u64 {
+        self.0.millis_since(now)
+    }
+
     /// The same on the clock that timers go by, for which it is `now`; none if it is too far for that.
     pub(super) fn instant(self, now: Timestamp) -> Option<Instant> {
-        let left = Duration::from_millis(self.0.millis_since(now));
+        let left = Duration::from_millis(self.left_ms(now));
         Instant::now().checked_add(left)
     }
 }

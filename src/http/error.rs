@@ -242,11 +242,29 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).fact("max_bytes", bytes_max)
     }
 
-    pub(crate) fn body_timeout(pause_max: Duration) -> Self {
-        let detail = format!(
+    pub(crate) fn body_paused(pause_max: Duration) -> Self {
+        Self::body_timeout(format!(
             "The body paused for more than {} s; send it without a pause.",
             pause_max.as_secs()
-        );
+        ))
+    }
+
+    pub(crate) fn body_too_slow(bytes_per_sec_min: u64, pauses_max: Duration) -> Self {
+        Self::body_timeout(format!(
+            "The body came slower than {bytes_per_sec_min} bytes a second, with {} s for all pauses together; send it \
+             faster, or less in one request.",
+            pauses_max.as_secs()
+        ))
+    }
+
+    pub(crate) fn body_not_in_time(duration_max: Duration) -> Self {
+        Self::body_timeout(format!(
+            "The body was not there within {} s; send it at once.",
+            duration_max.as_secs()
+        ))
+    }
+
+    fn body_timeout(detail: String) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
             .with(&http::header::CONNECTION, HeaderValue::from_static("close"))
     }

@@ -85,7 +85,7 @@ async fn take_all(
 async fn next_piece(body: &mut Body, pause_max: Duration) -> Result<Option<Bytes>, Problem> {
     loop {
         let frame = tokio::time::timeout(pause_max, body.frame()).await;
-        match frame.map_err(|_elapsed| Problem::body_timeout(pause_max))? {
+        match frame.map_err(|_elapsed| Problem::body_paused(pause_max))? {
             None => return Ok(None),
             Some(Err(error)) => return Err(Problem::body_broken(&error)),
             Some(Ok(frame)) => {

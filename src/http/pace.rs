@@ -51,7 +51,12 @@ impl Pace {
     /// Whether it was time to end when something was last sent, or the client's time is over by now. Without a deadline
     /// the clock is not looked at: one frame more does no harm then.
     pub(super) fn is_over(&self) -> bool {
-        self.last_sent >= self.ends_at || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.last_sent >= self.ends_at || !self.may_send()
+    }
+
+    /// Whether the client may still be sent something.
+    pub(super) fn may_send(&self) -> bool {
+        self.deadline.is_none_or(|deadline| Instant::now() < deadline)
     }
 
     /// Waits for `what`, but no longer than until something is due or the server begins to stop.

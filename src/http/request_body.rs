@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::app::App;
 use super::error::Problem;
@@ -105,8 +106,8 @@ pub(super) async fn receive<'a>(
     Ok((bytes, share))
 }
 
-async fn collect(
-    body: &mut Incoming,
+async fn collect<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin>(
+    body: &mut B,
     bytes_max: usize,
     pause_max: Duration,
     share: &mut Share<'_>,
@@ -133,18 +134,21 @@ async fn collect(
         whole.extend_from_slice(&piece);
         let patience = pause_max + Duration::from_secs(whole.len() as u64 / BYTES_PER_SEC_MIN);
         if began.elapsed() > patience {
-            return Err(Problem::body_timeout(pause_max));
+            return Err(Problem::body_too_slow(BYTES_PER_SEC_MIN, pause_max));
         }
     }
     Ok(whole.freeze())
 }
 
 /// The next data of a body; none at its end. Trailers are passed over.
-async fn next_piece(body: &mut Incoming, pause_max: Duration) -> Result<Option<Bytes>, Problem> {
+async fn next_piece<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin>(
+    body: &mut B,
+    pause_max: Duration,
+) -> Result<Option<Bytes>, Problem> {
     loop {
         let frame = within(pause_max, body.frame())
             .await
-            .ok_or_else(|| Problem::body_timeout(pause_max))?;
+            .ok_or_else(|| Problem::body_paused(pause_max))?;
         match frame {
             None => return Ok(None),
             Some(Err(error)) => return Err(Problem::body_broken(&error)),
@@ -169,4 +173,68 @@ async fn within<F: Future + Unpin>(pause_max: Duration, mut future: F) -> Option
         return Some(done);
     }
     tokio::time::timeout(pause_max, future).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream::unfold;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::http::control;
+    use crate::server::app_for_tests;
+
+    const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+    /// A body of so many pieces of that many bytes, before each of which it pauses.
+    fn pieces(
+        count: usize,
+        bytes: usize,
+        pause: Duration,
+    ) -> impl Body<Data = Bytes, Error = Infallible> + Send {
+        let next = move |sent: usize| async move {
+            sleep(pause).await;
+            let piece = Ok(Frame::data(Bytes::from(vec![b'x'; bytes])));
+            (sent < count).then_some((piece, sent + 1))
+        };
+        StreamBody::new(unfold(0, next))
+    }
+
+    async fn refusal(count: usize, bytes: usize, pause: Duration) -> Option<String> {
+        let app = app_for_tests(Config::default());
+        let mut body = Box::pin(pieces(count, bytes, pause));
+        let received = collect(&mut body, 4 << 20, PAUSE_MAX, &mut Share::of(&app, None)).await;
+        received.err().map(|problem| problem.detail().to_owned())
+    }
+
+    /// Whoever sent slowly was told of a pause that there had not been.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_in_time_is_told_why() {
+        let second = Duration::from_secs(1);
+        assert_eq!(refusal(3, 10, 14 * second).await, None, "pauses that are allowed");
+        assert_eq!(
+            refusal(100, 20 << 10, second).await,
+            None,
+            "as fast as it has to be"
+        );
+        let told = refusal(3, 10, 31 * second).await.expect("it pauses for too long");
+        assert!(told.contains("paused for more than 30 s"), "{told}");
+        let told = refusal(100, 10, second).await.expect("it is too slow");
+        assert!(told.contains("slower than 16384 bytes a second"), "{told}");
+
+        let app = app_for_tests(Config::default());
+        let body = axum::body::Body::new(Box::pin(pieces(100, 1, second)));
+        let received = control::receive(&app, None, axum::extract::Request::new(body), 1 << 20).await;
+        let problem = received.err().expect("it takes too long");
+        assert!(
+            problem.detail().contains("not there within 30 s"),
+            "{}",
+            problem.detail()
+        );
+    }
 }

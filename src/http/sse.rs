@@ -4,7 +4,9 @@
 //! tells of the close carries an id that ends the reconnects. A subscriber has no queue: it is at a position, and
 //! a frame for it is made when its connection can take one. Subscribers at the same place share one frame.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod newest_frame;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,6 +26,7 @@ use super::query::{self, ReadQuery};
 use super::sse_encoding::{self, Control, EOF_SUFFIX};
 use super::{App, Response, ResponseBody, cursor, headers, records};
 use crate::limits::{Client, Entered};
+use newest_frame::{Frame, FrameKey, NewestFrame, Seat};
 
 /// The content type of events.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -118,48 +121,12 @@ impl Events {
     }
 }
 
-/// A frame that subscribers at the same place share.
-#[derive(Clone)]
-struct Frame {
-    events: Events,
-    end: Position,
-    /// Whether the frame tells of the close.
-    closed: bool,
-}
-
-/// What a frame is made from: the same key gives the same frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FrameKey {
-    from: Position,
-    tail: Position,
-    closed: bool,
-    cursor: u64,
-    view: query::View,
-}
-
-/// The newest frame of a stream.
-#[derive(Default)]
-struct NewestFrame(Mutex<Option<(FrameKey, Frame)>>);
-
-impl NewestFrame {
-    fn get(&self, key: FrameKey) -> Option<Frame> {
-        let newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        newest
-            .as_ref()
-            .filter(|(known, _)| *known == key)
-            .map(|(_, frame)| frame.clone())
-    }
-
-    fn set(&self, key: FrameKey, frame: &Frame) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((key, frame.clone()));
-    }
-}
-
 /// A reader that stays: where it is, and how it learns that there is more.
 pub(crate) struct Subscriber {
     app: Arc<App>,
     reader: Reader,
     changes: watch::Receiver<View>,
+    seat: Seat,
     stopping: Stopping,
     position: Position,
     shows: query::View,
@@ -185,7 +152,9 @@ impl Subscriber {
         let mut changes = place.reader.incarnation().subscribe();
         // The first look counts as a change, so that nothing between the snapshot and now is missed.
         changes.mark_changed();
+        let newest = place.reader.incarnation().attachment::<Arc<NewestFrame>>();
         Self {
+            seat: NewestFrame::take_seat(newest),
             app: Arc::clone(app),
             changes,
             stopping: stops(app),
@@ -256,6 +225,7 @@ impl Subscriber {
                 }
                 return Some(frame.events);
             }
+            self.seat.wait_at(view.tail);
             let wake = tokio::select! {
                 biased;
                 changed = self.changes.changed() => match changed {
@@ -308,15 +278,15 @@ impl Subscriber {
             view: self.shows,
         };
         // The first frame tells where the client is though there may be no data; the others are alike for all.
-        let shared = (self.placed || !at_tail).then(|| self.reader.incarnation().attachment::<NewestFrame>());
-        if let Some(frame) = shared.and_then(|newest| newest.get(key)) {
+        let is_shared = self.placed || !at_tail;
+        if let Some(frame) = is_shared.then(|| self.seat.newest(key)).flatten() {
             return Ok(Some(frame));
         }
         let frame = self.encode(view, cursor).await?;
         // What tells only where a client is must not be given to those who know: it would come again for ever.
         let moves_on = |frame: &&Frame| frame.end > self.position || frame.closed;
-        if let (Some(newest), Some(frame)) = (shared, frame.as_ref().filter(moves_on)) {
-            newest.set(key, frame);
+        if is_shared && let Some(frame) = frame.as_ref().filter(moves_on) {
+            self.seat.share(key, frame);
         }
         Ok(frame)
     }
@@ -351,17 +321,39 @@ impl Subscriber {
     async fn push_content(&self, view: &View, events: &mut Vec<u8>) -> Result<Encoded, ReadFailure> {
         let stream = self.reader.incarnation();
         let kind = stream.content_type.kind();
-        let slices = self.reader.read(self.position, view, FRAME_BYTES_MAX).await?;
-        let read_to = slices.end;
-        let is_final = view.closed && read_to == view.tail;
-        let bytes = slices.into_contiguous();
-        let showable = sse_encoding::showable(kind, &bytes, is_final);
+        let Content {
+            bytes,
+            showable,
+            read_to,
+        } = self.read_showable(view).await?;
         let end = self.position.advance(showable as u64).expect("within the stream");
         if showable > 0 {
             events.reserve(showable * 4 / 3 + 256);
             sse_encoding::push_data(kind, &bytes[..showable], stream.token(end), events);
         }
         Ok(Encoded { end, read_to })
+    }
+
+    /// Reads until there is something to show, or nothing more to read. What completes a character may be an append that
+    /// is longer than a frame, or stand behind a fork's point: it does not come with the character's beginning then.
+    async fn read_showable(&self, view: &View) -> Result<Content, ReadFailure> {
+        let kind = self.reader.incarnation().content_type.kind();
+        let mut slices = self.reader.read(self.position, view, FRAME_BYTES_MAX).await?;
+        loop {
+            let read_to = slices.end;
+            let bytes = slices.into_contiguous();
+            let is_final = view.closed && read_to == view.tail;
+            let showable = sse_encoding::showable(kind, &bytes, is_final);
+            if showable > 0 || read_to >= view.tail {
+                return Ok(Content {
+                    bytes,
+                    showable,
+                    read_to,
+                });
+            }
+            slices = self.reader.read(read_to, view, FRAME_BYTES_MAX).await?;
+            slices.pieces.insert(0, bytes);
+        }
     }
 
     async fn push_records(&self, view: &View, events: &mut Vec<u8>) -> Result<Encoded, ReadFailure> {
@@ -376,6 +368,15 @@ impl Subscriber {
         }
         Ok(Encoded { end, read_to: end })
     }
+}
+
+/// Stored bytes from a subscriber's position on.
+struct Content {
+    bytes: Bytes,
+    /// How many of them can be shown. Only none if there is nothing behind them yet.
+    showable: usize,
+    /// Behind the last one.
+    read_to: Position,
 }
 
 /// How far events go.
@@ -393,3 +394,6 @@ fn with_retry(events: &Events) -> Events {
     first.extend_from_slice(&events.bytes());
     Events::new(&first)
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use tower_service::Service as _;
 use super::caller::{Caller, Peer};
 use super::query::ReadQuery;
 use super::visitor::Limited;
-use super::{App, ResponseBody, router, sse};
+use super::{App, ResponseBody, Subscriber, router, sse};
 use crate::config::Config;
 use crate::server;
 
@@ -34,7 +34,8 @@ fn app() -> Arc<App> {
     server::app_for_tests(config)
 }
 
-fn caller(app: &App) -> Caller {
+/// A client that nobody speaks for.
+pub(super) fn caller(app: &App) -> Caller {
     let peer = Peer::new([127, 0, 0, 1].into(), false, &app.config.proxy.trusted);
     let now = || Timestamp::from_millis(0);
     Caller::of(peer, &http::HeaderMap::new(), &app.config.proxy, now).expect("nobody is trusted")
@@ -54,6 +55,16 @@ async fn long_stream(app: &App, name: &str) -> StreamName {
         app.engine.append(&name, append).await.expect("appended");
     }
     name
+}
+
+/// Who has just subscribed to a stream from its beginning.
+pub(super) async fn subscribe(app: &Arc<App>, name: &StreamName) -> Box<Subscriber> {
+    let query = ReadQuery::parse(Some("offset=-1&live=sse")).expect("a query");
+    let response = sse::subscribe(app, &caller(app), None, name, query, &http::HeaderMap::new()).await;
+    match response.expect("it is there").into_body() {
+        ResponseBody::Subscribed(subscriber) => subscriber,
+        _ => panic!("no subscriber"),
+    }
 }
 
 async fn is_waiting(mut future: Pin<&mut impl Future>) -> bool {
@@ -87,12 +98,7 @@ async fn assert_waits_for_a_turn<T>(app: &Arc<App>, next: impl Future<Output = T
 async fn events_of_a_stream_that_was_there_before() {
     let app = app();
     let name = long_stream(&app, "long").await;
-    let query = ReadQuery::parse(Some("offset=-1&live=sse")).expect("a query");
-    let caller = caller(&app);
-    let response = sse::subscribe(&app, &caller, None, &name, query, &http::HeaderMap::new()).await;
-    let ResponseBody::Subscribed(mut subscriber) = response.expect("it is there").into_body() else {
-        panic!("a subscriber")
-    };
+    let mut subscriber = subscribe(&app, &name).await;
     assert!(
         subscriber.next_events().await.is_some(),
         "the first turn was the request's"

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tailwater_e2e::numbering::{assert_in_order, number_of, numbered};
-use tailwater_e2e::{Request, Server};
+use tailwater_e2e::{Events, Request, Server};
 
 /// A peer told its live readers of a close before it had given them the last append, and hung up.
 #[test]
@@ -261,6 +261,81 @@ fn text_events_carry_any_line_ends_and_forge_nothing() {
     }
     assert_eq!(text, pieces.concat());
     assert!(controls > 0);
+    server.stop();
+}
+
+/// The beginning of a text, up to within its second character, and a rest that is longer than one frame of events.
+fn cut_within_a_character() -> (Vec<u8>, Vec<u8>) {
+    let text = format!("a\u{20ac}{}", "x".repeat(300 << 10)).into_bytes();
+    (text[..3].to_vec(), text[3..].to_vec())
+}
+
+/// The text of all events up to the one that tells of the close, behind what was already shown.
+#[track_caller]
+fn text_to_close(events: &mut Events, mut shown: String) -> String {
+    let mut controls = 0;
+    while let Some(event) = events.next_event() {
+        match event.kind.as_str() {
+            "data" => shown.push_str(&event.data),
+            _ if event.says_closed() => return shown,
+            _ => controls += 1,
+        }
+        assert!(controls < 10, "events that bring nothing, without end");
+    }
+    panic!("the events ended before the close, behind {} bytes", shown.len());
+}
+
+/// An append ended within a character, and the next one was longer than a frame of events: whoever had been shown
+/// everything before the character read only its beginning, again and again. A follower waited for ever...
+#[test]
+fn a_follower_gets_the_long_append_that_completes_a_character() {
+    let server = Server::start();
+    let stream = server.stream("open").of_type("text/plain").create();
+    let (begun, rest) = cut_within_a_character();
+    stream.append(begun.clone());
+    let mut events = stream.follow("-1");
+    let first = events.next_event().expect("an event");
+    assert_eq!(first.data, "a", "what can be shown of the first append");
+    stream.append(rest.clone());
+    let mut shown = first.data;
+    while shown.len() < begun.len() + rest.len() {
+        let event = events.next_event().expect("the rest");
+        if event.kind == "data" {
+            shown.push_str(&event.data);
+        }
+    }
+    stream.close();
+    let shown = text_to_close(&mut events, shown);
+    assert!(
+        shown.into_bytes() == [begun, rest].concat(),
+        "the text as it was appended"
+    );
+    assert!(events.next_event().is_none() && events.ended_cleanly());
+    server.stop();
+}
+
+/// ... and the reader of a closed stream, or of a fork whose source ends within the character, got the same event
+/// without end.
+#[test]
+fn the_reader_of_a_closed_text_gets_all_of_it_wherever_appends_and_forks_cut_it() {
+    let server = Server::start();
+    let source = server.stream("source").of_type("text/plain").create();
+    let fork = server.stream("fork").of_type("text/plain");
+    let (begun, rest) = cut_within_a_character();
+    source.append(begun.clone());
+    server.send(&fork.fork_of(&source)).expect(201);
+    for stream in [&source, &fork] {
+        stream.append(rest.clone());
+        stream.close();
+        let mut events = stream.follow("-1");
+        let shown = text_to_close(&mut events, String::new());
+        assert!(
+            shown.into_bytes() == [begun.clone(), rest.clone()].concat(),
+            "{} as it was appended",
+            stream.path()
+        );
+        assert!(events.next_event().is_none() && events.ended_cleanly());
+    }
     server.stop();
 }
 

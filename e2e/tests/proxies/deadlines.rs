@@ -151,6 +151,25 @@ fn the_change_feed_ends_at_the_deadline_too() {
     server.stop();
 }
 
+/// A worker waited for a job beyond the end of its token, and was given one.
+#[test]
+fn a_claim_waits_no_longer_than_its_deadline() {
+    let server = serve(&[("DS_QUEUES__MAX_CLAIM_WAIT_MS", "3600000")]);
+    let queue = server.path("__ds/queues/jobs/mail");
+    let make = Request::new("PUT", &queue)
+        .header("Content-Type", "application/json")
+        .body("{}");
+    server.send(&make).expect(201);
+    let claim = Request::new("POST", &format!("{queue}/claim"))
+        .header("Content-Type", "application/json")
+        .body(r#"{"worker":"w","wait_ms":3600000}"#);
+    let (deadline, answer) =
+        with_deadline(|deadline| poll(connect(&server, PROXY), &claim.clone().header(DEADLINE, deadline)));
+    assert!(now() >= deadline, "it was answered before its time");
+    assert_eq!(answer.expect(200).json(), serde_json::json!({ "jobs": [] }));
+    server.stop();
+}
+
 #[test]
 fn a_deadline_that_is_far_away_prolongs_nothing() {
     let server = serve(&[

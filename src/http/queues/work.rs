@@ -40,7 +40,7 @@ pub(super) async fn post(
     let (body, _share) = control::receive(&app, client.as_deref(), request, bytes_max).await?;
     match posted {
         Posted::Enqueue => enqueue(&app, &root, &stream, &body, key).await,
-        Posted::Claim => claim(&app, client.as_ref(), &root, &stream, &body).await,
+        Posted::Claim => claim(&app, &caller, client.as_ref(), &root, &stream, &body).await,
         Posted::Pause => manage::pause(&app, &stream, &body, true).await,
         Posted::Resume => manage::pause(&app, &stream, &body, false).await,
         Posted::Purge => manage::purge(&app, &stream, &body).await,
@@ -95,9 +95,10 @@ async fn enqueue(
     Ok(to_side(response))
 }
 
-/// Jobs go to a worker, at once or within the time that it waits.
+/// Jobs go to a worker, at once or within the time that it waits, but not behind the end of the caller's.
 async fn claim(
     app: &Arc<App>,
+    caller: &Caller,
     client: Option<&Arc<Client>>,
     root: &str,
     stream: &StreamName,
@@ -120,8 +121,11 @@ async fn claim(
         None
     };
     let mut stopping = app.stopping();
-    let claim = served(app)?.claim(stream, &worker, count_max, wait_ms);
+    let left_ms = caller.left_ms(app.engine.now()).unwrap_or(u64::MAX);
+    let claim = served(app)?.claim(stream, &worker, count_max, wait_ms.min(left_ms));
     let claimed = tokio::select! {
+        // A claim that is answered in the very moment in which the server stops is answered.
+        biased;
         claimed = claim => claimed?,
         // Who is given a job in this very moment is not here any more, and it goes back.
         _ = stopping.wait_for(|stopping| *stopping) => Vec::new(),

@@ -41,6 +41,11 @@ impl ChangeToken {
             number: digits(number)?,
         })
     }
+
+    /// How many events stand between an earlier token of the same feed and this one.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.number.saturating_sub(earlier.number)
+    }
 }
 
 impl fmt::Display for ChangeToken {
