@@ -1,9 +1,11 @@
 //! Spans of requests and commits, in builds with the feature `otlp`. In others nothing of it is there.
 //!
 //! A request's span begins with its head and ends with its answer's head: what is sent behind that, as events, is no part
-//! of it. It goes on the trace that `traceparent` names. Commits have spans of their own, each of the root of a trace, since
-//! one makes the records of many requests durable; in memory mode they are no work of their own and have none.
+//! of it. It goes on the trace that `traceparent` names. Commits have spans of their own, each the root of a trace and linked to
+//! the requests whose records it made durable; in memory mode they are no work of their own and have none.
 
+#[cfg(feature = "otlp")]
+mod commits;
 #[cfg(feature = "otlp")]
 mod requests;
 #[cfg(feature = "otlp")]
@@ -29,6 +31,11 @@ mod nothing {
         /// Does nothing.
         pub(crate) fn begin<B>(_: &App, _: &Peer, _: &Request<B>) -> Self {
             Self
+        }
+
+        /// Does the work.
+        pub(crate) fn cover<F: Future>(&self, work: F) -> F {
+            work
         }
 
         /// Does nothing.

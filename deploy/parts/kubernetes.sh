@@ -52,10 +52,6 @@ resources:
 images:
   - { name: tailwater, newName: "$DEPLOY_IMAGE", newTag: "$DEPLOY_TAG" }
   - { name: tailwater-sync, newName: "$DEPLOY_IMAGE-sync", newTag: "$DEPLOY_TAG" }
-patches:
-  - target: { kind: ServiceMonitor, name: tailwater }
-    patch: |
-      - { op: replace, path: /spec/endpoints/0/tlsConfig/serverName, value: "$SERVER_NAME" }
 configMapGenerator:
   - name: edge
     files: [envoy.yaml, authorize.lua, certificate.production.yaml]

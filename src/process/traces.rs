@@ -6,6 +6,7 @@
 //! is away holds nobody up.
 
 mod collector;
+mod current;
 mod exporter;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 
 use collector::Collector;
+pub use current::{current, within};
 use exporter::Watched;
 
 /// One of these says where the collector is. Without both nothing is traced.

@@ -1,20 +1,21 @@
-//! Makes the spans, if the environment names a collector. What they tell of is bounded: no name that a client has chosen,
+//! Spans of requests, if the environment names a collector. What they tell of is bounded: no name that a client has chosen,
 //! and no address, unless a setting asks for it.
 
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{Method, Request, Version};
 use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer as _};
+use opentelemetry::trace::{Span as _, SpanContext, SpanKind, Status, Tracer as _};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, Span};
-use tailwater_process::traces::Traces;
 pub(crate) use tailwater_process::traces::TracesError as TracingError;
+use tailwater_process::traces::{Traces, within};
 use tailwater_storage::Engine;
 
+use super::commits::Commits;
 use super::route;
 use crate::config::Config;
 use crate::http::{App, Peer, Response};
@@ -39,9 +40,7 @@ impl Tracing {
             let tracer = TRACER.get_or_init(|| traces.tracer());
             if config.storage.mode.is_on_disk() {
                 let mode = config.storage.mode.name();
-                engine.stats().watch_commits(move |records, took| {
-                    trace_commit(tracer, mode, records, took);
-                });
+                engine.stats().watch_commits(Commits { tracer, mode });
             }
         }
         Ok(Self(traces))
@@ -57,20 +56,6 @@ impl Tracing {
             tracing::error!("the last spans could not be sent");
         }
     }
-}
-
-fn trace_commit(tracer: &SdkTracer, mode: &'static str, records: usize, took: Duration) {
-    let end = SystemTime::now();
-    let mut span = tracer
-        .span_builder("commit")
-        .with_kind(SpanKind::Internal)
-        .with_start_time(end.checked_sub(took).unwrap_or(end))
-        .with_attributes([
-            KeyValue::new("tailwater.commit.records", count(records)),
-            KeyValue::new("tailwater.storage.mode", mode),
-        ])
-        .start_with_context(tracer, &Context::new());
-    span.end_with_timestamp(end);
 }
 
 /// The span of a request, until its answer's head is made or it is given up.
@@ -107,6 +92,13 @@ impl RequestSpan {
         Self(Some(Box::new(span)))
     }
 
+    /// Does the request's work for the span.
+    pub(crate) fn cover<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        let span = self.0.as_ref();
+        let context = span.map_or(SpanContext::NONE, |span| span.span_context().clone());
+        within(context, work)
+    }
+
     /// Ends with the answer's head.
     pub(crate) fn end(self, response: &Response) {
         let Some(mut span) = self.0 else { return };
@@ -124,10 +116,6 @@ impl RequestSpan {
         }
         span.end();
     }
-}
-
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Methods that nobody has heard of are all alike.

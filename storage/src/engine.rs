@@ -365,6 +365,8 @@ impl Engine {
             }),
             answer,
             pin,
+            #[cfg(feature = "watched-commits")]
+            cause: self.shared.stats.watcher.cause(),
         };
         if let Err(error) = self.shared.partitions[partition].push(record, waiter) {
             sequencer.fail();
@@ -392,7 +394,13 @@ impl Engine {
         let records = std::slice::from_ref(record);
         let partition = partition_of(shared.backend.as_ref(), record);
         let outcomes = committer::commit_to(shared.backend.as_ref(), partition, records);
-        shared.stats.observe_commit(1, started.elapsed());
+        let took = started.elapsed();
+        shared.stats.observe_commit(1, took);
+        #[cfg(feature = "watched-commits")]
+        shared
+            .stats
+            .watcher
+            .tell(1, took, || shared.stats.watcher.cause().into_iter().collect());
         match outcomes.inspect_err(|error| shared.fail(error.clone()))?[..] {
             [Outcome::Durable] => Ok(()),
             _ => Err(EngineError::Full),

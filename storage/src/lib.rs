@@ -22,6 +22,7 @@
 //! | `codec` | how the rules' own types become bytes |
 //! | [`clock`] | where the engine's time comes from |
 //! | [`stats`] | what the engine counts and measures |
+//! | `watched_commits` | commits as they are told of to whoever traces them, in builds with that feature |
 
 pub mod acid;
 pub mod backend;
@@ -47,6 +48,8 @@ pub mod subscriptions;
 mod sync;
 mod timers;
 mod to_its_end;
+#[cfg(feature = "watched-commits")]
+pub mod watched_commits;
 
 pub use backend::{Backend, BackendError};
 pub use directory::OpenError;

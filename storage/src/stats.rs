@@ -93,21 +93,7 @@ pub struct EngineStats {
     /// Duration of one commit, in microseconds.
     pub commit_micros: Histogram<14>,
     #[cfg(feature = "watched-commits")]
-    watcher: CommitWatcher,
-}
-
-/// Is told of each commit: of how many records, and how long it took.
-#[cfg(feature = "watched-commits")]
-#[derive(Default)]
-struct CommitWatcher(std::sync::OnceLock<Box<dyn Fn(usize, Duration) + Send + Sync>>);
-
-#[cfg(feature = "watched-commits")]
-impl std::fmt::Debug for CommitWatcher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("CommitWatcher")
-            .field(&self.0.get().is_some())
-            .finish()
-    }
+    pub(crate) watcher: crate::watched_commits::Watcher,
 }
 
 impl Default for EngineStats {
@@ -128,7 +114,7 @@ impl Default for EngineStats {
                 1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000,
             ]),
             #[cfg(feature = "watched-commits")]
-            watcher: CommitWatcher::default(),
+            watcher: crate::watched_commits::Watcher::default(),
         }
     }
 }
@@ -138,19 +124,12 @@ impl EngineStats {
         self.batch_records.observe(records as u64);
         self.commit_micros
             .observe(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-        #[cfg(feature = "watched-commits")]
-        if let Some(watcher) = self.watcher.0.get() {
-            watcher(records, duration);
-        }
     }
 
-    /// Has each commit told of from now on, on the thread that commits: of how many records, and how long it took. The first
-    /// who asks for it is told.
+    /// Has each commit told of from now on. The first who asks for it is told.
     #[cfg(feature = "watched-commits")]
-    pub fn watch_commits(&self, watcher: impl Fn(usize, Duration) + Send + Sync + 'static) {
-        if self.watcher.0.set(Box::new(watcher)).is_err() {
-            tracing::warn!("commits are told of to somebody else already");
-        }
+    pub fn watch_commits(&self, watcher: impl crate::watched_commits::WatchCommits + 'static) {
+        self.watcher.set(watcher);
     }
 }
 

@@ -1,22 +1,24 @@
 //! Spans of reads and transactions, in builds with the feature `otlp`. In others nothing of it is there.
 //!
-//! They tell how much was read and written, and of no stream by its name.
+//! They tell how much was read and written, and of no stream by its name. The server is told of a read's span by `traceparent`,
+//! so that its own spans are on the same trace.
 
 #[cfg(feature = "otlp")]
-pub(crate) use spans::{ReadSpan, Tracing, TransactionSpan};
+pub(crate) use spans::{ReadSpan, Tracing, TransactionSpan, put_context};
 
 #[cfg(not(feature = "otlp"))]
-pub(crate) use nothing::{ReadSpan, TransactionSpan};
+pub(crate) use nothing::{ReadSpan, TransactionSpan, put_context};
 
 #[cfg(feature = "otlp")]
 mod spans {
     use std::sync::OnceLock;
     use std::time::{Duration, SystemTime};
 
-    use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer as _};
+    use http::{HeaderMap, HeaderValue};
+    use opentelemetry::trace::{Span as _, SpanContext, SpanKind, Status, Tracer as _};
     use opentelemetry::{Context, KeyValue};
     use opentelemetry_sdk::trace::{SdkTracer, Span};
-    use tailwater_process::traces::{Traces, TracesError};
+    use tailwater_process::traces::{Traces, TracesError, current, within};
 
     use crate::event::Chunk;
     use crate::source;
@@ -70,6 +72,15 @@ mod spans {
             Self(begin("read"))
         }
 
+        /// Does the read's work for the span.
+        pub(crate) fn cover<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+            let span = self.0.as_ref();
+            within(
+                span.map_or(SpanContext::NONE, |span| span.span_context().clone()),
+                work,
+            )
+        }
+
         pub(crate) fn end(self, brought: &Result<Chunk, source::Error>) {
             let Some(mut span) = self.0 else { return };
             match brought {
@@ -81,6 +92,15 @@ mod spans {
             }
             span.end();
         }
+    }
+
+    /// Tells a server by a request's headers which span the request is for, if it is for one (W3C Trace Context).
+    pub(crate) fn put_context(headers: &mut HeaderMap) {
+        let Some(span) = current() else { return };
+        let (trace, flags) = (span.trace_id(), span.trace_flags().to_u8());
+        let told = format!("00-{trace}-{}-{flags:02x}", span.span_id());
+        let told = HeaderValue::from_str(&told).expect("hexadecimal digits and hyphens");
+        headers.insert("traceparent", told);
     }
 
     /// A transaction with rows, that has ended.
@@ -111,8 +131,13 @@ mod spans {
 mod nothing {
     use std::time::Duration;
 
+    use http::HeaderMap;
+
     use crate::event::Chunk;
     use crate::source;
+
+    /// Tells nothing.
+    pub(crate) fn put_context(_: &mut HeaderMap) {}
 
     /// No span.
     pub(crate) struct ReadSpan;
@@ -121,6 +146,11 @@ mod nothing {
         /// Does nothing.
         pub(crate) fn begin() -> Self {
             Self
+        }
+
+        /// Does the work.
+        pub(crate) fn cover<F: Future>(&self, work: F) -> F {
+            work
         }
 
         /// Does nothing.

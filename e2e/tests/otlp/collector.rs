@@ -72,9 +72,17 @@ impl Collector {
     /// The first span of that name, once it has come.
     #[track_caller]
     pub(crate) fn span(&self, name: &str) -> Received {
+        self.span_where(name, |_| true)
+    }
+
+    /// The first span of that name that is as it should be, once it has come.
+    #[track_caller]
+    pub(crate) fn span_where(&self, name: &str, is_it: impl Fn(&Span) -> bool) -> Received {
         eventually(name, || {
             let received = self.received();
-            received.into_iter().find(|received| received.span.name == name)
+            received
+                .into_iter()
+                .find(|received| received.span.name == name && is_it(&received.span))
         })
     }
 }

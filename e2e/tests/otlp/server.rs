@@ -90,6 +90,49 @@ fn a_commit_on_disk_is_a_span_that_says_how_many_records_it_made_durable() {
     server.stop();
 }
 
+#[test]
+fn a_commit_is_linked_to_the_requests_whose_records_it_made_durable() {
+    let collector = Collector::start();
+    let endpoint = collector.endpoint();
+    let on_disk = [("DS_STORAGE__MODE", "file-durable")];
+    let server = Server::start_with(&[&variables(&endpoint)[..], &on_disk].concat());
+    server.stream("x").create();
+    let append = |flags| {
+        let request = Request::new("POST", &server.path("x"))
+            .header("Content-Type", "application/json")
+            .header("traceparent", &format!("00-{TRACE}-{PARENT}-{flags}"))
+            .body("[1]");
+        server.send(&request).expect(204);
+    };
+    // One that its caller does not have recorded leaves a commit without a link.
+    append("00");
+    append("01");
+    let appended = collector.span("POST /v1/stream/{stream}");
+    let commit = collector.span_where("commit", |span| {
+        span.links
+            .iter()
+            .any(|link| link.span_id == appended.span.span_id)
+    });
+    let [link] = &commit.span.links[..] else {
+        panic!("one record has one cause: {commit:?}");
+    };
+    assert_eq!(hexadecimal(&link.trace_id), TRACE);
+    assert_ne!(commit.span.trace_id, link.trace_id, "it is on a trace of its own");
+    let created = collector.span("PUT /v1/stream/{stream}");
+    collector.span_where("commit", |span| {
+        span.links.iter().any(|link| link.span_id == created.span.span_id)
+    });
+    let received = collector.received();
+    let commits = received.iter().filter(|received| received.span.name == "commit");
+    let linked: Vec<_> = commits.map(|commit| commit.span.links.len()).collect();
+    assert_eq!(
+        linked.iter().filter(|links| **links == 0).count(),
+        1,
+        "of the append that is not recorded: {linked:?}"
+    );
+    server.stop();
+}
+
 /// They waited for the next time to send, which never came.
 #[test]
 fn what_is_not_sent_when_the_server_stops_is_sent_then() {

@@ -26,6 +26,9 @@ pub(super) struct Waiter {
     pub(super) answer: oneshot::Sender<Settled>,
     /// What a fork in the making holds: until the record is settled, also when its client has gone away.
     pub(super) pin: Option<Arc<StoragePin>>,
+    /// What asked for the record.
+    #[cfg(feature = "watched-commits")]
+    pub(super) cause: Option<crate::watched_commits::Cause>,
 }
 
 /// The streams that a record changes.
@@ -374,9 +377,12 @@ impl Committer {
         let backend = &self.shared.backend;
         let started = Instant::now();
         let outcomes = commit_to(backend.as_ref(), self.number, &batch.records);
-        self.shared
-            .stats
-            .observe_commit(batch.records.len(), started.elapsed());
+        let took = started.elapsed();
+        self.shared.stats.observe_commit(batch.records.len(), took);
+        #[cfg(feature = "watched-commits")]
+        self.shared.stats.watcher.tell(batch.records.len(), took, || {
+            batch.waiters.iter().filter_map(|waiter| waiter.cause).collect()
+        });
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
             Err(error) => return Err((error, batch.settled(Settled::Failed))),
@@ -463,6 +469,7 @@ pub(super) fn publish(shared: &Shared, finished: Finished) {
             concerned,
             answer,
             pin,
+            ..
         } = waiter;
         // Whoever is answered finds the streams and the fork's source unpinned.
         drop((concerned, pin));

@@ -125,6 +125,8 @@ impl Engine {
             concerned: Concerned::Several(Box::new(several)),
             answer,
             pin: None,
+            #[cfg(feature = "watched-commits")]
+            cause: self.shared.stats.watcher.cause(),
         };
         if let Err(error) = self.shared.partitions[partition].push(record, waiter) {
             streams.iter_mut().for_each(|stream| stream.sequencer.fail());

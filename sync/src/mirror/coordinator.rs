@@ -179,9 +179,8 @@ impl Coordinator {
             self.reads.spawn(async move {
                 let (stream, incarnation) = (&read.ticket.stream, read.ticket.incarnation);
                 let span = ReadSpan::begin();
-                let brought = source
-                    .read(stream, incarnation, &read.content_type, read.after)
-                    .await;
+                let reading = source.read(stream, incarnation, &read.content_type, read.after);
+                let brought = span.cover(reading).await;
                 span.end(&brought);
                 (read, brought)
             });

@@ -21,6 +21,7 @@ use super::action::Action;
 use super::error::{Error, Refusal};
 use super::settings::{Root, Settings};
 use super::token::{Token, TokenFault};
+use crate::traces::put_context;
 
 /// A page of a listing or of the change feed, which have at most a thousand entries by default.
 const CONTROL_BYTES_MAX: usize = 32 << 20;
@@ -174,6 +175,7 @@ impl Connection {
         if !ask.body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
+        put_context(headers);
         let response = self.http.request(request).await.map_err(|source| {
             if source.is_connect() {
                 Error::of_connect(self.root.as_str(), source)
