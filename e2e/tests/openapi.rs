@@ -326,8 +326,10 @@ fn runs_are_seen_in_heads_and_listings_and_their_queue_is_not_deleted_as_a_strea
     assert_eq!(plain.header("run-state"), None);
     let deletion = server.stream("jobs").request("DELETE");
     assert_eq!(server.send(&deletion).expect(409).problem(), "stream_is_queue");
+    // Jobs that are not admitted yet may stand before that offset.
+    let tail = server.stream("jobs").tail();
     let trim = Request::new("POST", &server.path("__ds/trim"))
-        .body(json!({ "stream": "jobs", "before": "0000000000000000_0000000000000000" }).to_string());
+        .body(json!({ "stream": "jobs", "before": tail }).to_string());
     assert_eq!(server.send(&trim).expect(409).problem(), "stream_is_queue");
     let deletion = server.stream("runs/jobs/x").request("DELETE");
     assert_eq!(server.send(&deletion).expect(409).problem(), "run_open");

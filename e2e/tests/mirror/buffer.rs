@@ -1,7 +1,7 @@
 //! The server as a buffer in front of PostgreSQL: what is mirrored is taken away there, and nothing else is.
 
-use serde_json::Value;
-use tailwater_e2e::eventually;
+use serde_json::{Value, json};
+use tailwater_e2e::{Request, eventually};
 
 use crate::rig::Rig;
 
@@ -110,6 +110,78 @@ fn nothing_is_taken_away_at_the_source_without_being_asked() {
     rig.expect("SELECT closed FROM tailwater.streams", "t");
     mirror.stop();
     assert_eq!(stream.messages(), [Value::from(1)]);
+}
+
+/// A mirror of all streams that trims them took jobs away that had not been admitted yet, since the stream of a queue was trimmed
+/// like any other; and the queue stood still from then on.
+#[test]
+fn job_queues_and_open_runs_are_left_whole_and_runs_that_have_ended_are_deleted() {
+    let settings = [
+        ("DS_SYNC__TRIM_AFTER_SYNC", "true"),
+        ("DS_SYNC__DELETE_AFTER_SYNC", "true"),
+    ];
+    let rig = Rig::with("file-durable", &[], &settings);
+    let call = |rig: &Rig, method: &str, below: &str, body: &Value| {
+        let request = Request::new(method, &rig.server.path(&format!("__ds/{below}")));
+        rig.server.send(
+            &request
+                .header("Content-Type", "application/json")
+                .body(body.to_string()),
+        )
+    };
+    call(&rig, "PUT", "queues/jobs", &json!({})).expect(201);
+    let jobs = rig.server.stream("jobs");
+    for id in ["a", "b", "c"] {
+        jobs.append(format!(r#"{{"id":"{id}","payload":1}}"#));
+    }
+    let mirror = rig.mirror();
+    rig.expect_mirrored("jobs");
+    let is_refused = |code: &str| {
+        let page = rig.server.get("/metrics").expect(200);
+        let sample = format!("tailwater_refusals_total{{code=\"{code}\"}} ");
+        let count = page
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix(&sample)?.parse().ok());
+        count.is_some_and(|count: u64| count > 0)
+    };
+    for code in ["stream_is_queue", "run_open"] {
+        eventually("the mirror has asked for a trim", || {
+            is_refused(code).then_some(())
+        });
+    }
+    let retries = mirror.metric("tailwater_sync_retries_total{what=\"upkeep\"}");
+    assert_eq!(retries, Some(0.0), "that is no failure");
+
+    // What is not in memory is read again.
+    let rig = rig.restart_server();
+    for id in ["a", "b", "c"] {
+        let claim = json!({ "worker": "w", "wait_ms": 10_000 });
+        let claimed = call(&rig, "POST", "queues/jobs/claim", &claim).expect(200).json();
+        let (job, run) = (&claimed["jobs"][0], format!("runs/jobs/{id}"));
+        assert_eq!(job["run"], run, "{claimed}");
+        let end = json!({ "epoch": job["epoch"], "seq": job["next_seq"] });
+        call(&rig, "POST", &format!("runs/{run}/complete"), &end).expect(200);
+        eventually("the run is deleted", || {
+            let head = rig.server.stream(&run).request("HEAD");
+            (rig.server.send(&head).status() == 404).then_some(())
+        });
+    }
+    assert_eq!(
+        rig.ask(
+            "SELECT string_agg(stream, ' ' ORDER BY stream) FROM tailwater.events WHERE payload ->> 'type' = 'run.succeeded'"
+        ),
+        "runs/jobs/a runs/jobs/b runs/jobs/c"
+    );
+    // Its id is free.
+    let job = json!({ "id": "a", "payload": 2 });
+    call(&rig, "POST", "queues/jobs/enqueue", &job).expect(201);
+    rig.expect_mirrored("runs/jobs/a");
+    assert_eq!(
+        rig.ask("SELECT count(DISTINCT incarnation) FROM tailwater.events WHERE stream = 'runs/jobs/a'"),
+        "2"
+    );
+    mirror.stop();
 }
 
 fn names(rig: &Rig) -> Vec<String> {

@@ -5,8 +5,10 @@
 //! meanwhile.
 
 mod buffer;
+mod documentation;
 mod edge;
 mod faults;
+mod first_steps;
 mod following;
 mod full_disk;
 mod instances;

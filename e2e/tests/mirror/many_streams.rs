@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tailwater_e2e::{Request, Stream};
+use tailwater_e2e::{Request, Stream, eventually};
 
 use crate::rig::Rig;
 
@@ -45,6 +45,58 @@ fn very_many_streams_are_mirrored_over_few_connections_whether_they_were_there_b
     let none_refused = "tailwater_refusals_total{code=\"too_many_connections\"} 0\n";
     assert!(page.text().contains(none_refused), "{}", page.text());
     drop(mirror);
+}
+
+/// More than are noted in the tables at once.
+#[test]
+fn the_tables_tell_the_lag_of_each_of_many_streams_that_stand_still() {
+    const HALTED: usize = 520;
+    let rig = Rig::with("memory", &[], &[("DS_SYNC__ON_UNMAPPABLE", "halt")]);
+    send_to_each(&rig, 0..HALTED, |stream, _| {
+        stream.creation().body(r#"["\u0000",1]"#)
+    });
+    let mirror = rig.mirror();
+    rig.expect(
+        "SELECT count(last_error), min(lag_events), max(lag_events) FROM tailwater.streams",
+        &format!("{HALTED}|2|2"),
+    );
+    assert_eq!(
+        mirror.metric("tailwater_sync_lag_events"),
+        Some(2.0 * HALTED as f64)
+    );
+    mirror.stop();
+}
+
+/// More deletions than the mirror keeps in mind.
+#[test]
+fn all_streams_that_were_deleted_while_postgresql_was_away_are_marked_when_it_is_back() {
+    const DELETED: usize = 12_000;
+    const NOTES_MAX: f64 = 10_000.0;
+    let mut rig = Rig::with("memory", &[], &[("DS_SYNC__LEASE_MS", "600000")]);
+    let mirror = rig.mirror();
+    send_to_each(&rig, 0..DELETED, |stream, _| stream.creation().body("[1]"));
+    rig.expect(
+        "SELECT count(*), count(deleted_at) FROM tailwater.streams WHERE events = 1",
+        &format!("{DELETED}|0"),
+    );
+    rig.postgres.kill();
+    send_to_each(&rig, 0..DELETED, |stream, _| stream.request("DELETE"));
+    eventually("the mirror knows of all deletions", || {
+        (mirror.metric("tailwater_sync_streams") == Some(0.0)).then_some(())
+    });
+    let notes = mirror.metric("tailwater_sync_notes_waiting");
+    // One asks for all streams, and a thousand more may be on their way.
+    assert!(notes <= Some(NOTES_MAX + 1.0), "{notes:?} are kept");
+    rig.postgres.restart();
+    rig.expect(
+        "SELECT count(deleted_at) FROM tailwater.streams",
+        &DELETED.to_string(),
+    );
+    assert_eq!(
+        rig.ask("SELECT count(*) FROM tailwater.events"),
+        DELETED.to_string()
+    );
+    mirror.stop();
 }
 
 /// Sends a request to each of the streams, which must be done.

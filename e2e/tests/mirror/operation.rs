@@ -200,6 +200,40 @@ fn it_is_ready_once_both_servers_answer_and_not_while_one_of_them_does_not() {
     );
 }
 
+/// One that writes, and one that keeps the leases. PostgreSQL would refuse a third.
+#[test]
+fn an_instance_has_two_connections_to_postgresql_whatever_it_has_to_do() {
+    let rig = Rig::new("file-durable");
+    rig.ask("CREATE ROLE mirror LOGIN CONNECTION LIMIT 2; GRANT CREATE ON DATABASE postgres TO mirror");
+    let url = rig.postgres.url_of("mirror", DATABASE);
+    let mirror = rig.mirror_with(&[
+        ("DS_SYNC__POSTGRES_URL", &url),
+        ("DS_SYNC__DELETE_AFTER_SYNC", "true"),
+    ]);
+    for number in 0..40 {
+        let stream = rig.server.stream(&format!("runs/{number}")).create();
+        stream.append(r#"[1,"\u0000",1e200000,4]"#);
+        stream.close();
+    }
+    rig.expect(
+        "SELECT count(*) FROM tailwater.streams WHERE closed AND deleted_at IS NOT NULL",
+        "40",
+    );
+    assert_eq!(
+        rig.ask(
+            "SELECT (SELECT count(*) FROM tailwater.events), (SELECT count(*) FROM tailwater.dead_letters)"
+        ),
+        "80|80"
+    );
+    assert_eq!(
+        rig.ask("SELECT count(*) FROM pg_stat_activity WHERE usename = 'mirror'"),
+        "2"
+    );
+    mirror.stop();
+    let log = rig.postgres.log();
+    assert!(!log.contains("too many connections"), "{log}");
+}
+
 #[test]
 fn sigterm_ends_it_with_a_whole_transaction_and_what_is_left_comes_with_the_next_run() {
     let rig = Rig::new("file-durable");

@@ -16,8 +16,8 @@ impl Problem {
 
     pub(crate) fn stream_is_queue(name: &str, base: &str) -> Self {
         let detail = format!(
-            "The stream is a job queue; delete the queue first: DELETE {base}/__ds/queues/{name} ends what is open and \
-             leaves a plain stream."
+            "The stream is a job queue, which trims it by itself; delete the queue first: DELETE \
+             {base}/__ds/queues/{name} ends what is open and leaves a plain stream."
         );
         Self::conflict("stream_is_queue", detail)
     }

@@ -38,6 +38,8 @@ pub struct Backlog {
     routes: Arc<Routes>,
     /// Of tickets and turns, each of which is given once.
     last_number: u64,
+    /// How often the tails of all streams that are behind were told.
+    tail_rounds: u64,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,8 @@ struct Tracked {
     /// Where the stream ends, and since when what is not committed is known.
     tails: Tails,
     tail_closed: bool,
+    /// The last round in which its tail was told, from 1; 0 before the first.
+    tail_told_in: u64,
     /// The number of the route that takes it.
     route: Option<usize>,
     /// Behind what was read.
@@ -244,7 +248,8 @@ impl Backlog {
         self.waiting.first().map(|(until, _)| *until)
     }
 
-    /// A read brought a chunk that ends at `next`. False if it is of no use any more. Otherwise what becomes of it is
+    /// A read brought a chunk that ends at `next`. A stream that can be read, and not written, has no success of that: its
+    /// waits grow until something of it is committed. False if it is of no use any more. Otherwise what becomes of it is
     /// to be told by [`Backlog::committed`], [`Backlog::set_back`] or [`Backlog::refused`].
     #[must_use]
     pub fn read(&mut self, ticket: &Ticket, reach: Reach, now: Instant) -> bool {
@@ -254,7 +259,6 @@ impl Backlog {
         tracked.read = reach.next;
         tracked.read_closed = reach.closed;
         tracked.tail_closed |= reach.closed;
-        tracked.backoff.reset();
         tracked.tails.move_to(reach.next, reach.events, now);
         tracked.in_flight += 1;
         tracked.phase = Phase::Idle;
@@ -345,22 +349,30 @@ impl Backlog {
         self.followups.pop_front()
     }
 
-    /// The tails of streams of which something is not committed, at most so many.
-    #[must_use]
-    pub fn tails_behind(&self, max: usize) -> Vec<Sighting> {
-        let behind = self
-            .streams
-            .values()
-            .filter(|tracked| !tracked.is_deleted && tracked.tails.is_behind());
-        let sighting = |tracked: &Tracked| Sighting {
-            stream: Arc::clone(&tracked.ticket.stream),
-            incarnation: tracked.ticket.incarnation,
-            content_type: Arc::clone(&tracked.content_type),
-            tail: tracked.tails.last(),
-            events: tracked.tails.events(),
-            closed: tracked.tail_closed,
-        };
-        behind.take(max).map(sighting).collect()
+    /// The tails of streams of which something is not committed, at most so many. Those that were left out have their turn
+    /// before any is told again.
+    pub fn take_tails(&mut self, max: usize) -> Vec<Sighting> {
+        let round = self.tail_rounds + 1;
+        let mut taken = Vec::new();
+        for tracked in self.streams.values_mut() {
+            if taken.len() == max {
+                return taken;
+            }
+            if tracked.is_deleted || !tracked.tails.is_behind() || tracked.tail_told_in == round {
+                continue;
+            }
+            tracked.tail_told_in = round;
+            taken.push(Sighting {
+                stream: Arc::clone(&tracked.ticket.stream),
+                incarnation: tracked.ticket.incarnation,
+                content_type: Arc::clone(&tracked.content_type),
+                tail: tracked.tails.last(),
+                events: tracked.tails.events(),
+                closed: tracked.tail_closed,
+            });
+        }
+        self.tail_rounds = round;
+        taken
     }
 
     /// Which stream of that name is mirrored.

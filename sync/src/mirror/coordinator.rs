@@ -3,7 +3,7 @@
 
 mod results;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::backlog::{Backlog, Followup, Read, Sighting};
 use super::batch::Buffer;
 use super::discovery::News;
 use super::ledger::{Answer, Job, Ledger};
+use super::notes::Notes;
 use super::removal::{self, Absent};
 use super::territory::Territory;
 use super::upkeep::{Chore, ChoreKind, Upkeep};
@@ -48,7 +49,7 @@ pub(super) struct Coordinator {
     buffer: Buffer,
     upkeep: Upkeep,
     /// Beside places and commits.
-    notes: VecDeque<Job>,
+    notes: Notes,
     was_note: bool,
     /// None while it has a job.
     ledger: Option<Ledger>,
@@ -97,7 +98,7 @@ impl Coordinator {
             routes,
             buffer: Buffer::new(limits.enough),
             upkeep: Upkeep::default(),
-            notes: VecDeque::new(),
+            notes: Notes::default(),
             was_note: false,
             ledger: Some(ledger),
             writing: BTreeSet::new(),
@@ -276,17 +277,15 @@ impl Coordinator {
         }
         if self.tails_at <= now {
             self.tails_at = now + TAILS_INTERVAL;
-            let tails = self.backlog.tails_behind(TAILS_MAX);
+            let tails = self.backlog.take_tails(TAILS_MAX);
             return (!tails.is_empty()).then_some(Job::NoteTails(tails));
         }
         None
     }
 
-    /// The next note about a stream that is still this instance's, or about all of them.
     fn next_note(&mut self) -> Option<Job> {
         let territory = &self.territory;
-        let is_own = |note: &Job| note.written().into_iter().all(|stream| territory.has(stream));
-        std::iter::from_fn(|| self.notes.pop_front()).find(is_own)
+        self.notes.next(|stream| territory.has(stream))
     }
 
     fn hear(&mut self, news: News, now: Instant) {
@@ -310,7 +309,7 @@ impl Coordinator {
         self.surveys_again = self.is_surveying;
         if !self.is_surveying {
             self.is_surveying = true;
-            self.notes.push_back(Job::Survey { after: None });
+            self.notes.add_survey(None);
         }
     }
 
@@ -330,10 +329,17 @@ impl Coordinator {
         }
     }
 
+    /// What there is no room to note now is found by another look for what was deleted while nobody looked.
+    fn note_deletion(&mut self, deleted: Absent) {
+        if !self.notes.add_deletion(deleted) {
+            self.survey();
+        }
+    }
+
     fn follow_up(&mut self, followup: Followup, now: Instant) {
         let (stream, incarnation, kind) = match followup {
             Followup::Deleted { stream, incarnation } => {
-                self.notes.push_back(Job::MarkDeleted { stream, incarnation });
+                self.note_deletion(Absent { stream, incarnation });
                 return;
             }
             Followup::Complete { stream, incarnation } if self.limits.delete_after_sync => {

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 
 use super::backlog::Sighting;
 use super::batch::Batch;
+use super::removal::Absent;
 use crate::event::{Chunk, Incarnation};
 use crate::postgres::survey::Known;
-use crate::postgres::{Error, Fence, Outcome, Place, Settings, Store, Tail};
+use crate::postgres::{Error, Fault, Fence, Outcome, Place, Settings, Store, Tail};
 use crate::stats::Stats;
 
 /// Something to do in PostgreSQL.
@@ -21,21 +22,22 @@ pub(super) enum Job {
     Place(Vec<Arc<str>>),
     /// Write chunks.
     Commit(Batch),
-    /// Note that a stream is deleted at the source.
-    MarkDeleted {
-        stream: Arc<str>,
-        incarnation: Incarnation,
-    },
-    /// Note what went wrong with a stream.
-    NoteError {
-        stream: Arc<str>,
-        incarnation: Incarnation,
-        message: String,
-    },
+    /// Note that streams are deleted at the source.
+    MarkDeleted(Vec<Absent>),
+    /// Note what went wrong with streams.
+    NoteErrors(Vec<StreamError>),
     /// Note where streams end.
     NoteTails(Vec<Sighting>),
     /// Tell some of the streams that the mirror knows, behind a name.
     Survey { after: Option<String> },
+}
+
+/// What went wrong with a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StreamError {
+    pub(super) stream: Arc<str>,
+    pub(super) incarnation: Incarnation,
+    pub(super) message: String,
 }
 
 impl Job {
@@ -43,7 +45,8 @@ impl Job {
     pub(super) fn written(&self) -> Vec<&str> {
         match self {
             Self::Commit(batch) => batch.chunks.iter().map(|chunk| &*chunk.stream).collect(),
-            Self::MarkDeleted { stream, .. } | Self::NoteError { stream, .. } => vec![stream],
+            Self::MarkDeleted(deleted) => deleted.iter().map(|deleted| &*deleted.stream).collect(),
+            Self::NoteErrors(errors) => errors.iter().map(|error| &*error.stream).collect(),
             Self::NoteTails(sightings) => sightings.iter().map(|sighting| &*sighting.stream).collect(),
             Self::Place(_) | Self::Survey { .. } => Vec::new(),
         }
@@ -252,18 +255,19 @@ async fn attempt(store: &mut Store, job: &Job) -> Result<Answer, Error> {
                 store.commit(chunks).await?.into_iter().map(Ok).collect(),
             )),
         },
-        Job::MarkDeleted { stream, incarnation } => {
-            if store.mark_deleted(stream, *incarnation).await? {
-                tracing::info!(%stream, %incarnation, "deleted at the source; its rows stay");
+        Job::MarkDeleted(deleted) => {
+            let streams: Vec<_> = deleted
+                .iter()
+                .map(|deleted| (&*deleted.stream, deleted.incarnation))
+                .collect();
+            for stream in store.mark_deleted(&streams).await? {
+                tracing::info!(stream, "deleted at the source; its rows stay");
             }
             Ok(Answer::Noted)
         }
-        Job::NoteError {
-            stream,
-            incarnation,
-            message,
-        } => {
-            store.note_error(stream, *incarnation, message).await?;
+        Job::NoteErrors(errors) => {
+            let faults: Vec<_> = errors.iter().map(fault).collect();
+            store.note_errors(&faults).await?;
             Ok(Answer::Noted)
         }
         Job::NoteTails(sightings) => {
@@ -272,6 +276,14 @@ async fn attempt(store: &mut Store, job: &Job) -> Result<Answer, Error> {
             Ok(Answer::Noted)
         }
         Job::Survey { after } => Ok(Answer::Surveyed(store.known(after.as_deref()).await?)),
+    }
+}
+
+fn fault(error: &StreamError) -> Fault<'_> {
+    Fault {
+        stream: &error.stream,
+        incarnation: error.incarnation,
+        message: &error.message,
     }
 }
 

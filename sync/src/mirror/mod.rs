@@ -9,6 +9,7 @@
 //! - `discovery`: what the source tells of its streams.
 //! - [`keeper`]: the instance's leases, taken, renewed and given up.
 //! - `ledger`: the one who talks to PostgreSQL.
+//! - `notes`: what is noted there beside places and rows, and how much of it may wait.
 //! - `removal`: deletions and trims themselves.
 //! - `territory`: which streams are this instance's.
 
@@ -19,6 +20,7 @@ mod coordinator;
 mod discovery;
 pub mod keeper;
 mod ledger;
+mod notes;
 mod removal;
 mod territory;
 pub mod upkeep;

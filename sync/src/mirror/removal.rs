@@ -53,6 +53,14 @@ pub(super) fn is_absence(error: &Error) -> bool {
     matches!(error, Error::StreamGone { .. } | Error::Replaced { .. })
 }
 
+/// Whether the source keeps it for its jobs: the stream of a queue, or a run that has not ended.
+pub(super) fn is_kept_for_jobs(error: &Error) -> bool {
+    let Error::Refused(refusal) = error else {
+        return false;
+    };
+    matches!(refusal.code.as_deref(), Some("stream_is_queue" | "run_open"))
+}
+
 /// Those of the suspects that are not at the source. Asks until it is answered.
 pub(super) async fn absent(source: &Source, suspects: Vec<Absent>) -> Vec<Absent> {
     let mut absent = Vec::new();

@@ -58,6 +58,8 @@ struct Due {
     at: Option<Instant>,
     /// Whether the chore has changed since it was given out.
     is_renewed: bool,
+    /// Whether it is others' to do. It is kept until the one who does it just now tells of its end.
+    is_forgotten: bool,
     backoff: Backoff,
 }
 
@@ -76,12 +78,14 @@ impl Upkeep {
                 chore,
                 at: Some(at),
                 is_renewed: false,
+                is_forgotten: false,
                 backoff: Backoff::default(),
             };
             self.chores.insert(stream, due);
             return;
         };
-        due.is_renewed |= due.chore != chore;
+        due.is_renewed |= due.is_forgotten || due.chore != chore;
+        due.is_forgotten = false;
         due.chore = chore;
         if let Some(old) = due.at
             && at < old
@@ -92,9 +96,16 @@ impl Upkeep {
         }
     }
 
-    /// Forgets what is others' to do. What somebody does just now is told by its end.
+    /// Forgets what is others' to do. The end of what somebody does just now is still to be told, and what is added for
+    /// that stream before it waits for it.
     pub fn forget(&mut self, is_others: impl Fn(&str) -> bool) {
-        self.chores.retain(|stream, _| !is_others(stream));
+        self.chores.retain(|stream, due| {
+            if is_others(stream) {
+                due.is_forgotten = true;
+                due.is_renewed = false;
+            }
+            !due.is_forgotten || due.at.is_none()
+        });
         self.due.retain(|(_, stream)| !is_others(stream));
     }
 
@@ -138,6 +149,9 @@ impl Upkeep {
         random: f64,
         asked: Option<Duration>,
     ) -> Duration {
+        if self.chores.get(stream).is_some_and(|due| due.is_forgotten) {
+            self.chores.remove(stream);
+        }
         let Some(due) = self.chores.get_mut(stream) else {
             return Duration::ZERO;
         };
@@ -199,6 +213,49 @@ mod tests {
         assert_eq!(upkeep.take(now), Some(delete("a")));
         upkeep.done(&"a".into(), now);
         assert_eq!(upkeep.due_at(), None);
+    }
+
+    /// A partition was to be given up while one of its streams was trimmed, and came back before that was done: the end
+    /// of the trim was taken for that of the deletion that had been added meanwhile, which was never done then.
+    #[test]
+    fn what_is_added_after_a_chore_under_way_was_forgotten_is_done_behind_its_end() {
+        let now = Instant::now();
+        let everything = |_: &str| true;
+        let mut upkeep = Upkeep::default();
+        for has_failed in [false, true] {
+            upkeep.add(trim("a", 10), now);
+            assert_eq!(upkeep.take(now + TRIM_INTERVAL), Some(trim("a", 10)));
+            upkeep.forget(everything);
+            upkeep.add(delete("a"), now);
+            assert_eq!(upkeep.take(now), None, "one at a time");
+            if has_failed {
+                let wait = upkeep.failed(&"a".into(), now, 1.0, None);
+                assert_eq!(upkeep.take(now + wait), Some(delete("a")));
+            } else {
+                upkeep.done(&"a".into(), now);
+                assert_eq!(upkeep.take(now), Some(delete("a")));
+            }
+            upkeep.done(&"a".into(), now);
+            assert_eq!((upkeep.undone(), upkeep.due_at()), (0, None));
+        }
+    }
+
+    #[test]
+    fn a_chore_that_was_forgotten_is_not_done_again_however_it_ends() {
+        let now = Instant::now();
+        let mut upkeep = Upkeep::default();
+        for has_failed in [false, true] {
+            upkeep.add(delete("a"), now);
+            upkeep.add(delete("b"), now);
+            assert_eq!(upkeep.take(now), Some(delete("a")));
+            upkeep.forget(|_| true);
+            if has_failed {
+                upkeep.failed(&"a".into(), now, 1.0, None);
+            } else {
+                upkeep.done(&"a".into(), now);
+            }
+            assert_eq!((upkeep.undone(), upkeep.due_at()), (0, None));
+        }
     }
 
     #[test]

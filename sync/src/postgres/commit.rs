@@ -75,6 +75,8 @@ pub(super) async fn commit(
         match written.await {
             Ok(outcomes) => return Ok(outcomes),
             Err(WriteError::RefusedRow) => {}
+            // Nothing that PostgreSQL was asked went wrong, so a stream that is halted costs no new connection.
+            Err(WriteError::Other(error @ Error::Unmappable { .. })) => return Err(error),
             Err(WriteError::Other(error)) => {
                 // A copy that does not even begin is answered twice, and the second answer would be taken for that to
                 // another question. A new connection is sure to be in step.

@@ -43,7 +43,7 @@ mod tls;
 pub use error::Error;
 pub use lease::{Fence, InstanceId, Leases, Membership, Sharing};
 pub use leases_table::Expired;
-pub use place::{Outcome, Place, Tail};
+pub use place::{Fault, Outcome, Place, Tail};
 pub use routed::{KeyState, Problem, RouteFault, RoutedDifferences};
 pub use settings::{Settings, SettingsError};
 pub use store::Store;

@@ -52,3 +52,14 @@ pub struct Tail<'a> {
     /// How many events it has had.
     pub events: u64,
 }
+
+/// What went wrong with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault<'a> {
+    /// The stream.
+    pub stream: &'a str,
+    /// Which stream of that name.
+    pub incarnation: Incarnation,
+    /// In words for people.
+    pub message: &'a str,
+}

@@ -9,7 +9,7 @@ use tokio_postgres::Transaction;
 use super::connection::Connection;
 use super::error::Error;
 use super::lease::Fence;
-use super::place::{Outcome, Place, Tail};
+use super::place::{Fault, Outcome, Place, Tail};
 use super::settings::Settings;
 use super::streams_table::Claim;
 use super::{NAME_BYTES_MAX, RouteFault, commit, leases_table, routed, schema, streams_table};
@@ -84,8 +84,8 @@ impl Store {
     /// together.
     ///
     /// # Errors Whatever keeps the mirror from it. Nothing was written then, unless the error is [`Error::Lost`] or
-    /// [`Error::TimedOut`]: whether it was is told by committing the same again. The store is closed after any error;
-    /// make another.
+    /// [`Error::TimedOut`]: whether it was is told by committing the same again. The store is closed after any error
+    /// but [`Error::Unmappable`]; make another.
     pub async fn commit(&mut self, chunks: &[Chunk]) -> Result<Vec<Outcome>, Error> {
         commit::commit(&mut self.connection, self.fence.as_ref(), chunks).await
     }
@@ -125,41 +125,42 @@ impl Store {
         self.connection.transaction("a skip", work).await
     }
 
-    /// Marks a stream as deleted at the source; its rows stay. False, if the mirror has nothing of it, has marked it
-    /// already, or has a newer stream of that name; or if it is fenced off.
+    /// Marks streams as deleted at the source, and tells which; their rows stay. Left out are those that the mirror has
+    /// nothing of, has marked already, or has a newer stream of the name of; and those that it is fenced off from.
     ///
     /// # Errors Whatever keeps the mirror from it.
-    pub async fn mark_deleted(&mut self, stream: &str, incarnation: Incarnation) -> Result<bool, Error> {
+    pub async fn mark_deleted(&mut self, streams: &[(&str, Incarnation)]) -> Result<Vec<String>, Error> {
         let fence = self.fence.as_ref();
         let work = async |transaction: &Transaction<'_>| {
-            let held = leases_table::hold(transaction, fence, std::iter::once(stream)).await?;
-            Ok(held.has(stream) && streams_table::mark_deleted(transaction, stream, incarnation).await?)
+            let names = streams.iter().map(|(stream, _)| *stream);
+            let held = leases_table::hold(transaction, fence, names).await?;
+            let streams: Vec<_> = streams
+                .iter()
+                .filter(|(stream, _)| held.has(stream))
+                .copied()
+                .collect();
+            streams_table::mark_deleted(transaction, &streams).await
         };
         self.connection.transaction("a mark", work).await
     }
 
-    /// Notes what went wrong with a stream, in `tailwater.streams.last_error`, also before anything of it was
+    /// Notes what went wrong with streams, in `tailwater.streams.last_error`, also before anything of them was
     /// written. A stream whose name is too long for the tables has no row to note it in.
     ///
     /// # Errors Whatever keeps the mirror from it.
-    pub async fn note_error(
-        &mut self,
-        stream: &str,
-        incarnation: Incarnation,
-        message: &str,
-    ) -> Result<(), Error> {
-        if stream.len() > NAME_BYTES_MAX {
-            return Ok(());
-        }
+    pub async fn note_errors(&mut self, faults: &[Fault<'_>]) -> Result<(), Error> {
         let fence = self.fence.as_ref();
         let work = async |transaction: &Transaction<'_>| {
-            let held = leases_table::hold(transaction, fence, std::iter::once(stream)).await?;
-            match held.has(stream) {
-                true => streams_table::note_error(transaction, stream, incarnation, message).await,
-                false => Ok(()),
-            }
+            let held =
+                leases_table::hold(transaction, fence, faults.iter().map(|fault| fault.stream)).await?;
+            let faults: Vec<_> = faults
+                .iter()
+                .filter(|fault| fault.stream.len() <= NAME_BYTES_MAX && held.has(fault.stream))
+                .copied()
+                .collect();
+            streams_table::note_errors(transaction, &faults).await
         };
-        self.connection.transaction("a note of an error", work).await
+        self.connection.transaction("a note of errors", work).await
     }
 
     /// Notes where streams end, for the columns `lag_bytes` and `lag_events`. Streams that the mirror has nothing of
@@ -200,7 +201,12 @@ async fn skip(transaction: &Transaction<'_>, claim: &Claim<'_>) -> Result<Outcom
     }
     let (first, end) = (claim.after.position(), claim.next.position());
     let message = format!("bytes {first} to {end} were trimmed before they were mirrored, and are missing");
-    streams_table::note_error(transaction, claim.stream, claim.incarnation, &message).await?;
+    let fault = Fault {
+        stream: claim.stream,
+        incarnation: claim.incarnation,
+        message: &message,
+    };
+    streams_table::note_errors(transaction, &[fault]).await?;
     Ok(Outcome::Written {
         rows: 0,
         dead_letters: 0,
@@ -221,8 +227,8 @@ mod tests {
             spawned(store.places(&["a"]));
             spawned(store.commit(&[]));
             spawned(store.skip("a", of, offset, offset));
-            spawned(store.mark_deleted("a", of));
-            spawned(store.note_error("a", of, "b"));
+            spawned(store.mark_deleted(&[("a", of)]));
+            spawned(store.note_errors(&[]));
             spawned(store.note_tails(&[]));
         };
     }

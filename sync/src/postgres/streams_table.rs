@@ -1,12 +1,12 @@
 //! The SQL of `tailwater.streams`: places, and what is noted of streams. Knows nothing of events.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tokio_postgres::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::error::Error;
-use super::place::{Place, Tail};
+use super::place::{Fault, Place, Tail};
 use crate::event::{Incarnation, Offset};
 
 /// Moves those places that are where their runs begin, and locks all of them, in the order of the arrays. The
@@ -59,13 +59,22 @@ const PLACES: &str = "SELECT name, incarnation, next_offset, closed, deleted_at 
 /// Of what is noted of a stream; an error may quote all of a request.
 const ERROR_CHARACTERS_MAX: usize = 2_000;
 
-const MARK_DELETED: &str = "UPDATE tailwater.streams SET deleted_at = now(), updated_at = now() \
-     WHERE name = $1 AND incarnation = $2 AND deleted_at IS NULL";
+/// Locks in the order of names, as commits do.
+const MARK_DELETED: &str = "
+    WITH known AS (
+        SELECT name FROM tailwater.streams WHERE name = ANY($1) ORDER BY name FOR UPDATE
+    )
+    UPDATE tailwater.streams AS place SET deleted_at = now(), updated_at = now()
+    FROM unnest($1::text[], $2::bigint[]) AS gone (name, incarnation) JOIN known USING (name)
+    WHERE place.name = gone.name AND place.incarnation = gone.incarnation AND place.deleted_at IS NULL
+    RETURNING place.name";
 
-const NOTE_ERROR: &str = "
+/// Locks in the order of names, as commits do. Each name is there once.
+const NOTE_ERRORS: &str = "
     INSERT INTO tailwater.streams AS place
         (name, incarnation, previous_offset, next_offset, position, last_error, last_error_at)
-    VALUES ($1, $2, $3, $3, 0, $4, clock_timestamp())
+    SELECT name, incarnation, $4, $4, 0, message, clock_timestamp()
+    FROM unnest($1::text[], $2::bigint[], $3::text[]) AS error (name, incarnation, message) ORDER BY name
     ON CONFLICT (name) DO UPDATE SET last_error = excluded.last_error, last_error_at = excluded.last_error_at";
 
 /// Locks in the order of names, as commits do.
@@ -173,40 +182,43 @@ fn read_place(row: &tokio_postgres::Row) -> Result<(String, Place), Error> {
     Ok((stream, place))
 }
 
-/// Marks a stream as deleted. False, if there is nothing to mark.
+/// Marks streams as deleted, and tells which there were to mark.
 pub(super) async fn mark_deleted(
     transaction: &Transaction<'_>,
-    stream: &str,
-    incarnation: Incarnation,
-) -> Result<bool, Error> {
-    let number = bigint(incarnation.number());
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&stream, Type::TEXT), (&number, Type::INT8)];
-    Ok(transaction.execute_typed(MARK_DELETED, &parameters).await? > 0)
+    streams: &[(&str, Incarnation)],
+) -> Result<Vec<String>, Error> {
+    let names: Vec<_> = streams.iter().map(|(stream, _)| *stream).collect();
+    let incarnations: Vec<_> = streams.iter().map(|(_, of)| bigint(of.number())).collect();
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&names, Type::TEXT_ARRAY), (&incarnations, Type::INT8_ARRAY)];
+    let marked = transaction.query_typed(MARK_DELETED, &parameters).await?;
+    marked.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Notes what went wrong with a stream, also before anything of it was written.
-pub(super) async fn note_error(
-    transaction: &Transaction<'_>,
-    stream: &str,
-    incarnation: Incarnation,
-    message: &str,
-) -> Result<(), Error> {
-    let number = bigint(incarnation.number());
-    let beginning = Offset::BEGINNING.to_string();
-    // PostgreSQL has no NUL in a text.
-    let message: String = message
-        .chars()
-        .filter(|c| *c != '\0')
-        .take(ERROR_CHARACTERS_MAX)
+/// Notes what went wrong with streams, also before anything of them was written. Of several errors of one the last counts.
+pub(super) async fn note_errors(transaction: &Transaction<'_>, faults: &[Fault<'_>]) -> Result<(), Error> {
+    let last: BTreeMap<_, _> = faults.iter().map(|fault| (fault.stream, fault)).collect();
+    let names: Vec<_> = last.keys().copied().collect();
+    let incarnations: Vec<_> = last
+        .values()
+        .map(|fault| bigint(fault.incarnation.number()))
         .collect();
+    let messages: Vec<_> = last.values().map(|fault| shown(fault.message)).collect();
+    let beginning = Offset::BEGINNING.to_string();
     let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
-        (&stream, Type::TEXT),
-        (&number, Type::INT8),
+        (&names, Type::TEXT_ARRAY),
+        (&incarnations, Type::INT8_ARRAY),
+        (&messages, Type::TEXT_ARRAY),
         (&beginning, Type::TEXT),
-        (&message, Type::TEXT),
     ];
-    transaction.execute_typed(NOTE_ERROR, &parameters).await?;
+    transaction.execute_typed(NOTE_ERRORS, &parameters).await?;
     Ok(())
+}
+
+/// PostgreSQL has no NUL in a text.
+fn shown(message: &str) -> String {
+    let characters = message.chars().filter(|c| *c != '\0');
+    characters.take(ERROR_CHARACTERS_MAX).collect()
 }
 
 /// Notes where streams end.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tailwater_sync::event::{Chunk, Offset, Payload};
-use tailwater_sync::postgres::{NAME_BYTES_MAX, Outcome, Place};
+use tailwater_sync::postgres::{Fault, NAME_BYTES_MAX, Outcome, Place};
 
 use crate::scene::{Scene, Source, written};
 
@@ -129,7 +129,8 @@ async fn a_stream_that_was_created_anew_begins_another_incarnation_and_the_older
     let mut store = scene.store().await;
     let (older, newer) = (Source::new("runs/7", 1, 5), Source::new("runs/7", 2, 2));
     store.commit(&[older.chunk(0..3)]).await.unwrap();
-    assert!(store.mark_deleted("runs/7", older.incarnation).await.unwrap());
+    let marked = store.mark_deleted(&[("runs/7", older.incarnation)]).await;
+    assert_eq!(marked.unwrap(), ["runs/7"]);
     // It begins at its beginning or not at all.
     let [Outcome::Moved { place: Some(place) }] = store.commit(&[newer.chunk(1..2)]).await.unwrap()[..]
     else {
@@ -234,10 +235,12 @@ async fn a_name_is_as_long_as_an_index_allows_and_a_longer_one_stops_nothing() {
         .await
         .unwrap();
     assert_eq!(skipped, Outcome::NameTooLong);
-    store
-        .note_error(&noise, longer.incarnation, "cannot be")
-        .await
-        .unwrap();
+    let fault = Fault {
+        stream: &noise,
+        incarnation: longer.incarnation,
+        message: "cannot be",
+    };
+    store.note_errors(&[fault]).await.unwrap();
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::process::Child;
 use std::sync::Arc;
 
 use tailwater_sync::partition::{PARTITIONS, Partition};
-use tailwater_sync::postgres::{Error, Expired, Fence, InstanceId, Leases, Membership, Outcome, Store, Tail};
+use tailwater_sync::postgres::{
+    Error, Expired, Fault, Fence, InstanceId, Leases, Membership, Outcome, Store, Tail,
+};
 
 use crate::routing::{json, store_of};
 use crate::scene::{DATABASE, Scene, Source, written};
@@ -160,18 +162,14 @@ async fn a_lease_that_another_has_taken_writes_nothing_and_the_others_still_do()
         .await
         .unwrap();
     assert_eq!(skipped, Outcome::Fenced);
-    assert!(
-        !older
-            .store
-            .mark_deleted("runs/7", lost.incarnation)
-            .await
-            .unwrap()
-    );
-    older
-        .store
-        .note_error("runs/7", lost.incarnation, "an error")
-        .await
-        .unwrap();
+    let marked = older.store.mark_deleted(&[("runs/7", lost.incarnation)]).await;
+    assert!(marked.unwrap().is_empty());
+    let fault = Fault {
+        stream: "runs/7",
+        incarnation: lost.incarnation,
+        message: "an error",
+    };
+    older.store.note_errors(&[fault]).await.unwrap();
     let tail = |source: &'static str, of: &Source| Tail {
         stream: source,
         incarnation: of.incarnation,

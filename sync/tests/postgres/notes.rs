@@ -1,7 +1,7 @@
 //! What is noted of streams beside their rows.
 
 use tailwater_sync::event::Offset;
-use tailwater_sync::postgres::{Outcome, Tail};
+use tailwater_sync::postgres::{Fault, Outcome, Tail};
 
 use crate::scene::{Scene, Source, written};
 
@@ -10,19 +10,24 @@ async fn a_deleted_stream_is_marked_and_keeps_its_rows() {
     let scene = Scene::new().await;
     let mut store = scene.store().await;
     let source = Source::new("runs/7", 2, 4);
-    assert!(
-        !store.mark_deleted("runs/7", source.incarnation).await.unwrap(),
+    let none: [&str; 0] = [];
+    let whole = [("runs/7", source.incarnation)];
+    assert_eq!(
+        store.mark_deleted(&whole).await.unwrap(),
+        none,
         "nothing is known of it"
     );
     store.commit(&[source.chunk(0..2)]).await.unwrap();
-    let older = Source::new("runs/7", 1, 0).incarnation;
-    assert!(
-        !store.mark_deleted("runs/7", older).await.unwrap(),
+    let older = [("runs/7", Source::new("runs/7", 1, 0).incarnation)];
+    assert_eq!(
+        store.mark_deleted(&older).await.unwrap(),
+        none,
         "there is a newer one"
     );
-    assert!(store.mark_deleted("runs/7", source.incarnation).await.unwrap());
-    assert!(
-        !store.mark_deleted("runs/7", source.incarnation).await.unwrap(),
+    assert_eq!(store.mark_deleted(&whole).await.unwrap(), ["runs/7"]);
+    assert_eq!(
+        store.mark_deleted(&whole).await.unwrap(),
+        none,
         "it is marked already"
     );
     assert!(store.places(&["runs/7"]).await.unwrap()["runs/7"].deleted);
@@ -33,6 +38,36 @@ async fn a_deleted_stream_is_marked_and_keeps_its_rows() {
         "t"
     );
     scene.check(&source, 4);
+}
+
+#[tokio::test]
+async fn of_many_streams_those_that_there_are_to_mark_are_marked_and_told() {
+    let scene = Scene::new().await;
+    let mut store = scene.store().await;
+    let (newer, other, kept) = (
+        Source::new("b", 2, 1),
+        Source::new("a", 1, 1),
+        Source::new("c", 1, 1),
+    );
+    let chunks = [newer.chunk(0..1), other.chunk(0..1), kept.chunk(0..1)];
+    store.commit(&chunks).await.unwrap();
+    // One is told of twice, of one also the older stream that had its name, and one is not known.
+    let (of_newer, of_other) = (newer.incarnation, other.incarnation);
+    let streams = [
+        ("b", of_newer),
+        ("b", of_other),
+        ("unknown", of_other),
+        ("a", of_other),
+        ("a", of_other),
+    ];
+    let mut marked = store.mark_deleted(&streams).await.unwrap();
+    marked.sort();
+    assert_eq!(marked, ["a", "b"]);
+    assert_eq!(
+        scene.sql("SELECT name, deleted_at IS NOT NULL FROM tailwater.streams ORDER BY name"),
+        "a|t\nb|t\nc|f"
+    );
+    assert!(store.mark_deleted(&[]).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -80,18 +115,30 @@ async fn an_error_is_noted_before_anything_was_written_and_changes_no_place() {
     let scene = Scene::new().await;
     let mut store = scene.store().await;
     let source = Source::new("runs/7", 1, 4);
-    store
-        .note_error("runs/7", source.incarnation, "no \0 NUL")
-        .await
-        .unwrap();
+    let fault = |message| Fault {
+        stream: "runs/7",
+        incarnation: source.incarnation,
+        message,
+    };
+    store.note_errors(&[fault("no \0 NUL")]).await.unwrap();
     assert_eq!(scene.sql("SELECT last_error FROM tailwater.streams"), "no  NUL");
     assert_eq!(store.commit(&[source.chunk(0..4)]).await.unwrap(), [written(4)]);
-    store
-        .note_error("runs/7", source.incarnation, &"é".repeat(5_000))
-        .await
-        .unwrap();
+    let long = "é".repeat(5_000);
+    let other = Fault {
+        stream: "runs/6",
+        ..fault("another stream's")
+    };
+    // Of two the later one counts.
+    let faults = [fault("an older one"), other, fault(&long)];
+    store.note_errors(&faults).await.unwrap();
     assert_eq!(
-        scene.sql("SELECT length(last_error), last_error_at >= updated_at FROM tailwater.streams"),
+        scene.sql("SELECT last_error FROM tailwater.streams WHERE name = 'runs/6'"),
+        "another stream's"
+    );
+    assert_eq!(
+        scene.sql(
+            "SELECT length(last_error), last_error_at >= updated_at FROM tailwater.streams WHERE name = 'runs/7'"
+        ),
         "2000|t"
     );
     scene.check(&source, 4);

@@ -367,6 +367,17 @@ async fn without_dead_letters_nothing_of_the_batch_is_written() {
         scene.sql("SELECT (SELECT count(*) FROM steps), (SELECT count(*) FROM tailwater.streams)"),
         "0|0"
     );
+    // Also if it is PostgreSQL that refuses the event. Nothing is wrong with the connection.
+    let other = Source::of("others/7", 1, json(["1", "1e200000"]));
+    let error = store.commit(&[other.chunk(0..2)]).await.unwrap_err();
+    assert!(matches!(error, Error::Unmappable { index: 1, .. }), "{error}");
+    assert!(!store.is_closed());
+    let before = [source.chunk(0..1), other.chunk(0..1)];
+    assert_eq!(store.commit(&before).await.unwrap(), [written(1), written(1)]);
+    assert_eq!(
+        scene.sql("SELECT (SELECT count(*) FROM steps), (SELECT count(*) FROM tailwater.events)"),
+        "1|2"
+    );
 }
 
 /// More rows than one statement takes, and events that are longer than all of them together should be.

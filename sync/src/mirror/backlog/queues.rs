@@ -19,6 +19,7 @@ impl Backlog {
             content_type: sighting.content_type,
             tails: Tails::new(sighting.tail, sighting.events, now),
             tail_closed: sighting.closed,
+            tail_told_in: 0,
             read: Offset::BEGINNING,
             read_closed: false,
             phase: Phase::Unplaced(turn),

@@ -9,7 +9,7 @@ use super::Coordinator;
 use crate::event::{Chunk, Incarnation, Offset};
 use crate::mirror::backlog::{Read, Standing, Ticket};
 use crate::mirror::batch::{Batch, bytes_of};
-use crate::mirror::ledger::{Answer, Job, Ledger};
+use crate::mirror::ledger::{Answer, Job, Ledger, StreamError};
 use crate::mirror::reach;
 use crate::mirror::removal::{self, Absent};
 use crate::mirror::upkeep::{Chore, ChoreKind};
@@ -19,9 +19,6 @@ use crate::postgres::{self, NAME_BYTES_MAX, Outcome, Place};
 use crate::source;
 use crate::stats::RouteStats;
 use crate::traces::TransactionSpan;
-
-/// Notes that wait for PostgreSQL. Errors beyond that are in the log alone.
-const NOTES_MAX: usize = 10_000;
 
 impl Coordinator {
     pub(super) fn has_read(&mut self, (read, brought): (Read, Result<Chunk, source::Error>)) {
@@ -90,13 +87,11 @@ impl Coordinator {
     }
 
     fn note_error(&mut self, stream: &Arc<str>, incarnation: Incarnation, message: String) {
-        if self.notes.len() < NOTES_MAX {
-            self.notes.push_back(Job::NoteError {
-                stream: Arc::clone(stream),
-                incarnation,
-                message,
-            });
-        }
+        self.notes.add_error(StreamError {
+            stream: Arc::clone(stream),
+            incarnation,
+            message,
+        });
     }
 
     pub(super) fn worked(&mut self, (ledger, job, answer, took): (Ledger, Job, Answer, Duration)) {
@@ -220,10 +215,10 @@ impl Coordinator {
     }
 
     pub(super) fn looked(&mut self, (absent, after): (Vec<Absent>, Option<String>)) {
-        for Absent { stream, incarnation } in absent {
-            self.notes.push_back(Job::MarkDeleted { stream, incarnation });
+        for deleted in absent {
+            self.note_deletion(deleted);
         }
-        self.notes.push_back(Job::Survey { after });
+        self.notes.add_survey(after);
     }
 
     pub(super) fn kept_up(&mut self, (chore, outcome): (Chore, Option<Result<(), source::Error>>)) {
@@ -237,6 +232,13 @@ impl Coordinator {
             return;
         };
         match outcome {
+            // Nothing is wrong. It is looked at now and then, for what has become of it.
+            Err(error) if removal::is_kept_for_jobs(&error) => {
+                self.upkeep
+                    .failed(stream, now, fastrand::f64(), error.retry_after());
+                tracing::debug!(%stream, kind = chore.kind.name(), %error, "the source keeps it for its jobs");
+                return;
+            }
             Err(error) if !removal::is_absence(&error) => {
                 self.stats.upkeep_retries.add(1);
                 let wait = self

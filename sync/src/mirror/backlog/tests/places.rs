@@ -106,6 +106,30 @@ fn a_stream_that_cannot_be_written_is_placed_again_after_a_while() {
     assert_eq!(backlog.next_read(later).map(|read| read.after), Some(offset(10)));
 }
 
+/// It could be read each time, which was taken for a success: such a stream was tried again four times a second for ever.
+#[test]
+fn a_stream_that_can_be_read_and_not_written_waits_longer_each_time_until_it_is_written() {
+    let mut now = Instant::now();
+    let mut backlog = placed(&[sighting("a", 1, 30, false)], now);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let read = backlog.next_read(now).expect("there is more");
+        assert!(backlog.read(&read.ticket, reach(20, false), now));
+        let wait = backlog.refused(&read.ticket, now, 1.0).expect("it is current");
+        now += wait;
+        waits.push(wait);
+        let streams = backlog.take_unplaced(9, now);
+        backlog.placed(&streams[0], None, now);
+    }
+    assert!(waits.windows(2).all(|pair| pair[0] < pair[1]), "{waits:?}");
+    let read = backlog.next_read(now).expect("there is more");
+    assert!(backlog.read(&read.ticket, reach(20, false), now));
+    backlog.committed(&read.ticket, 1, reach(20, false), now);
+    let read = backlog.next_read(now).expect("there is more");
+    assert!(backlog.read(&read.ticket, reach(30, false), now));
+    assert_eq!(backlog.refused(&read.ticket, now, 1.0), Some(waits[0]));
+}
+
 #[test]
 fn a_deleted_stream_is_told_only_once_what_was_read_of_it_is_settled() {
     let now = Instant::now();

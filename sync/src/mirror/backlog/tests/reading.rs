@@ -91,6 +91,7 @@ fn a_stream_that_fails_waits_longer_each_time_and_holds_up_nobody() {
     assert!(waits.is_sorted() && waits[0] < waits[2], "{waits:?}");
     let read = backlog.next_read(now).expect("a can be read");
     assert!(backlog.read(&read.ticket, reach(10, false), now));
+    backlog.committed(&read.ticket, 1, reach(10, false), now);
     let read = backlog.next_read(now).expect("a can be read");
     assert_eq!(backlog.read_failed(&read.ticket, now, 1.0, None), Some(waits[0]));
 }
