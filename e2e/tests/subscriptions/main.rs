@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `client.rs` | requests to subscriptions |
 //! | `answers.rs` | documents, listings and refusals |
+//! | `protocol.rs` | sentences of the protocol: what is compared, what is told, who is believed |
 //! | `kills.rs` | workers at work while the server is killed again and again |
 
 mod answers;
 mod client;
 mod kills;
+mod protocol;

@@ -106,6 +106,29 @@ fn no_receiver_gets_anything_but_a_failure_by_being_strange() {
     server.stop();
 }
 
+/// It was called failed for as long as nothing else came, though there was nothing to send any more.
+#[test]
+fn a_subscription_is_called_failed_only_while_a_wake_is_to_be_sent_again() {
+    let server = Server::start_with(&[DEVELOPMENT]);
+    let receiver = Receiver::answering("HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n");
+    subscribe(&server, "s", &receiver.url()).expect(201);
+    wake(&server, "s");
+    assert_eq!(last_error(&server, "s"), "the answer is 500");
+    assert!(subscription(&server, "s")["next_attempt_at"].is_string());
+    server.send(&server.stream("s/x").request("DELETE")).expect(204);
+    let found = eventually("the wake is called off", || {
+        let found = subscription(&server, "s");
+        (found["state"] == "idle").then_some(found)
+    });
+    assert_eq!(found["status"], "active", "{found}");
+    assert_eq!(found["next_attempt_at"], Value::Null, "{found}");
+    assert_eq!(
+        found["last_error"]["message"], "the answer is 500",
+        "it is what went wrong last"
+    );
+    server.stop();
+}
+
 #[test]
 fn urls_of_inner_networks_are_refused_when_they_are_given() {
     let server = Server::start();

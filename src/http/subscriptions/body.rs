@@ -328,6 +328,11 @@ mod tests {
                 "INVALID_REQUEST",
                 "`lease_ttl_ms` is 999; send a whole number from 1000 to 600000.",
             ),
+            (
+                r#"{"type": "pull-wake", "wake_stream": "w", "pattern": "a", "lease_ttl_ms": 600001}"#,
+                "INVALID_REQUEST",
+                "`lease_ttl_ms` is 600001; send a whole number from 1000 to 600000.",
+            ),
         ] {
             let problem = asked(body).expect_err("refused");
             assert_eq!((problem.code(), problem.detail()), (code, detail), "{body}");

@@ -39,6 +39,7 @@ pub(super) fn summary(summary: &Summary, root: &str, keys: &Keys) -> Value {
         Phase::Held { holder, .. } => ("held", holder.as_deref()),
     };
     let trouble = state.trouble.as_ref();
+    let retry_at = state.retry_at(summary.created_at);
     json!({
         "id": summary.id.as_str(),
         "subscription_id": summary.id.as_str(),
@@ -48,14 +49,14 @@ pub(super) fn summary(summary: &Summary, root: &str, keys: &Keys) -> Value {
         "wake_stream": config.wake_stream().map(ToString::to_string),
         "lease_ttl_ms": config.lease_ttl_ms,
         "created_at": time::format(summary.created_at),
-        "status": if trouble.is_some() { "failed" } else { "active" },
+        "status": if retry_at.is_some() { "failed" } else { "active" },
         "description": config.description,
         "state": phase,
         "generation": state.generation,
         "holder": holder,
         "lease_ends_at": state.lease_ends_at().map(time::format),
         "lag": { "streams": summary.pending_streams, "bytes": summary.pending_bytes },
-        "next_attempt_at": trouble.map(|trouble| time::format(trouble.next_attempt_at)),
+        "next_attempt_at": retry_at.map(time::format),
         "last_error": trouble.map(|trouble| json!({
             "at": time::format(trouble.failed_at),
             "failures": trouble.failures,

@@ -47,10 +47,15 @@ fn put(shard: &Shard, room: &Room, records: &[&Record], needed: u64) -> Result<b
         room.make_room(|| shard.put(records))
     } else if room.is_on_disk_for(needed) {
         shard.put(records)
-    } else if room.may_be_within_for(needed, shard.file_bytes().unwrap_or(0)) {
-        // What is kept back for deletions is kept back within the shard then.
-        let put = shard.put_and_keep_room(records);
-        room.used(needed);
+    } else if room.may_be_within(shard.file_bytes().unwrap_or(0)) {
+        let put = if room.is_kept_on_disk() {
+            shard.put(records)
+        } else {
+            shard.put_and_keep_room(records)
+        };
+        if put.is_ok() {
+            room.was_within();
+        }
         put
     } else {
         return Ok(false);

@@ -20,14 +20,14 @@ pub(super) const KEPT_BACK_BYTES: u64 = 256 << 10;
 const RECORD_BYTES: u64 = 16 << 10;
 /// Bytes that are read in vain at the most, three times over, for each that was given back.
 const FILE_BYTES_PER_BYTE_GIVEN_BACK: u64 = 256;
-/// It was not tried yet what room there is within the shard.
-const UNKNOWN: u64 = u64::MAX;
+/// The last that was tried within the shard fitted in, or nothing was tried yet.
+const NOT_FULL: u64 = u64::MAX;
 
 /// The room for a shard.
 pub(super) struct Room {
     spare: Arc<Spare>,
-    /// Bytes that were removed from the shard and not used again since it was known to be full.
-    within: AtomicU64,
+    /// Bytes that were removed from the shard since something did not fit in.
+    given_back: AtomicU64,
     /// Whether the last that needed room got none.
     has_refused: AtomicBool,
 }
@@ -37,7 +37,7 @@ impl Room {
     pub(super) fn new(spare: &Arc<Spare>) -> Self {
         Self {
             spare: Arc::clone(spare),
-            within: AtomicU64::new(UNKNOWN),
+            given_back: AtomicU64::new(NOT_FULL),
             has_refused: AtomicBool::new(false),
         }
     }
@@ -48,22 +48,31 @@ impl Room {
         self.spare.leaves_room_for(bytes)
     }
 
-    /// Whether there may be room for so much within the shard, whose file is so long. To find out that there is none
-    /// takes as long as to read all of that, and is worth it only once a part of it was given back. If the disk does not say
-    /// how long it is, what is written will fail too.
-    pub(super) fn may_be_within_for(&self, bytes: u64, file_bytes: u64) -> bool {
-        let worth_it = file_bytes / FILE_BYTES_PER_BYTE_GIVEN_BACK;
-        self.within.load(Ordering::Relaxed) >= worth_it.saturating_add(bytes)
+    /// Whether space is kept for deletions on the disk. Otherwise it is to be kept within the shard.
+    pub(super) fn is_kept_on_disk(&self) -> bool {
+        self.spare.is_held()
     }
 
-    /// So much was written while there was no room on the disk.
-    pub(super) fn used(&self, bytes: u64) {
-        self.change(|within| within.saturating_sub(bytes));
+    /// Whether there may be room within the shard, whose file is so long. To find out that there is none takes as long as to
+    /// read all of that, and is worth it only once a part of it was given back. If the disk does not say how long it is,
+    /// what is written will fail too.
+    pub(super) fn may_be_within(&self, file_bytes: u64) -> bool {
+        self.given_back.load(Ordering::Relaxed) >= file_bytes / FILE_BYTES_PER_BYTE_GIVEN_BACK
+    }
+
+    /// Something fitted in within the shard.
+    pub(super) fn was_within(&self) {
+        self.given_back.store(NOT_FULL, Ordering::Relaxed);
     }
 
     /// Bytes were removed from the shard.
     pub(super) fn given_back(&self, bytes: u64) {
-        self.change(|within| within.saturating_add(bytes));
+        let known = |given_back: u64| {
+            (given_back != NOT_FULL).then(|| given_back.saturating_add(bytes).min(NOT_FULL - 1))
+        };
+        let _known = self
+            .given_back
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, known);
     }
 
     /// Something that needed room was taken, or refused for want of it.
@@ -78,7 +87,7 @@ impl Room {
 
     /// Something found no space.
     pub(super) fn is_full(&self) {
-        self.within.store(0, Ordering::Relaxed);
+        self.given_back.store(0, Ordering::Relaxed);
     }
 
     /// Makes a change that makes room. If it finds no space, what is kept back for it is given away.
@@ -90,14 +99,6 @@ impl Room {
             Err(error) if error.is_full() && self.spare.let_go() => change(),
             changed => changed,
         }
-    }
-
-    fn change(&self, change: impl Fn(u64) -> u64) {
-        let _known = self
-            .within
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |within| {
-                (within != UNKNOWN).then(|| change(within).min(UNKNOWN - 1))
-            });
     }
 }
 

@@ -273,7 +273,7 @@ impl Shard {
     }
 
     /// Forgets a deleted stream, with one change if it is not long. Answers its source if that is deleted too, and how many
-    /// bytes were removed.
+    /// bytes were removed, those of its rows included: of very many short streams those are most.
     pub(super) fn release(&self, id: StreamId) -> Result<(Option<StreamId>, u64), BackendError> {
         // No view is held meanwhile: pages that are freed under one cannot be used again.
         let row = self.database.view()?.ask(|tables| queries::head(tables, id))?;
@@ -292,10 +292,13 @@ impl Shard {
                 let source = row.state.source.as_ref();
                 let source = source.map_or(Ok(None), |source| streams.head(source.id))?;
                 let source = source.filter(|source| source.state.deleted);
-                Ok(Some(source.map(|source| source.state.id)))
+                Ok(Some((
+                    source.map(|source| source.state.id),
+                    streams.removed_bytes(),
+                )))
             })?;
-            if let Some(source) = source {
-                return Ok((source, kept_bytes(&row)));
+            if let Some((source, row_bytes)) = source {
+                return Ok((source, kept_bytes(&row) + row_bytes));
             }
         }
     }

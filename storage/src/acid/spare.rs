@@ -41,6 +41,11 @@ impl Spare {
         free >= bytes.saturating_add(self.bytes - kept_yet)
     }
 
+    /// Whether the space is kept.
+    pub(super) fn is_held(&self) -> bool {
+        *self.is_held.lock()
+    }
+
     /// Keeps the space again if it is not kept and the disk has it.
     pub(super) fn keep(&self) {
         let mut is_held = self.is_held.lock();

@@ -20,6 +20,7 @@ pub(crate) struct StreamTables<'t> {
     forks: Lazy<'t, Key<16>, ()>,
     deleted: Lazy<'t, Key<8>, ()>,
     deadlines: Lazy<'t, Key<16>, ()>,
+    removed_bytes: u64,
 }
 
 /// A table that is opened when it is first used.
@@ -56,7 +57,13 @@ impl<'t> StreamTables<'t> {
             forks: Lazy::new(keys::FORKS),
             deleted: Lazy::new(keys::DELETED),
             deadlines: Lazy::new(keys::DEADLINES),
+            removed_bytes: 0,
         }
+    }
+
+    /// The bytes in keys and values of the streams that were removed through this.
+    pub(crate) fn removed_bytes(&self) -> u64 {
+        self.removed_bytes
     }
 
     /// What is known of a stream, without its producers.
@@ -151,7 +158,10 @@ impl<'t> StreamTables<'t> {
         let key = keys::id_key(id);
         let row = {
             let removed = self.streams.open(self.transaction)?.remove(&key)?;
-            let row = removed.map(|value| StreamRow::read(id, &key, value.value()));
+            let row = removed.map(|value| {
+                self.removed_bytes += (key.len() + value.value().len()) as u64;
+                StreamRow::read(id, &key, value.value())
+            });
             row.transpose()?
         };
         let Some((row, deadline)) = row else {
@@ -169,11 +179,16 @@ impl<'t> StreamTables<'t> {
         if self.owner(&row.state.name)? == Some(id) {
             let names = self.names.open(self.transaction)?;
             names.remove(row.state.name.as_str().as_bytes())?;
+            self.removed_bytes += row.state.name.as_str().len() as u64;
         }
         let next = keys::number_key(id.get() + 1);
         for table in [&mut self.producers, &mut self.controls] {
             let table = table.open(self.transaction)?;
-            table.retain_in::<&[u8], _>(key.as_slice()..next.as_slice(), |_, _| false)?;
+            let mut remove = |key: &[u8], value: &[u8]| {
+                self.removed_bytes += (key.len() + value.len()) as u64;
+                false
+            };
+            table.retain_in::<&[u8], _>(key.as_slice()..next.as_slice(), &mut remove)?;
         }
         Ok(Some(row))
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
-use tailwater_stream::{ScheduleId, StreamName, Transition};
+use tailwater_stream::{Position, ScheduleId, StreamName, Transition};
 use tokio::sync::Notify;
 
 use super::index::Index;
@@ -50,8 +50,8 @@ pub(crate) struct Moves {
 impl Moves {
     /// A stream has begun, with all that it holds.
     pub(crate) fn begun(&self, incarnation: &Arc<Incarnation>, transition: &Transition) {
-        // A new stream is empty until its first append, which may stand in the same record.
-        if !matches!(transition, Transition::Import(_)) {
+        // A new stream is empty until its first append, which may stand in the same record; but a fork need not be.
+        if incarnation.view().tail == Position::ZERO && !matches!(transition, Transition::Import(_)) {
             return;
         }
         // Imported schedules and subscriptions are told of as well.

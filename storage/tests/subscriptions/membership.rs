@@ -51,6 +51,39 @@ fn what_exists_is_linked_at_its_tail_and_what_comes_later_at_its_beginning() {
     });
 }
 
+/// Nobody was woken for what a fork has inherited before something was appended to it, or the server was started anew.
+#[test]
+fn a_fork_that_comes_later_has_something_new_from_the_beginning_on() {
+    over_each(|scene| async move {
+        scene.begin("source", "before").await;
+        scene.rig.create("empty").await.expect("made");
+        scene.made("s", pull(Some("jobs/*"), &["named"])).await;
+        for (fork, source) in [
+            ("jobs/none", "empty"),
+            ("jobs/fork", "source"),
+            ("named", "source"),
+        ] {
+            scene.rig.fork(fork, source).await.expect("made");
+        }
+        scene.woken("s", 1).await;
+        let claim = scene.claim("s", "w").await;
+        let tail = scene.tail("source").await;
+        let work: Vec<_> = claim
+            .work
+            .iter()
+            .map(|told| (told.stream.as_str(), told.link.acked, told.tail.token()))
+            .collect();
+        assert_eq!(
+            work,
+            [
+                ("jobs/fork", OffsetToken::START, tail),
+                ("named", OffsetToken::START, tail)
+            ]
+        );
+        assert!(!scene.ack_all("s", &claim).await);
+    });
+}
+
 #[test]
 fn the_same_request_finds_it_and_another_one_is_refused() {
     over_each(|scene| async move {

@@ -87,6 +87,11 @@ impl SubscriptionState {
         (is_wanted && !self.sent).then_some(at)
     }
 
+    /// When a wake is sent again that could not be sent; none if there is no such wake, though the last one failed.
+    pub fn retry_at(&self, created_at: Timestamp) -> Option<Timestamp> {
+        self.trouble.as_ref().and_then(|_| self.send_at(created_at))
+    }
+
     /// When the lease ends, if somebody has it.
     pub fn lease_ends_at(&self) -> Option<Timestamp> {
         match self.phase {
