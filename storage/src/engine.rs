@@ -420,11 +420,16 @@ impl Engine {
                 }
             })
             .await?;
-        if let Some(id) = expired {
-            self.shared.stats.expirations.add(1);
-            self.forget_deleted(entry, id).await?;
+        match expired {
+            Some(id) => self.note_expired(entry, id).await,
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Counts a stream whose end is durable, and forgets it.
+    async fn note_expired(&self, entry: &Entry, id: StreamId) -> Result<(), EngineError> {
+        self.shared.stats.expirations.add(1);
+        self.forget_deleted(entry, id).await
     }
 
     /// Forgets a stream whose deletion is durable, unless forks hold it.

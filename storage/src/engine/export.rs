@@ -225,10 +225,14 @@ impl Engine {
                     self.shared.pins.reclaimed().await;
                     continue;
                 }
-                Found::Expired => {
-                    self.expire(&entry).await?;
-                    continue;
-                }
+                Found::Expired => match self.expire(&entry).await {
+                    // It is over, whether there is space to record that or not.
+                    Err(EngineError::Full) => break,
+                    expired => {
+                        expired?;
+                        continue;
+                    }
+                },
                 Found::Nothing => break,
             };
             let loaded = name.clone();

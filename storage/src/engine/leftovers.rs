@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tailwater_stream::StreamId;
+use tailwater_stream::{StreamId, StreamName};
 
 use super::Engine;
 use super::EngineError;
@@ -14,6 +14,8 @@ use crate::sync::Mutex;
 pub(super) enum Leftover {
     /// A deleted stream.
     Deleted(StreamId),
+    /// What was staged for an import to this name that was given up: at the last moment it may have come about.
+    Staged(StreamId, StreamName),
     /// The beginnings of these storages.
     Trimmed(SmallVec<[StreamId; 2]>),
 }
@@ -61,6 +63,7 @@ impl Engine {
         while let Some(leftover) = taken.left.last().cloned() {
             let had_room = match leftover {
                 Leftover::Deleted(id) => self.release(id).await?,
+                Leftover::Staged(id, name) => self.release_staged(id, name).await?,
                 Leftover::Trimmed(storages) => self.reclaim(storages).await?,
             };
             taken.left.pop();
@@ -69,6 +72,21 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Releases what was staged, unless the name leads to it by now. As [`Self::release`].
+    async fn release_staged(&self, id: StreamId, name: StreamName) -> Result<bool, EngineError> {
+        let shared = Arc::clone(&self.shared);
+        // The pin is looked at first: once it is gone, it is known whether the name leads to it.
+        if shared.pins.is_pinned(id) {
+            shared.leftovers.note(Leftover::Staged(id, name));
+            return Ok(true);
+        }
+        let named = self.ask(move |backend| backend.load(&name)).await?;
+        if named.is_some_and(|state| state.id == id && !state.deleted) {
+            return Ok(true);
+        }
+        self.release(id).await
     }
 
     /// Releases a deleted stream that has no forks, and then its source if it was waiting for that. To give space back

@@ -3,15 +3,28 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::sequencer::{Entry, Standing};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
+use tailwater_stream::{Record, StreamId, StreamName, Transition};
+use tokio::sync::oneshot;
+
+use super::sequencer::{Entry, Settled, Standing};
 use super::{Engine, EngineError};
+use crate::backend::BackendError;
 
 /// How often to sweep, in milliseconds.
 pub const SWEEP_INTERVAL_MS: u64 = 1000;
 /// After how many sweeps without a use a stream may be evicted.
 const IDLE_SWEEPS: u64 = 60;
-/// Expired streams looked at in one round; the next round follows at once if there were as many.
+/// Streams that are due asked for in one round, beside those that could not be ended in the rounds before.
 const DUE_MAX: usize = 1024;
+/// Streams whose lifetimes end together: in one commit, or in few.
+const ENDED_TOGETHER: usize = 256;
+/// Once a sweep has ended so many streams that were due, the others are left to the next one.
+const ENDED_MAX: usize = 16_384;
+
+/// A stream that is being deleted, and what to wait on; nothing if that is durable.
+type Ending = (StreamId, Option<oneshot::Receiver<Settled>>);
 
 impl Engine {
     /// Sweeps once. Call it every [`SWEEP_INTERVAL_MS`]. What there is no space for is left to a later one.
@@ -22,10 +35,10 @@ impl Engine {
         if let Some(error) = self.shared.backend.failure() {
             self.shared.fail(error);
         }
-        self.end_lifetimes().await?;
-        self.clear_leftovers().await?;
+        // First, as everything else may have to wait for the disk.
         self.evict_idle();
-        Ok(())
+        self.end_lifetimes().await?;
+        self.clear_leftovers().await
     }
 
     /// Ends the streams whose lifetime is over, and so wakes those who read them. What a use has prolonged
@@ -33,25 +46,74 @@ impl Engine {
     async fn end_lifetimes(&self) -> Result<(), EngineError> {
         let now = self.now();
         // What is open knows its end to the moment. What is not is assumed to have been used since.
-        for entry in self.shared.registry.expired(now) {
-            unless_full(self.expire(&entry).await)?;
-            self.shared.registry.unpin_vacant(&entry);
+        for entries in self.shared.registry.expired(now).chunks(ENDED_TOGETHER) {
+            self.end(entries).await?;
         }
-        loop {
-            let due = self.ask(move |backend| backend.due(now, DUE_MAX)).await?;
-            let count = due.len();
-            let expirations = self.shared.stats.expirations.get();
-            for name in due {
-                let entry = self.open(&name).await?;
-                unless_full(self.expire(&entry).await)?;
-                unless_full(self.record_use(&entry))?;
-                self.shared.registry.unpin_vacant(&entry);
+        let mut ended = 0;
+        // Those that there was no space to end, or whose last use was not recorded. They come again in each round.
+        let mut stay = HashSet::<StreamName, RandomState>::default();
+        while ended < ENDED_MAX {
+            let count_max = DUE_MAX + 2 * stay.len();
+            let mut due = self.ask(move |backend| backend.due(now, count_max)).await?;
+            let is_last = due.len() < count_max;
+            due.retain(|name| !stay.contains(name));
+            for names in due.chunks(ENDED_TOGETHER) {
+                let mut entries = Vec::with_capacity(names.len());
+                for name in names {
+                    entries.push(self.open(name).await?);
+                }
+                for entry in &entries {
+                    unless_full(self.record_use(entry))?;
+                }
+                let stayed = self.end(&entries).await?;
+                ended += entries.len() - stayed.len();
+                stay.extend(stayed);
             }
-            // The same ones would come again if none of them has ended.
-            if count < DUE_MAX || self.shared.stats.expirations.get() == expirations {
-                return Ok(());
+            if is_last || due.is_empty() {
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Ends those of a few streams whose lifetime is over, and lets go of them. Answers the names of those that are
+    /// still there.
+    async fn end(&self, entries: &[Arc<Entry>]) -> Result<Vec<StreamName>, EngineError> {
+        let mut ending = Vec::new();
+        for entry in entries {
+            let begun = self.begin_end(entry);
+            ending.push(match begun {
+                Err(EngineError::Full) => None,
+                begun => begun?,
+            });
+        }
+        let mut stayed = Vec::new();
+        for (entry, ending) in entries.iter().zip(ending) {
+            let settled = match ending {
+                None => None,
+                Some((id, None)) => Some((id, Settled::Durable)),
+                Some((id, Some(settled))) => Some((id, settled.await.unwrap_or(Settled::Failed))),
+            };
+            match settled {
+                Some((id, Settled::Durable)) => self.note_expired(entry, id).await?,
+                Some((_, Settled::Failed)) => return Err(BackendError::Poisoned.into()),
+                Some((_, Settled::Full | Settled::DecideAgain)) | None => stayed.push(entry.name.clone()),
+            }
+            self.shared.registry.unpin_vacant(entry);
+        }
+        Ok(stayed)
+    }
+
+    /// Deletes a stream if its lifetime is over. Answers its id, and what to wait on if that is not durable yet.
+    fn begin_end(&self, entry: &Arc<Entry>) -> Result<Option<Ending>, EngineError> {
+        let mut sequencer = entry.sequencer.lock();
+        let now = self.now();
+        let (Standing::Expired, Some(state)) = (sequencer.standing(now), sequencer.accepted()) else {
+            return Ok(None);
+        };
+        let id = state.id;
+        let delete = Record::of(id, Transition::Delete { at: now });
+        Ok(Some((id, self.commit(entry, &mut sequencer, delete, None)?)))
     }
 
     fn record_use(&self, entry: &Arc<Entry>) -> Result<(), EngineError> {
@@ -61,9 +123,8 @@ impl Engine {
         };
         let used_at = sequencer.used_at(state.id);
         if let Some(at) = used_at.filter(|at| *at > state.touched_at) {
-            let touch = tailwater_stream::Transition::Touch { at };
-            let record = tailwater_stream::Record::of(state.id, touch);
-            self.commit(entry, &mut sequencer, record, None)?;
+            let touch = Record::of(state.id, Transition::Touch { at });
+            self.commit(entry, &mut sequencer, touch, None)?;
         }
         Ok(())
     }

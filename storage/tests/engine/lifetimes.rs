@@ -230,10 +230,8 @@ fn a_stream_that_is_due_and_used_meanwhile_stays() {
         use_it(&rig).await.expect("there");
         gate.wait_at_gate(0);
         rig.clock.advance_millis(8_000);
-        let mut sweep = pin!(rig.engine.sweep());
-        waits(sweep.as_mut()).await;
+        rig.sweep().await;
         gate.open();
-        sweep.await.expect("the storage works");
         assert!(is_there(&rig).await);
         rig.clock.advance_millis(7_999);
         assert!(is_there(&rig).await);
@@ -259,6 +257,61 @@ fn many_streams_end_in_one_sweep() {
             assert_eq!(rig.engine.open_streams(), 0);
             assert_eq!(rig.engine.stats().expirations.get(), 2_500);
         }
+    });
+}
+
+/// Each end once waited for a commit of its own before the next began, and all else that a sweep does for all of them.
+#[test]
+fn lifetimes_end_together_and_keep_no_idle_stream_in_memory() {
+    behind_a_gate(async |rig: Rig, gate| {
+        for number in 0..300 {
+            rig.create_living(&format!("s{number}"), 16).await;
+        }
+        rig.create("idle").await.expect("created");
+        rig.clock.advance_millis(18_000);
+        for _ in 0..60 {
+            rig.engine.evict_idle();
+        }
+        assert_eq!(rig.engine.open_streams(), 301);
+        let batches = gate.batches().len();
+        gate.hold();
+        {
+            let mut sweep = pin!(rig.engine.sweep());
+            while !gate.is_at_gate(0) {
+                assert!(waits(sweep.as_mut()).await);
+                tokio::task::yield_now().await;
+            }
+            let loads = gate.loads(&name("idle"));
+            rig.look("idle").await;
+            assert_eq!(gate.loads(&name("idle")), loads + 1, "it was evicted");
+            gate.open();
+            sweep.await.expect("swept");
+        }
+        assert_eq!(rig.usage().0, 1);
+        assert_eq!(rig.engine.stats().expirations.get(), 300);
+        let batches = gate.batches().len() - batches;
+        assert!(batches < 30, "{batches} batches for 300 ends");
+    });
+}
+
+/// A sweep once went on as long as it found enough to end, and so without end if ends came fast enough.
+#[test]
+fn a_sweep_ends_so_many_streams_and_leaves_the_others_to_the_next() {
+    run(async {
+        let rig = Rig::over(Arc::new(Memory::new(1 << 30)));
+        for number in 0..18_000 {
+            rig.create_living(&format!("s{number}"), 16).await;
+            if number % 1_000 == 0 {
+                (0..61).for_each(|_| rig.engine.evict_idle());
+            }
+        }
+        (0..61).for_each(|_| rig.engine.evict_idle());
+        rig.clock.advance_millis(18_000);
+        rig.sweep().await;
+        let left = rig.usage().0;
+        assert!((1..2_000).contains(&left), "{left} are left");
+        rig.sweep().await;
+        assert_eq!(rig.usage(), (0, 0));
     });
 }
 

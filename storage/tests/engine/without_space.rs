@@ -60,6 +60,38 @@ fn a_sweep_goes_on_behind_a_stream_that_there_is_no_space_to_end() {
     });
 }
 
+/// As many as a sweep asks for at once, and their recorded ends come first: no stream behind them was ended any more.
+#[test]
+fn a_sweep_goes_on_behind_however_many_streams_whose_use_there_is_no_space_to_record() {
+    behind_a_gate(async |rig: Rig, gate| {
+        const USED: usize = 1_500;
+        let used = |number: usize| format!("used/{number}");
+        for number in 0..USED {
+            rig.create_living(&used(number), 16).await;
+        }
+        rig.clock.advance_millis(1_000);
+        rig.create_living("idle", 16).await;
+        for _ in 0..62 {
+            rig.engine.evict_idle();
+        }
+        assert_eq!(rig.engine.open_streams(), 0);
+        gate.refuse(is_touch);
+        rig.clock.advance_millis(16_000);
+        for number in 0..USED {
+            let reader = rig.engine.reader(&name(&used(number))).await;
+            reader.expect("it is not over yet, for a use is assumed");
+        }
+        rig.clock.advance_millis(2_000);
+        rig.sweep().await;
+        assert_eq!(rig.engine.stats().expirations.get(), 1);
+        assert_eq!(rig.usage().0, USED as u64);
+        assert!(matches!(
+            rig.engine.look(&name("idle")).await,
+            Err(OpenError::NotFound)
+        ));
+    });
+}
+
 #[test]
 fn a_stream_that_there_is_no_space_to_end_is_not_there_for_readers() {
     behind_a_gate(async |rig: Rig, gate| {
@@ -68,6 +100,25 @@ fn a_stream_that_there_is_no_space_to_end_is_not_there_for_readers() {
         rig.clock.advance_millis(60_000);
         let found = rig.engine.reader(&name("ends")).await;
         assert!(matches!(found, Err(OpenError::NotFound)), "{:?}", found.err());
+    });
+}
+
+/// An export of all streams ended with an error at the first one of these.
+#[test]
+fn a_stream_that_there_is_no_space_to_end_is_left_out_of_an_export() {
+    behind_a_gate(async |rig: Rig, gate| {
+        for stream in ["a", "z"] {
+            rig.create(stream).await.expect("created");
+        }
+        rig.create_living("ends", 16).await;
+        gate.refuse(is_delete);
+        rig.clock.advance_millis(60_000);
+        let mut exporter = rig.engine.export("");
+        let mut names = Vec::new();
+        while let Some(export) = exporter.next().await.expect("it goes on") {
+            names.push(export.stream().state.name.to_string());
+        }
+        assert_eq!(names, ["a", "z"]);
     });
 }
 

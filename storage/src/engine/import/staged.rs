@@ -39,7 +39,7 @@ pub(super) struct Staged {
     messages: Option<u64>,
     gathered: Record,
     gathered_bytes: usize,
-    /// Something of it may be stored, and nobody else gives that back.
+    /// Something of it may be stored that nobody else gives back. Whether its name leads to it need not be known.
     is_left_over: bool,
 }
 
@@ -56,8 +56,8 @@ enum Step {
 impl Drop for Staged {
     fn drop(&mut self) {
         if self.is_left_over {
-            let deleted = Leftover::Deleted(self.state.id);
-            self.engine.shared.leftovers.note(deleted);
+            let staged = Leftover::Staged(self.state.id, self.state.name.clone());
+            self.engine.shared.leftovers.note(staged);
         }
     }
 }
@@ -260,8 +260,6 @@ impl Staged {
         let (named, state, pin) = (Arc::clone(&self.named), self.state.clone(), Arc::clone(&self.pin));
         let backend = &self.engine.shared.backend;
         let is_apart = |id| backend.partition_of(id) != backend.partition_of(state.id);
-        // Once it is queued, it may be there whatever becomes of this request.
-        let is_left_over = &mut self.is_left_over;
         let shown = self
             .engine
             .sequence(&named, |sequencer, now| {
@@ -291,15 +289,13 @@ impl Staged {
                     _ => {}
                 }
                 record.push(state.id, Transition::Import(Box::new(state.clone())));
-                *is_left_over = false;
                 Decision::CommitFork(record, Arc::clone(&pin), Step::Shown)
             })
             .await;
-        // Refused for want of space or of the name, it is still staged; after a failure nothing is known.
-        self.is_left_over = match &shown {
-            Ok(Step::Shown) | Err(EngineError::Backend(_)) => false,
-            Ok(_) | Err(EngineError::Full) => true,
-        };
+        // After a failure nothing is known. Refused for want of space or of the name, it is still staged.
+        if matches!(shown, Ok(Step::Shown) | Err(EngineError::Backend(_))) {
+            self.is_left_over = false;
+        }
         Ok(shown?)
     }
 }

@@ -13,7 +13,7 @@ use tailwater_storage::stream::{Lifetime, MessageEnds, StreamId, Timestamp, Tran
 use tailwater_storage::{EngineLimits, Memory};
 
 use super::{Section, append_of, export, import, import_all, other};
-use crate::support::ask::{Rig, START_MS, at, bytes, name, producer, text_of, waits};
+use crate::support::ask::{Rig, START_MS, at, bytes, name, producer, text_of, until, waits};
 use crate::support::gated::{Gated, transitions};
 use crate::{behind_a_gate, over_all, run};
 
@@ -114,6 +114,45 @@ fn an_import_whose_client_goes_away_in_the_midst_leaves_nothing() {
         rig.sweep().await;
         assert_eq!(rig.usage().0, 2);
     });
+}
+
+/// Nobody was left who knew that it was staged, until the next start.
+#[test]
+fn an_import_whose_client_goes_away_at_its_end_comes_about_or_leaves_nothing() {
+    for is_refused in [true, false] {
+        behind_a_gate(async |rig: Rig, gate: Arc<Gated>| {
+            let elsewhere = other();
+            elsewhere.create("a").await.expect("created");
+            elsewhere.append("a", "imported").await.expect("appended");
+            let sections = export(&elsewhere, "").await;
+            let mut importer = rig.engine.import(Existing::Refuse);
+            importer.begin(sections[0].stream.clone()).await.expect("begun");
+            let append = sections[0].appends[0].clone();
+            importer.append(append).await.expect("taken");
+            {
+                let mut finish = Box::pin(importer.finish());
+                wait_with_the_last_record(finish.as_mut(), &gate).await;
+            }
+            drop(importer);
+            rig.sweep().await;
+            assert_eq!(rig.usage().0, 1, "what is queued is held");
+            gate.refuse(move |_| is_refused);
+            gate.open();
+            let settled = async || match rig.engine.look(&name("a")).await {
+                Ok(_) => !is_refused,
+                Err(_) => is_refused && rig.usage() == (0, 0),
+            };
+            until(async || {
+                rig.sweep().await;
+                settled().await
+            })
+            .await;
+            rig.sweep().await;
+            if !is_refused {
+                assert_eq!(rig.text("a").await, "imported");
+            }
+        });
+    }
 }
 
 /// An empty stream of this name as an export elsewhere would have it.
