@@ -186,7 +186,15 @@ impl<'o> Follower<'o> {
             end = Ok(());
         }
         if self.options.close {
-            patiently(async || self.client.close(&self.options.stream.name).await).await?;
+            self.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits out whatever passes: to close twice is to close once.
+    async fn close(&mut self) -> Result<(), CommandError> {
+        while let Err(error) = self.client.close(&self.options.stream.name).await {
+            self.wait_out(error).await?;
         }
         Ok(())
     }
@@ -227,17 +235,23 @@ impl<'o> Follower<'o> {
                     source: error,
                 });
             }
-            if !error.is_passing() {
-                return Err(error.into());
-            }
-            if self.producer.is_none() && !is_certainly_not_done(&error) {
+            if error.is_passing() && self.producer.is_none() && !is_certainly_not_done(&error) {
                 return Err(CommandError::InDoubt { source: error });
             }
-            let asked = error.problem().and_then(|problem| problem.retry_after);
-            let delay = self.backoff.next(fastrand::f64(), asked);
-            eprintln!("{error}; trying again in {:.1} s", delay.as_secs_f64());
-            tokio::time::sleep(delay).await;
+            self.wait_out(error).await?;
         }
+    }
+
+    /// Waits before another try, if one is worth it.
+    async fn wait_out(&mut self, error: ClientError) -> Result<(), CommandError> {
+        if !error.is_passing() {
+            return Err(error.into());
+        }
+        let asked = error.problem().and_then(|problem| problem.retry_after);
+        let delay = self.backoff.next(fastrand::f64(), asked);
+        eprintln!("{error}; trying again in {:.1} s", delay.as_secs_f64());
+        tokio::time::sleep(delay).await;
+        Ok(())
     }
 }
 
@@ -361,6 +375,7 @@ mod tests {
                 status,
                 code: code.map(str::to_owned),
                 detail: None,
+                field: None,
                 closed: false,
                 retry_after: None,
                 producer_epoch: None,

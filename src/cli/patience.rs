@@ -55,6 +55,7 @@ mod tests {
                 status: StatusCode::from_u16(status).expect("a status"),
                 code: Some(code.to_owned()),
                 detail: None,
+                field: None,
                 closed: false,
                 retry_after: Some(Duration::from_secs(retry_after_secs)),
                 producer_epoch: None,

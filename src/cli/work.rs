@@ -18,6 +18,7 @@ use tailwater_process::Backoff;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::arguments::queues::QueueWorkOptions;
 use super::error::CommandError;
@@ -25,8 +26,10 @@ use super::output::Output;
 use crate::client::{ClaimedJob, Client, ClientError};
 use attempt::{Attempt, Outcome};
 
-/// How long the server keeps a claim that finds nothing. Shorter than what proxies bear.
+/// How long the server keeps a claim that finds nothing, if it takes so long a claim. Shorter than what proxies bear.
 const WAIT_MS: u64 = 20_000;
+/// Between two claims that find nothing, however soon the server answers.
+const CLAIMS_MIN: Duration = Duration::from_secs(1);
 /// A worker that is out of luck asks this often at the least: jobs wait for it.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -70,17 +73,22 @@ async fn claim_all(
 ) -> Result<(), CommandError> {
     let mut stopping = stop.subscribe();
     let mut backoff = Backoff::default();
-    let wait_ms = if options.until_empty { 0 } else { WAIT_MS };
+    let mut wish = Wish {
+        jobs_max: usize::from(options.concurrency),
+        wait_ms: if options.until_empty { 0 } else { WAIT_MS },
+    };
     loop {
         let free = usize::from(options.concurrency) - attempts.len();
         let claim = async {
             if free == 0 {
                 return std::future::pending().await;
             }
+            let jobs_max = free.min(wish.jobs_max);
             client
-                .claim_jobs(&options.queue.stream, worker, free, wait_ms)
+                .claim_jobs(&options.queue.stream, worker, jobs_max, wish.wait_ms)
                 .await
         };
+        let asked_at = Instant::now();
         let claimed = tokio::select! {
             claimed = claim => claimed,
             // Nobody has told the server that this claim is given up but the end of its connection: so that none is given
@@ -105,13 +113,39 @@ async fn claim_all(
                     if let Some(ended) = attempts.join_next().await {
                         tell(output, &ended.expect("an attempt does not panic"))?;
                     }
+                } else if jobs.is_empty() {
+                    // A server that is about to stop, for example, answers at once.
+                    tokio::select! {
+                        () = tokio::time::sleep_until(asked_at + CLAIMS_MIN) => {}
+                        _ = stopping.wait_for(|stop| *stop > Stop::No) => {}
+                    }
                 }
                 for job in jobs {
                     attempts.spawn(begin(client, options, job, stop).run());
                 }
             }
+            Err(error) if wish.is_lowered_for(&error) => {}
             Err(error) => pause(&mut backoff, error, &mut stopping).await?,
         }
+    }
+}
+
+/// What a claim asks for at the most.
+struct Wish {
+    jobs_max: usize,
+    wait_ms: u64,
+}
+
+impl Wish {
+    /// Halves what is more than the server gives (`queues.max_claim_jobs`, `queues.max_claim_wait_ms`), if it is that.
+    fn is_lowered_for(&mut self, error: &ClientError) -> bool {
+        let field = error.problem().and_then(|problem| problem.field.as_deref());
+        match field {
+            Some("max") if self.jobs_max > 1 => self.jobs_max /= 2,
+            Some("wait_ms") if self.wait_ms > 0 => self.wait_ms /= 2,
+            _ => return false,
+        }
+        true
     }
 }
 

@@ -224,6 +224,7 @@ impl Client {
             status: head.status,
             code: None,
             detail: None,
+            field: None,
             closed: is_true(&head.headers, "stream-closed"),
             retry_after: number(RETRY_AFTER.as_str()).map(Duration::from_secs),
             producer_epoch: number("producer-epoch"),
@@ -395,13 +396,14 @@ fn tls(is_tls: bool) -> Result<rustls::ClientConfig, ClientError> {
     Ok(builder.with_no_client_auth())
 }
 
-/// Takes `code` and `detail` out of a problem document (RFC 9457), or what stands for them in refusals of subscriptions
+/// Takes `code`, `detail` and `field` out of a problem document (RFC 9457), or what stands for them in refusals of subscriptions
 /// (PROTOCOL.md §7), or shows the beginning of a text.
 fn describe(problem: &mut Problem, content_type: Option<&str>, body: &[u8]) {
     #[derive(serde::Deserialize)]
     struct Document {
         code: Option<String>,
         detail: Option<String>,
+        field: Option<String>,
         title: Option<String>,
         error: Option<Refusal>,
     }
@@ -415,6 +417,7 @@ fn describe(problem: &mut Problem, content_type: Option<&str>, body: &[u8]) {
             .error
             .map_or((None, None), |error| (error.code, error.message));
         problem.code = document.code.or(code).map(|code| printable(&code));
+        problem.field = document.field;
         problem.detail = document
             .detail
             .or(document.title)
@@ -493,6 +496,7 @@ mod tests {
                 status: StatusCode::CONFLICT,
                 code: None,
                 detail: None,
+                field: None,
                 closed: false,
                 retry_after: None,
                 producer_epoch: None,

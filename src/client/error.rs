@@ -166,6 +166,8 @@ pub struct Problem {
     pub code: Option<String>,
     /// The problem document's `detail`, or the beginning of a plain-text body.
     pub detail: Option<String>,
+    /// The problem document's `field`: the member of the request that is wrong.
+    pub field: Option<String>,
     /// `Stream-Closed: true` was there.
     pub closed: bool,
     /// `Retry-After`, if it was in seconds.
@@ -222,6 +224,7 @@ mod tests {
             status: StatusCode::from_u16(status).expect("a status"),
             code: code.map(str::to_owned),
             detail: detail.map(str::to_owned),
+            field: None,
             closed: false,
             retry_after: None,
             producer_epoch: None,

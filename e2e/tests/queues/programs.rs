@@ -172,6 +172,23 @@ fn a_result_that_the_server_does_not_take_gives_the_run_up() {
     assert!(why.contains("body_too_large"), "{why}");
 }
 
+/// A worker that asked for more than the server gives was refused for good.
+#[test]
+fn a_worker_asks_for_no_more_than_the_server_gives() {
+    let server = Server::start_with(&[
+        ("DS_QUEUES__MAX_CLAIM_JOBS", "2"),
+        ("DS_QUEUES__MAX_CLAIM_WAIT_MS", "3000"),
+    ]);
+    make_queue(&server);
+    let runs: Vec<_> = (0..5)
+        .map(|job| enqueue(&server, &format!("job-{job}"), &json!(job)))
+        .collect();
+    let _worker = Worker::start(&url(&server), "true", &["--concurrency", "7"]);
+    for run in &runs {
+        comes_to(&server, run, "succeeded");
+    }
+}
+
 /// A worker stands still past its lease, as a machine does that sleeps, and another one takes over.
 #[test]
 fn a_worker_that_stands_still_past_its_lease_is_fenced_when_it_wakes_up() {

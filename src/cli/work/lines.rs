@@ -338,8 +338,11 @@ mod tests {
             tokio::time::sleep(PIPES_PATIENCE).await;
             end.is_now();
         });
+        let mut count = 0;
         // Each line takes a while, so that there is always something to read.
         while receiver.recv().await.is_some() {
+            count += 1;
+            assert!(count < 10_000, "it never ends");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
