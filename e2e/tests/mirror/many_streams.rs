@@ -50,7 +50,7 @@ fn very_many_streams_are_mirrored_over_few_connections_whether_they_were_there_b
 /// More than are noted in the tables at once.
 #[test]
 fn the_tables_tell_the_lag_of_each_of_many_streams_that_stand_still() {
-    const HALTED: usize = 520;
+    const HALTED: usize = 260;
     let rig = Rig::with("memory", &[], &[("DS_SYNC__ON_UNMAPPABLE", "halt")]);
     send_to_each(&rig, 0..HALTED, |stream, _| {
         stream.creation().body(r#"["\u0000",1]"#)

@@ -32,7 +32,7 @@ use crate::traces::ReadSpan;
 /// Streams whose places are asked for at once.
 const PLACES_MAX: usize = 1000;
 /// Streams whose tails are noted at once, and how often.
-const TAILS_MAX: usize = 500;
+const TAILS_MAX: usize = 250;
 const TAILS_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the metrics are brought up to date.
 const SHOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -255,7 +255,7 @@ impl Coordinator {
     fn next_job(&mut self, now: Instant) -> Option<Job> {
         // Notes and transactions take turns, so that neither waits for the end of the other.
         if !std::mem::replace(&mut self.was_note, false)
-            && let Some(note) = self.next_note()
+            && let Some(note) = self.next_note(now)
         {
             self.was_note = true;
             return Some(note);
@@ -272,20 +272,19 @@ impl Coordinator {
                 return Some(Job::Commit(batch));
             }
         }
-        if let Some(note) = self.next_note() {
-            return Some(note);
-        }
-        if self.tails_at <= now {
-            self.tails_at = now + TAILS_INTERVAL;
-            let tails = self.backlog.take_tails(TAILS_MAX);
-            return (!tails.is_empty()).then_some(Job::NoteTails(tails));
-        }
-        None
+        self.next_note(now)
     }
 
-    fn next_note(&mut self) -> Option<Job> {
+    /// Also streams' tails, once in a while.
+    fn next_note(&mut self, now: Instant) -> Option<Job> {
         let territory = &self.territory;
-        self.notes.next(|stream| territory.has(stream))
+        let note = self.notes.next(|stream| territory.has(stream));
+        if note.is_some() || now < self.tails_at {
+            return note;
+        }
+        self.tails_at = now + TAILS_INTERVAL;
+        let tails = self.backlog.take_tails(TAILS_MAX);
+        (!tails.is_empty()).then_some(Job::NoteTails(tails))
     }
 
     fn hear(&mut self, news: News, now: Instant) {
