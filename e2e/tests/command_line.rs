@@ -447,6 +447,20 @@ fn a_producer_that_follows_loses_and_repeats_nothing_over_cut_connections() {
     assert!(notes.contains("trying again in"), "{notes}");
 }
 
+#[test]
+fn an_append_whose_answer_is_lost_is_told_to_be_in_doubt() {
+    let server = Server::start();
+    server.stream("one").create();
+    // The answer to the question what the stream's type is comes through, the next one does not.
+    let proxy = CuttingProxy::before(server.address(), 2);
+    let url = format!("http://{}{}", proxy.address(), server.base_path());
+    let append = Running::start(&url, &["append", "one", "1"], Stdio::null());
+    let (code, printed, notes) = append.end();
+    assert_eq!((code, printed.as_str()), (Some(1), ""));
+    assert!(notes.contains("may or may not have been appended"), "{notes}");
+    assert_eq!(succeed(&server, &["read", "one"]), "1\n", "this time it was");
+}
+
 /// A long line went along with those before it, and the body of all was over the limit though each line was not.
 #[test]
 fn a_line_may_be_as_long_as_the_server_allows_whatever_comes_before_it() {

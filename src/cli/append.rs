@@ -1,6 +1,8 @@
-//! `append`: an argument, all of stdin, or stdin line by line.
+//! `append`: an argument, all of stdin, or stdin line by line, which is read in `stdin`.
 
-use std::io::{self, BufRead, Read as _};
+mod stdin;
+
+use std::io::{self, Read as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -13,21 +15,17 @@ use super::error::CommandError;
 use super::output::Output;
 use super::patience::patiently;
 use crate::client::{Append, Client, ClientError, Create, Producer, StreamHead, is_json};
+use stdin::Line;
 
 /// Lines that have come while an append was under way go together in the next one, up to here. A longer line goes alone: it may
 /// be as long as the server allows.
 const BATCH_BYTES_MAX: usize = 256 << 10;
-/// Lines that wait for the server. Beyond that stdin is not read, and who writes to it has to wait.
-const LINES_WAITING_MAX: usize = 1024;
-/// A longer line is not kept in memory. By default servers take 10 MiB.
-const LINE_BYTES_MAX: usize = 64 << 20;
-
 pub(super) async fn append(options: &AppendOptions, output: &mut Output) -> Result<(), CommandError> {
     let client = options.stream.connection.client()?;
     let content_type = content_type(&client, options).await?;
     if options.follow {
         return Follower::new(client, options, content_type)
-            .run(read_lines())
+            .run(stdin::read_lines())
             .await;
     }
     let body = match &options.data {
@@ -50,7 +48,14 @@ pub(super) async fn append(options: &AppendOptions, output: &mut Output) -> Resu
         close: options.close,
         producer: None,
     };
-    let appended = patiently(async || client.append(&options.stream.name, &append).await).await?;
+    let appended = patiently(async || client.append(&options.stream.name, &append).await).await;
+    let appended = appended.map_err(|error| {
+        if error.is_passing() && !is_certainly_not_done(&error) {
+            CommandError::InDoubt { source: error }
+        } else {
+            error.into()
+        }
+    })?;
     output.line(&appended.next_offset)?;
     output.flush()
 }
@@ -89,50 +94,6 @@ async fn content_type(client: &Client, options: &AppendOptions) -> Result<String
     }
 }
 
-/// A line of stdin, numbered from 1, with its line break.
-type NumberedLine = Result<(u64, Vec<u8>), CommandError>;
-
-/// Reads stdin on a thread of its own, which ends with stdin or with the process: a blocked read of a pipe
-/// cannot be called off.
-fn read_lines() -> mpsc::Receiver<NumberedLine> {
-    let (sender, receiver) = mpsc::channel(LINES_WAITING_MAX);
-    std::thread::Builder::new()
-        .name("stdin".to_owned())
-        .spawn(move || {
-            let mut stdin = io::stdin().lock();
-            for line in 1.. {
-                let read = read_line(&mut stdin, line);
-                let is_last = !matches!(&read, Ok(Some(_)));
-                if let Some(read) = read.transpose()
-                    && sender.blocking_send(read).is_err()
-                {
-                    return;
-                }
-                if is_last {
-                    return;
-                }
-            }
-        })
-        .expect("the system has room for one thread");
-    receiver
-}
-
-fn read_line(input: &mut impl BufRead, line: u64) -> Result<Option<(u64, Vec<u8>)>, CommandError> {
-    let mut text = Vec::new();
-    let mut limited = input.take(LINE_BYTES_MAX as u64 + 1);
-    limited
-        .read_until(b'\n', &mut text)
-        .map_err(|source| CommandError::Input { source })?;
-    match text.len() {
-        0 => Ok(None),
-        length if length > LINE_BYTES_MAX => Err(CommandError::LongLine {
-            line,
-            max: LINE_BYTES_MAX,
-        }),
-        _ => Ok(Some((line, text))),
-    }
-}
-
 /// Appends lines as they come.
 struct Follower<'o> {
     client: Client,
@@ -160,7 +121,10 @@ impl<'o> Follower<'o> {
         }
     }
 
-    async fn run(mut self, mut lines: mpsc::Receiver<NumberedLine>) -> Result<(), CommandError> {
+    async fn run(
+        mut self,
+        mut lines: mpsc::Receiver<Result<Line, CommandError>>,
+    ) -> Result<(), CommandError> {
         let mut batch = Batch::new(is_json(&self.content_type));
         let mut end = Ok(());
         while let Some(first) = lines.recv().await {
@@ -168,11 +132,11 @@ impl<'o> Follower<'o> {
             while let Some(line) = next.take() {
                 // Lines before a bad one are appended still.
                 let added = match line {
-                    Ok((number, text)) => {
-                        if !batch.has_room_for(&text) {
+                    Ok(line) => {
+                        if !batch.has_room_for(&line.text) {
                             self.send(batch.take()).await?;
                         }
-                        batch.add(number, text)
+                        batch.add(line.number, &line.text)
                     }
                     Err(error) => Err(error),
                 };
@@ -295,9 +259,9 @@ impl Batch {
 
     /// A JSON line becomes one message even if it is an array: the server takes one level of arrays apart,
     /// and that level is the batch itself.
-    fn add(&mut self, number: u64, line: Vec<u8>) -> Result<(), CommandError> {
+    fn add(&mut self, number: u64, line: &[u8]) -> Result<(), CommandError> {
         if !self.is_json {
-            self.body.extend(line);
+            self.body.extend_from_slice(line);
             return Ok(());
         }
         let message = line.trim_ascii();
@@ -326,15 +290,13 @@ impl Batch {
 mod tests {
     use http::StatusCode;
 
-    use super::{
-        BATCH_BYTES_MAX, Batch, ClientError, CommandError, LINE_BYTES_MAX, is_certainly_not_done, read_line,
-    };
+    use super::{BATCH_BYTES_MAX, Batch, ClientError, is_certainly_not_done};
     use crate::client::Problem;
 
     fn taken(is_json: bool, lines: &[&str]) -> Option<String> {
         let mut batch = Batch::new(is_json);
         for (line, number) in lines.iter().zip(1..) {
-            batch.add(number, line.as_bytes().to_vec()).expect("good lines");
+            batch.add(number, line.as_bytes()).expect("good lines");
         }
         let body = batch.take();
         assert!(batch.take().is_none(), "a batch is taken once");
@@ -362,7 +324,7 @@ mod tests {
     fn a_long_line_goes_alone() {
         let mut batch = Batch::new(false);
         assert!(batch.has_room_for(&[b'x'; BATCH_BYTES_MAX + 1]));
-        batch.add(1, b"x\n".to_vec()).expect("text");
+        batch.add(1, b"x\n").expect("text");
         assert!(batch.has_room_for(&[b'x'; BATCH_BYTES_MAX - 2]));
         assert!(!batch.has_room_for(&[b'x'; BATCH_BYTES_MAX - 1]));
     }
@@ -395,32 +357,13 @@ mod tests {
     #[test]
     fn a_line_that_is_not_json_is_named_and_not_appended() {
         let mut batch = Batch::new(true);
-        batch.add(1, b"1\n".to_vec()).expect("JSON");
-        let error = batch.add(2, b"{\"a\":\n".to_vec()).expect_err("half an object");
+        batch.add(1, b"1\n").expect("JSON");
+        let error = batch.add(2, b"{\"a\":\n").expect_err("half an object");
         assert!(
             error.to_string().starts_with("line 2 of stdin is not JSON"),
             "{error}"
         );
-        assert!(batch.add(3, b"1 2\n".to_vec()).is_err(), "two messages in a line");
+        assert!(batch.add(3, b"1 2\n").is_err(), "two messages in a line");
         assert_eq!(batch.take().as_deref(), Some(&b"[1]"[..]));
-    }
-
-    #[test]
-    fn the_last_line_needs_no_line_break_and_a_line_has_a_limit() {
-        let mut input = &b"a\nb"[..];
-        assert_eq!(
-            read_line(&mut input, 1).expect("a line"),
-            Some((1, b"a\n".to_vec()))
-        );
-        assert_eq!(
-            read_line(&mut input, 2).expect("a line"),
-            Some((2, b"b".to_vec()))
-        );
-        assert_eq!(read_line(&mut input, 3).expect("the end"), None);
-        let long = vec![b'x'; LINE_BYTES_MAX + 1];
-        assert!(matches!(
-            read_line(&mut &long[..], 7),
-            Err(CommandError::LongLine { line: 7, .. })
-        ));
     }
 }

@@ -31,7 +31,7 @@ pub(super) enum CommandError {
     NoStream { name: String, source: ClientError },
     /// An append whose answer was lost.
     #[error(
-        "{source}; what was sent last may or may not have been appended (--producer makes repeating it safe)"
+        "{source}; what was sent last may or may not have been appended (--follow --producer makes repeating it safe)"
     )]
     InDoubt { source: ClientError },
     /// The stream has another type than the data.
