@@ -19,6 +19,9 @@ const PAGE_ROWS: usize = 1024;
 /// Control keys looked at in one go at the least.
 const CONTROLS_MIN: usize = 64;
 
+/// Control keys and their values; none for those that were removed.
+type Controls = BTreeMap<Bytes, Option<Bytes>>;
+
 /// The last key of those that were told, if there may be more than was asked for.
 fn last_of_full<V>(told: &[(Bytes, V)], page: &ControlsRequest<'_>) -> Option<Bytes> {
     let last = told.last().filter(|_| told.len() == page.count_max);
@@ -69,7 +72,7 @@ impl Sight {
         &self,
         id: StreamId,
         page: &ControlsRequest<'_>,
-    ) -> Result<(BTreeMap<Bytes, Option<Bytes>>, Option<Bytes>), BackendError> {
+    ) -> Result<(Controls, Option<Bytes>), BackendError> {
         let stored = self.catalog.controls(id, page)?;
         let mut lasts: Vec<_> = last_of_full(&stored, page).into_iter().collect();
         let mut controls: BTreeMap<_, _> = stored
