@@ -4,7 +4,7 @@ use tailwater_storage::backend::Outcome;
 use tailwater_storage::stream::StreamState;
 
 use super::run::{Repair, Run};
-use crate::author::{Body, together};
+use crate::author::Body;
 use crate::seeds;
 
 /// As much as a file may grow by at once in these tests.
@@ -77,50 +77,6 @@ fn what_is_deleted_makes_room_once_there_is_a_little_space() {
         run.disk.set_free_bytes(Some(0));
         let mut author = run.known.author.clone();
         author.go_to(fullest);
-        let (id, create) = author.create("a");
-        let append = author.append(id, Body::one(vec![7; 3_000]));
-        for record in [create, append] {
-            assert_eq!(run.commit(&[record]), Some(vec![Outcome::Durable]));
-        }
-        run.check();
-    }
-}
-
-/// Streams without bytes are rows alone. What they gave back was not counted, and once such a shard was known to be full, it
-/// stayed so until the next start, though all of them were deleted.
-#[test]
-fn short_streams_that_are_deleted_make_room_too() {
-    // Long names make long rows, so that few are enough.
-    let name = |number: usize| format!("short/{number}{}", format!("/{}", "x".repeat(190)).repeat(4));
-    for seed in seeds(2) {
-        let mut run = Run::new(seed, Repair::Changing);
-        run.open();
-        assert!(run.commit_some());
-        run.delete_all();
-        run.disk.set_free_bytes(Some(512 << 10));
-        let mut made = 0;
-        loop {
-            let mut author = run.known.author.clone();
-            let creations = (0..20).map(|_| {
-                made += 1;
-                author.create(&name(made)).1
-            });
-            let batch = [together(creations.collect::<Vec<_>>())];
-            let outcomes = run.commit(&batch).expect("a full disk is no failure");
-            if outcomes == [Outcome::Full] {
-                break;
-            }
-        }
-        let place = run
-            .known
-            .alive()
-            .first()
-            .map(|state| run.known.author.place_of(state.id));
-        run.disk.set_free_bytes(Some(LITTLE_BYTES));
-        run.delete_all();
-        run.disk.set_free_bytes(Some(0));
-        let mut author = run.known.author.clone();
-        author.go_to(place.expect("some were made"));
         let (id, create) = author.create("a");
         let append = author.append(id, Body::one(vec![7; 3_000]));
         for record in [create, append] {
