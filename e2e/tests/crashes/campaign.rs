@@ -33,6 +33,8 @@ pub(crate) struct Campaign {
     data_dir: String,
     /// What a crash that is no end by SIGTERM may take.
     losses: Losses,
+    /// Whether it ends with the power of its machine.
+    loses_power: bool,
     tally: Tally,
     logs: Vec<Arc<Log>>,
     retired: Vec<String>,
@@ -54,6 +56,7 @@ impl Campaign {
             mode,
             data_dir,
             losses,
+            loses_power: false,
             tally: Tally::default(),
             retired: Vec::new(),
             producers: [0, 0, 1, 2, 2]
@@ -84,6 +87,14 @@ impl Campaign {
             keepers: ["ann", "bob"].map(|name| Keeper::new(name, rng.u64(..))).into(),
             logs,
             rng,
+        }
+    }
+
+    /// The same of a store whose machine loses its power.
+    pub(crate) fn losing_power(self) -> Self {
+        Self {
+            loses_power: true,
+            ..self
         }
     }
 
@@ -130,7 +141,11 @@ impl Campaign {
 
     /// Everybody writes and reads until the server has been ended, which `end` does.
     pub(crate) fn load(&mut self, server: Server, duration: Duration, end: impl FnOnce(Server)) {
-        let run = &Run::of(&server);
+        let run = &if self.loses_power {
+            Run::losing_power(&server)
+        } else {
+            Run::of(&server)
+        };
         let losses = self.losses;
         std::thread::scope(|scope| {
             for (_, writer) in &mut self.producers {

@@ -11,6 +11,8 @@ pub(crate) struct Run {
     address: SocketAddr,
     base_path: String,
     ending: AtomicBool,
+    /// Whether it ends with the power: then nobody is answered from there on.
+    ends_with_power: bool,
 }
 
 impl Run {
@@ -19,7 +21,23 @@ impl Run {
             address: server.address(),
             base_path: server.base_path().to_owned(),
             ending: AtomicBool::new(false),
+            ends_with_power: false,
         }
+    }
+
+    /// One whose machine is to lose its power. A machine without power answers nobody. This one goes on for a moment, and its
+    /// kernel lets a sync succeed then whose data the file system, which is shut down, has dropped. So what is heard once
+    /// [`Self::end`] was said is not heard.
+    pub(crate) fn losing_power(server: &Server) -> Self {
+        Self {
+            ends_with_power: true,
+            ..Self::of(server)
+        }
+    }
+
+    /// Whether what comes from the server now is no word of a machine that has power.
+    pub(crate) fn is_powerless(&self) -> bool {
+        self.ends_with_power && self.is_ending()
     }
 
     /// From now on the server may go away. Said before it is made to.
@@ -89,6 +107,10 @@ impl<'r> Link<'r> {
                     "shutting_down" => Answer::Refused,
                     _ => Answer::Lost,
                 }
+            }
+            Ok(Some(_)) if self.run.is_powerless() => {
+                self.connection = None;
+                Answer::Lost
             }
             Ok(Some(answer)) => Answer::Given(answer),
             gone => {

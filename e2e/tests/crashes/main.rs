@@ -85,7 +85,7 @@ fn take_the_power_again_and_again(mode: &'static str, losses: Losses) {
     let seed = seed();
     let mut home = Home::new(seed);
     let mut volume = Volume::ext4(VOLUME_MEBIBYTES);
-    let mut campaign = Campaign::new(seed, mode, volume.place("streams"), losses);
+    let mut campaign = Campaign::new(seed, mode, volume.place("streams"), losses).losing_power();
     let server = campaign.start();
     campaign.create(&server);
     // From here on everything that is acknowledged is of a run that is judged.

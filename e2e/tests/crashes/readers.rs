@@ -71,6 +71,9 @@ impl Reader {
             }
         };
         while let Some(event) = events.next_event() {
+            if run.is_powerless() {
+                return;
+            }
             if event.kind == "data" {
                 let id = event.id.as_deref().expect("a data event has an id");
                 self.take(event.data.as_bytes(), Token::parse(id));

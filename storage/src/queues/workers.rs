@@ -295,10 +295,10 @@ impl Queues {
         let claimants = std::mem::take(&mut turn.claimants);
         let (due, waiting): (VecDeque<_>, VecDeque<_>) = claimants
             .into_iter()
-            .partition(|claimant| claimant.until_ms <= now_ms);
+            .partition(|claimant| claimant.until_ms <= now_ms || claimant.answer.is_closed());
         turn.claimants = waiting;
         for claimant in due {
-            // Whoever waits no longer is told why there is no job, too.
+            // Whoever waits no longer, and is still there, is told why there is no job, too.
             let nothing = served.clone().map(|()| Handover::new(opened, Vec::new()));
             pending.push(None, claimant.answer, nothing);
         }
