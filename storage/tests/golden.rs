@@ -153,6 +153,8 @@ fn check(store: &FileStore, author: &Author, streams: &Streams) {
     assert_eq!(store.deleted().expect("it can be read"), [streams.deleted]);
     assert!(store.has_forks(streams.run).expect("it can be read"));
     assert_eq!(author.state(streams.notes).oldest, at(10));
+    let reclaimable = store.reclaimable().expect("it can be read");
+    assert_eq!(reclaimable, [streams.notes, streams.deleted]);
 }
 
 /// A store that bears the golden one's identity and holds nothing yet.

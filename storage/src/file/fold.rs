@@ -272,6 +272,9 @@ fn fold_delta(
             change.remove_name(name, id)?;
         }
         let row = change.remove_stream(id)?;
+        if row.as_ref().is_some_and(keeps_trimmed_bytes) {
+            change.mark_trimmed(id, false)?;
+        }
         lose(
             losses,
             change.lose_runs(id, stored_from(row.as_ref()), Position::LAST)?,
@@ -280,6 +283,7 @@ fn fold_delta(
     }
     let mut row = change.head(id)?;
     let stored_before = stored_from(row.as_ref());
+    let kept_trimmed_bytes = row.as_ref().is_some_and(keeps_trimmed_bytes);
     let needs_name = row.as_ref().is_none_or(|row| row.staged);
     delta.apply_to(&mut row, era);
     let Some(row) = row else { return Ok(()) };
@@ -290,6 +294,10 @@ fn fold_delta(
         }
     }
     change.put_row(&row, deadline(&row.state))?;
+    let keeps_trimmed_bytes = keeps_trimmed_bytes(&row);
+    if keeps_trimmed_bytes || kept_trimmed_bytes {
+        change.mark_trimmed(id, keeps_trimmed_bytes)?;
+    }
     change.put_producers(id, delta.producers())?;
     if row.state.deleted {
         change.mark_deleted(id)?;
@@ -303,6 +311,11 @@ fn fold_delta(
         lose(losses, change.lose_runs(id, stored_before, row.stored_from)?);
     }
     Ok(())
+}
+
+/// Whether bytes before the oldest position are still stored: for forks, or because they were not given back yet.
+fn keeps_trimmed_bytes(row: &StreamRow) -> bool {
+    row.stored_from < row.state.oldest
 }
 
 fn stored_from(row: Option<&StreamRow>) -> Position {

@@ -207,11 +207,12 @@ impl Store {
         Ok(())
     }
 
-    /// The journals do not say what was given back: the storages of all streams that were trimmed since the last fold,
-    /// and of those that are deleted.
+    /// The journals do not say what was given back: the storages of all streams that were trimmed since the last fold, or
+    /// that had not given back by then what was trimmed before, and of those that are deleted.
     pub(super) fn reclaimable(&self) -> Result<Vec<StreamId>, BackendError> {
         let mut changed = self.deleted()?;
         let sight = self.sight()?;
+        changed.extend(sight.catalog.trimmed()?);
         for overlay in sight.overlays() {
             let ids = overlay.ids().into_iter();
             changed.extend(ids.filter(|id| overlay.with(*id, Delta::is_trimmed) == Some(true)));

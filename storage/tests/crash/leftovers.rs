@@ -59,6 +59,34 @@ fn what_was_trimmed_before_a_crash_is_given_back_after_it() {
     }
 }
 
+/// The fold had noted the trim, and what it gave back only the next one would have.
+#[test]
+fn what_was_trimmed_before_a_fold_and_given_back_behind_it_is_given_back_after_a_crash() {
+    for durability in [Durability::Durable, FAST] {
+        let (mut run, id) = with_a_stream(durability);
+        let trim = run.current().clone().author.trim(id, 2000);
+        commit(&mut run, [trim]);
+        assert!(run.compact());
+        assert_eq!(run.store().reclaimable().expect("it can be read"), [id]);
+        run.reclaim_all();
+        assert_eq!(run.store().usage().bytes, 1000);
+        kill_and_give_back(&mut run);
+        assert_eq!(run.store().usage().bytes, 1000);
+        assert!(run.compact());
+        assert_eq!(run.store().reclaimable().expect("it can be read"), []);
+        // A stream that is gone is not told of either.
+        let trim = run.current().clone().author.trim(id, 2500);
+        commit(&mut run, [trim]);
+        assert!(run.compact());
+        let delete = run.current().clone().author.delete(id);
+        commit(&mut run, [delete]);
+        run.release_all();
+        assert!(run.compact());
+        assert_eq!(run.store().reclaimable().expect("it can be read"), []);
+        run.finish();
+    }
+}
+
 #[test]
 fn what_a_fork_held_that_was_deleted_before_a_crash_is_given_back_after_it() {
     for durability in [Durability::Durable, FAST] {

@@ -42,6 +42,7 @@ pub(super) fn audit(transaction: &ReadTransaction) -> Result<Audit, Failure> {
     auditor.stream_tables(|auditor, row| check_stream(auditor, row, era));
     auditor.pass("runs", |auditor| audit.runs(auditor));
     auditor.pass("segments", |auditor| audit.segments(auditor));
+    auditor.pass("trimmed", check_trimmed);
     audit.compare_sums(&mut auditor);
     audit.sums = auditor.sums;
     audit.found = auditor.found;
@@ -68,6 +69,17 @@ fn check_stream(auditor: &mut Auditor<'_>, row: &StreamRow, era: u64) -> Result<
     }
     if let Some(what) = coverage.gap() {
         auditor.wrong("runs", &format!("stream {id}: {what}"));
+    }
+    Ok(())
+}
+
+/// That a stream is missing there is no damage: a catalog of an earlier build has none of those that were trimmed before.
+fn check_trimmed(auditor: &mut Auditor<'_>) -> Result<(), Failure> {
+    for id in queries::trimmed(auditor.transaction)? {
+        let Ok(row) = auditor.head(id) else { continue };
+        if row.is_none_or(|row| row.stored_from >= row.state.oldest) {
+            auditor.wrong("trimmed", &format!("stream {id} keeps nothing that was trimmed"));
+        }
     }
     Ok(())
 }

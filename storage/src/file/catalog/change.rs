@@ -9,7 +9,7 @@ use super::tables;
 use crate::backend::BackendError;
 use crate::database::{Change, Failure, META};
 use crate::file::segment::Run;
-use crate::stream_tables::keys::number_key;
+use crate::stream_tables::keys::{id_key, number_key};
 use crate::stream_tables::{StreamRow, StreamTables};
 
 /// A change that is being made. It sees what it has written itself, and nobody else does before it is committed.
@@ -112,6 +112,23 @@ impl CatalogChange {
         value: Option<&[u8]>,
     ) -> Result<(), BackendError> {
         self.ask_streams(|streams| streams.put_control(id, key, value))
+    }
+
+    /// Remembers whether a stream is stored from before its oldest position on.
+    pub(in crate::file) fn mark_trimmed(
+        &mut self,
+        id: StreamId,
+        is_trimmed: bool,
+    ) -> Result<(), BackendError> {
+        self.ask(|transaction| {
+            let mut trimmed = transaction.open_table(tables::TRIMMED)?;
+            if is_trimmed {
+                trimmed.insert(&id_key(id), ())?;
+            } else {
+                trimmed.remove(&id_key(id))?;
+            }
+            Ok(())
+        })
     }
 
     /// Says where a run of a stream's bytes is.

@@ -1,12 +1,13 @@
 //! The questions of the catalog's own that a snapshot and a change answer alike.
 
-use redb::{ReadableTable, StorageError};
+use redb::{ReadTransaction, ReadableTable, StorageError, TableError};
 use tailwater_stream::{Position, StreamId};
 
 use super::rows::{self, Meta, SegmentRow};
 use super::tables;
 use crate::database::{Failure, META, Tables};
 use crate::file::segment::Run;
+use crate::stream_tables::keys;
 
 pub(super) fn meta(tables: &impl Tables) -> Result<Meta, Failure> {
     let table = tables.table(META)?;
@@ -42,6 +43,18 @@ pub(super) fn knows_run(tables: &impl Tables, segment: u64, run: &Run) -> Result
     // One that cannot be read is not equal, and whoever reads all rows tells of it.
     let is_equal = |value: &[u8]| rows::read_run(&key, value).is_ok_and(|(_, known)| known == *run);
     Ok(value.map(|value| is_equal(value.value())))
+}
+
+/// The streams that are stored from before their oldest position on.
+pub(super) fn trimmed(transaction: &ReadTransaction) -> Result<Vec<StreamId>, Failure> {
+    let table = match transaction.open_table(tables::TRIMMED) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        table => table?,
+    };
+    table
+        .iter()?
+        .map(|entry| keys::id_of_key("trimmed", entry?.0.value()))
+        .collect()
 }
 
 pub(super) fn segments(tables: &impl Tables) -> Result<Vec<SegmentRow>, Failure> {

@@ -5,6 +5,7 @@
 //! | `meta` | `store` | [`Meta`](super::Meta) |
 //! | `runs` | id, first position, segment's number | the rest of a [`Run`](crate::file::segment::Run) |
 //! | `segments` | number | [`SegmentRow`](super::SegmentRow) |
+//! | `trimmed` | id of a stream that is stored from before its oldest position on | |
 //!
 //! What a value looks like is said in `rows.rs`.
 
@@ -18,6 +19,9 @@ use crate::stream_tables::keys::{self, Bytes, Key, numbers, pair_key};
 pub(super) const RUNS: TableDefinition<'_, Key<24>, Bytes> = TableDefinition::new("runs");
 pub(super) const SEGMENTS: TableDefinition<'_, Key<8>, Bytes> = TableDefinition::new("segments");
 
+/// A catalog of an earlier build has none before it is first changed.
+pub(super) const TRIMMED: TableDefinition<'_, Key<8>, ()> = TableDefinition::new("trimmed");
+
 /// The key in the database's `meta`.
 pub(super) const STORE: &[u8] = b"store";
 
@@ -26,6 +30,7 @@ pub(super) fn make_all(transaction: &WriteTransaction) -> Result<(), Failure> {
     keys::make(transaction)?;
     transaction.open_table(RUNS)?;
     transaction.open_table(SEGMENTS)?;
+    transaction.open_table(TRIMMED)?;
     Ok(())
 }
 

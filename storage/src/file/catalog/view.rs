@@ -70,6 +70,12 @@ impl CatalogView {
         self.0.ask(streams::deleted)
     }
 
+    /// The streams that are stored from before their oldest position on: their trims were noted before what they gave back
+    /// was, or forks held that.
+    pub(in crate::file) fn trimmed(&self) -> Result<Vec<StreamId>, BackendError> {
+        self.0.ask(queries::trimmed)
+    }
+
     /// Deadlines that have come, in order, from behind `after` on.
     pub(in crate::file) fn due(
         &self,

@@ -26,6 +26,7 @@ const CONTROLS: TableDefinition<'_, Raw, Raw> = TableDefinition::new("controls")
 const FORKS: TableDefinition<'_, &'static [u8; 16], ()> = TableDefinition::new("forks");
 const DELETED: TableDefinition<'_, &'static [u8; 8], ()> = TableDefinition::new("deleted");
 const DEADLINES: TableDefinition<'_, &'static [u8; 16], ()> = TableDefinition::new("deadlines");
+const TRIMMED: TableDefinition<'_, &'static [u8; 8], ()> = TableDefinition::new("trimmed");
 const RUNS: TableDefinition<'_, &'static [u8; 24], Raw> = TableDefinition::new("runs");
 const SEGMENTS: TableDefinition<'_, &'static [u8; 8], Raw> = TableDefinition::new("segments");
 
@@ -235,6 +236,9 @@ fn marks_that_are_missing_or_too_many() {
     });
     expect(&["stream 0000000000000001 is not deleted"], |t| {
         table!(t, DELETED).insert(&id(1), ()).expect("put");
+    });
+    expect(&["trimmed: stream 0000000000000001 keeps nothing"], |t| {
+        table!(t, TRIMMED).insert(&id(1), ()).expect("put");
     });
     expect(&["deadlines: stream 0000000000000003 is missing"], |t| {
         let mut deadlines = table!(t, DEADLINES);
