@@ -11,7 +11,7 @@ use crate::backend::BackendError;
 
 /// How often conditions that nobody signals are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The niceness of threads that compact.
+/// How much nicer threads that compact are than the others.
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 const COMPACTION_NICENESS: i32 = 5;
 /// Writing of segments pauses for this long at the most.
@@ -55,7 +55,9 @@ pub(super) fn spawn(name: &str, store: &Arc<Store>, run: fn(&Store)) -> JoinHand
 /// got nothing would let the journals grow until commits had to wait for it.
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 fn give_way() {
-    if let Err(error) = rustix::process::setpriority_process(None, COMPACTION_NICENESS) {
+    let given_way = rustix::process::getpriority_process(None)
+        .and_then(|niceness| rustix::process::setpriority_process(None, niceness + COMPACTION_NICENESS));
+    if let Err(error) = given_way {
         tracing::debug!(%error, "compaction has the priority of all else");
     }
 }
@@ -149,5 +151,24 @@ impl Store {
             self.signals.wait(pause, |signals| signals.stopping);
         }
         *used_since = Instant::now();
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(feature = "portable")))]
+mod tests {
+    use rustix::process::{getpriority_process, setpriority_process};
+
+    /// A server that was started with more priority than others let its compaction have less than those.
+    #[test]
+    fn compaction_gives_way_to_its_own_server_and_not_to_all_others() {
+        let of_thread = std::thread::spawn(|| {
+            setpriority_process(None, 3).expect("whoever may be nice may be nicer");
+            super::give_way();
+            getpriority_process(None)
+        });
+        assert_eq!(
+            of_thread.join().expect("no panic"),
+            Ok(3 + super::COMPACTION_NICENESS)
+        );
     }
 }
