@@ -4,18 +4,30 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tailwater_storage::Memory;
-use tailwater_storage::queues::{QueueError, RetryFrom};
+use tailwater_storage::queues::{Claimed, Enqueued, QueueError, RetryFrom};
 use tailwater_storage::stream::queue::DeadReason;
 
 use super::scene::{Scene, over_each, payloads, queue, run_names, until};
 use crate::support::ask::{name, run};
 
 /// Has the one job there is done, and tries its run anew.
-async fn do_and_retry(scene: &Scene) -> tailwater_storage::queues::Enqueued {
+async fn do_and_retry(scene: &Scene) -> Enqueued {
     let claimed = scene.claim_one("w").await;
     scene.complete(&claimed).await;
     let retried = scene.queues.retry(&claimed.run, RetryFrom::Start).await;
     retried.expect("the run has ended")
+}
+
+/// Has a job without an id done, and deletes the queue and its stream. Its run stays.
+async fn leave_a_run(scene: &Scene) -> Claimed {
+    scene.make(json!({})).await;
+    scene.rig.append_json("q", "1").await;
+    scene.admitted(1).await;
+    let claimed = scene.claim_one("w").await;
+    scene.complete(&claimed).await;
+    scene.queues.delete(&queue()).await.expect("deleted");
+    scene.rig.delete("q").await;
+    claimed
 }
 
 /// The messages of runs that are tried anew were numbered from 0 again, so that the stream took them for repetitions.
@@ -43,13 +55,7 @@ fn runs_are_tried_anew_by_a_queue_whose_stream_has_been_one_before() {
 #[test]
 fn numbers_of_an_earlier_stream_are_not_given_to_other_jobs() {
     over_each(|scene| async move {
-        scene.make(json!({})).await;
-        scene.rig.append_json("q", "1").await;
-        scene.admitted(1).await;
-        let claimed = scene.claim_one("w").await;
-        scene.complete(&claimed).await;
-        scene.queues.delete(&queue()).await.expect("deleted");
-        scene.rig.delete("q").await;
+        let claimed = leave_a_run(&scene).await;
         let same = scene.put(json!({ "run_prefix": "r/" })).await;
         assert!(
             matches!(&same, Err(QueueError::NumberTaken { run }) if *run == claimed.run),
@@ -88,13 +94,7 @@ fn a_stream_that_was_a_queue_is_made_one_again_with_the_runs_that_it_had() {
 fn a_job_without_an_id_whose_number_an_earlier_stream_has_given_is_a_dead_letter() {
     run(async {
         let scene = Scene::over(Arc::new(Memory::new(1 << 30))).await;
-        scene.make(json!({})).await;
-        scene.rig.append_json("q", "1").await;
-        scene.admitted(1).await;
-        let claimed = scene.claim_one("w").await;
-        scene.complete(&claimed).await;
-        scene.queues.delete(&queue()).await.expect("deleted");
-        scene.rig.delete("q").await;
+        leave_a_run(&scene).await;
         for number in 0..1_000 {
             let before = format!("r/000000000000000!{number}");
             scene.rig.create(&before).await.expect("created");
