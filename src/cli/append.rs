@@ -176,9 +176,10 @@ impl<'o> Follower<'o> {
                 close: false,
                 producer: self.producer.clone(),
             };
-            let is_first = !std::mem::replace(&mut self.has_asked, true);
+            let is_first = !self.has_asked;
             let error = match self.client.append(name, &append).await {
                 Ok(_) => {
+                    self.has_asked = true;
                     self.backoff.reset();
                     self.producer.iter_mut().for_each(|producer| producer.seq += 1);
                     return Ok(());
@@ -186,6 +187,7 @@ impl<'o> Follower<'o> {
                 Err(error) => error,
             };
             let epoch = error.problem().and_then(|problem| problem.producer_epoch);
+            self.has_asked |= epoch.is_some() || !is_certainly_not_done(&error);
             if let Some(producer) = &mut self.producer
                 && let Some(epoch) = epoch.filter(|epoch| *epoch > producer.epoch)
             {

@@ -66,8 +66,11 @@ impl NewestFrame {
 impl Kept {
     /// Takes away the frame if nobody will ask for it any more.
     fn settle(&mut self) -> Option<(FrameKey, Frame)> {
-        let (tail, all_wait) = (self.tail, self.waiting == self.seats);
-        self.frame.take_if(|(key, _)| all_wait && key.tail <= tail)
+        // Who has seen the end of the stream, or has gone away, waits nowhere.
+        let (tail, is_left) = (self.tail, self.seats == 0);
+        let all_wait = self.waiting == self.seats;
+        self.frame
+            .take_if(|(key, _)| is_left || (all_wait && key.tail <= tail))
     }
 }
 

@@ -113,6 +113,26 @@ async fn nothing_is_kept_for_readers_who_have_all_there_is() {
     assert!(!keeps_a_frame(&late));
 }
 
+/// Of each closed stream that was read by events the last frame stayed.
+#[tokio::test]
+async fn nothing_is_kept_once_nobody_is_there() {
+    let app = app();
+    for closes in [true, false] {
+        let stream = name(&app, if closes { "closed" } else { "open" });
+        create(&app, &stream, None).await;
+        append(&app, &stream, &vec![b'x'; 200 << 10], closes).await;
+        let mut reader = subscribe(&app, &stream).await;
+        let newest = Arc::clone(reader.reader.incarnation().attachment::<Arc<NewestFrame>>());
+        if closes {
+            assert!(take(&mut reader, 2).await.1, "it has ended");
+        } else {
+            assert!(at_once(reader.next_events()).await.flatten().is_some());
+        }
+        drop(reader);
+        assert!(!newest.keeps_any(), "closed: {closes}");
+    }
+}
+
 #[tokio::test]
 async fn a_frame_is_shared_until_all_subscribers_have_it() {
     let app = app();

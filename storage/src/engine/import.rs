@@ -391,7 +391,7 @@ fn lineage_of(
                     source_name: source.name.clone(),
                 });
             }
-            if exported.oldest.min(own_from) < source.oldest {
+            if exported.oldest < own_from && exported.oldest < source.oldest {
                 return Err(ImportError::TrimmedSource {
                     source_name: source.name.clone(),
                     oldest: source.oldest,

@@ -99,12 +99,11 @@ impl Queues {
         let letter = self.dead_letter(id, job).await?;
         let all = self.clone();
         to_its_end(async move {
-            let retried = match letter.run {
-                Some(run) => {
-                    all.retry_in_turn(&opened, &run, RetryFrom::Start, Some(job))
-                        .await
+            let retried = match &letter.run {
+                Some(run) if all.is_run_of(run, job).await? => {
+                    all.retry_in_turn(&opened, run, RetryFrom::Start, Some(job)).await
                 }
-                None => Err(QueueError::RunNotFound),
+                _ => Err(QueueError::RunNotFound),
             };
             match retried {
                 // What it never had, or has lost since, stands in its letter.
@@ -115,6 +114,17 @@ impl Queues {
             }
         })
         .await
+    }
+
+    /// Whether a run is that of a job, and not a later one of its name.
+    async fn is_run_of(&self, run: &StreamName, job: Position) -> Result<bool, QueueError> {
+        let reader = match self.shared.engine.look(run).await.map_err(QueueError::from) {
+            Ok(reader) => reader,
+            Err(QueueError::NotFound) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let status = self.status_of(run, reader.incarnation().id).await?;
+        Ok(status.is_some_and(|status| status.job == Some(job)))
     }
 
     /// Tries all dead letters anew that are there now, but for those that are no jobs, or of which nobody knows any more

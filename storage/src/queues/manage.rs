@@ -112,11 +112,18 @@ impl Queues {
                 }
                 Err(error) => {
                     opened.set_gone();
-                    self.shared.all.lock().remove(stream);
+                    self.forget(stream);
                     return Err(error);
                 }
             }
         }
+    }
+
+    /// Lets a queue that is none be found no more.
+    pub(super) fn forget(&self, stream: &StreamName) {
+        let mut all = self.shared.all.lock();
+        all.remove(stream);
+        self.shared.names.lock().remove(stream);
     }
 
     /// The place of a queue that exists, or is to be made.
@@ -426,6 +433,10 @@ impl Queues {
         loop {
             let mut turn = opened.turn.lock().await;
             let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
+            // Nothing more is looked at then.
+            if purge != Purge::AtOnce && turn.queue.state().deleting {
+                return Err(QueueError::Deleting);
+            }
             let tail = turn.reader.incarnation().view().tail;
             let until = *until.get_or_insert(tail.max(turn.queue.state().admitted.position));
             // What was appended before is meant, too, once it has been looked at. Others have their turns meanwhile.
@@ -514,8 +525,7 @@ impl Queues {
             .delete_hidden(&StreamName::of_queue(&opened.name))
             .await?;
         opened.set_gone();
-        self.shared.all.lock().remove(&opened.name);
-        self.shared.names.lock().remove(&opened.name);
+        self.forget(&opened.name);
         *turn = None;
         Ok(())
     }

@@ -141,8 +141,7 @@ impl Queues {
         let Some(loaded) = self.load(&opened.name, turn.id).await? else {
             // Its stream was deleted, or an import has put another one in its place.
             opened.set_gone();
-            self.shared.all.lock().remove(&opened.name);
-            self.shared.names.lock().remove(&opened.name);
+            self.forget(&opened.name);
             return Err(QueueError::NotFound);
         };
         let before = std::mem::replace(turn, loaded);

@@ -235,7 +235,8 @@ impl Queues {
                     break;
                 }
             }
-            if turn.queue.state().admitted.position < turn.reader.incarnation().view().tail {
+            let state = turn.queue.state();
+            if !state.deleting && state.admitted.position < turn.reader.incarnation().view().tail {
                 opened.bell.notify_one();
             }
         }

@@ -111,6 +111,28 @@ fn a_dead_letter_that_never_had_a_run_is_redriven_as_a_job_of_its_own() {
     });
 }
 
+/// The other run was taken for that of the letter: what it had done was done again, and the dead job was forgotten.
+#[test]
+fn a_dead_letter_whose_run_has_given_its_name_to_another_is_a_job_of_its_own() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        for id in ["open", "done"] {
+            give_up(&scene, id).await;
+            scene.rig.delete(&format!("r/{id}")).await;
+            let job = format!("{{\"payload\":\"another\",\"id\":\"{id}\"}}");
+            assert!(scene.enqueue(&job).await.expect("enqueued").new);
+            let claimed = scene.claim_one("w").await;
+            if id == "done" {
+                scene.complete(&claimed).await;
+            }
+        }
+        let redriven = scene.queues.redrive_all(&queue()).await.expect("redriven");
+        assert_eq!(redriven.len(), 2);
+        assert_eq!(payloads(&scene.claim("w", 5).await), ["\"open\"", "\"done\""]);
+        assert_eq!(scene.get().await.gauges.dead, 0);
+    });
+}
+
 /// Both had looked at the letter before either of them was redriving it, and the job was done twice.
 #[test]
 fn a_dead_letter_that_two_redrive_at_once_is_redriven_once() {

@@ -60,6 +60,8 @@ struct Due {
     is_renewed: bool,
     /// Whether it is others' to do. It is kept until the one who does it just now tells of its end.
     is_forgotten: bool,
+    /// Whether it has failed last. A trim waits then for as long as was told, whatever is committed meanwhile.
+    has_failed: bool,
     backoff: Backoff,
 }
 
@@ -79,6 +81,7 @@ impl Upkeep {
                 at: Some(at),
                 is_renewed: false,
                 is_forgotten: false,
+                has_failed: false,
                 backoff: Backoff::default(),
             };
             self.chores.insert(stream, due);
@@ -87,8 +90,10 @@ impl Upkeep {
         due.is_renewed |= due.is_forgotten || due.chore != chore;
         due.is_forgotten = false;
         due.chore = chore;
+        let waits = due.has_failed && matches!(due.chore.kind, ChoreKind::Trim(_));
         if let Some(old) = due.at
             && at < old
+            && !waits
         {
             due.at = Some(at);
             self.due.remove(&(old, Arc::clone(&stream)));
@@ -156,6 +161,7 @@ impl Upkeep {
             return Duration::ZERO;
         };
         let wait = due.backoff.next(random, asked);
+        due.has_failed = true;
         due.at = Some(now + wait);
         self.due.insert((now + wait, Arc::clone(stream)));
         wait
@@ -238,6 +244,25 @@ mod tests {
             upkeep.done(&"a".into(), now);
             assert_eq!((upkeep.undone(), upkeep.due_at()), (0, None));
         }
+    }
+
+    /// Each commit to an open run asked for a trim anew that the server had refused until the run's end.
+    #[test]
+    fn a_trim_that_failed_waits_out_its_time_and_a_deletion_does_not() {
+        let mut now = Instant::now();
+        let mut upkeep = Upkeep::default();
+        upkeep.add(trim("a", 10), now);
+        for _ in 0..6 {
+            now = upkeep.due_at().expect("there is one");
+            assert!(upkeep.take(now).is_some());
+            upkeep.failed(&"a".into(), now, 1.0, None);
+        }
+        let due = upkeep.due_at().expect("there is one");
+        assert!(due > now + TRIM_INTERVAL);
+        upkeep.add(trim("a", 20), now);
+        assert_eq!(upkeep.due_at(), Some(due));
+        upkeep.add(delete("a"), now);
+        assert_eq!(upkeep.take(now), Some(delete("a")));
     }
 
     #[test]

@@ -69,12 +69,12 @@ const MARK_DELETED: &str = "
     WHERE place.name = gone.name AND place.incarnation = gone.incarnation AND place.deleted_at IS NULL
     RETURNING place.name";
 
-/// Locks in the order of names, as commits do. Each name is there once.
+/// Locks in the order of names, as commits do, byte by byte. Each name is there once.
 const NOTE_ERRORS: &str = "
     INSERT INTO tailwater.streams AS place
         (name, incarnation, previous_offset, next_offset, position, last_error, last_error_at)
     SELECT name, incarnation, $4, $4, 0, message, clock_timestamp()
-    FROM unnest($1::text[], $2::bigint[], $3::text[]) AS error (name, incarnation, message) ORDER BY name
+    FROM unnest($1::text[], $2::bigint[], $3::text[]) AS error (name, incarnation, message) ORDER BY name COLLATE \"C\"
     ON CONFLICT (name) DO UPDATE SET last_error = excluded.last_error, last_error_at = excluded.last_error_at";
 
 /// Locks in the order of names, as commits do.

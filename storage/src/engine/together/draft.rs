@@ -133,17 +133,16 @@ impl<'a> Draft<'a> {
     /// Begins the `nth` stream, beside the one that its name was held beside. Answers its id.
     ///
     /// # Errors
-    /// [`NameTaken`]; nothing is changed then.
-    ///
-    /// # Panics
-    /// If the name was not held to be placed.
+    /// [`NameTaken`]; nothing is changed then. Also if the name was not held to be placed, because a stream had it then.
     pub fn create(&mut self, nth: usize, kind: StreamKind, origin: &Origin) -> Result<StreamId, NameTaken> {
         self.check_free(nth)?;
         let (engine, now) = (self.engine, self.now);
         let stream = &mut self.streams[nth];
         let name = stream.held.name();
-        let beside = stream.held.beside.as_ref();
-        let (beside, beside_id) = beside.expect("the name was held to be placed");
+        // A stream that had the name when it was held may be gone since.
+        let Some((beside, beside_id)) = stream.held.beside.as_ref() else {
+            return Err(NameTaken::Deleted);
+        };
         let id = engine.next_id(name, Some(*beside_id));
         let created = origin.begin(id, name, kind, Some(beside.clone()), now);
         stream.pin = origin.pin();
