@@ -11,7 +11,8 @@
 //! | `record.rs` | changes become a record over several streams |
 //! | `admit.rs`, `enqueue.rs` | messages become jobs |
 //! | `workers.rs` | claims, heartbeats, and the ends of leases |
-//! | `manage.rs` | queues are made, changed, paused, purged and deleted |
+//! | `manage.rs` | queues are made, changed and paused |
+//! | `purge.rs` | jobs are called off, and queues deleted |
 //! | `dead.rs`, `retry.rs` | dead letters, and runs that are tried anew |
 //! | `runs.rs`, `show.rs`, `rates.rs` | what is told of runs and queues |
 //! | `upkeep.rs` | what is no longer needed goes |
@@ -25,6 +26,7 @@ mod enqueue;
 mod error;
 mod manage;
 mod opened;
+mod purge;
 mod rates;
 mod record;
 mod recovery;
@@ -49,8 +51,9 @@ use opened::{Answer, Command, Opened};
 pub(crate) use codec::{check_stored, is_of_queue};
 pub use dead::DeadJob;
 pub use error::{QueueError, UnfitStream};
-pub use manage::{Made, PurgeWhat};
+pub use manage::Made;
 pub use opened::Enqueued;
+pub use purge::PurgeWhat;
 pub use rates::RatesNow;
 pub use retry::RetryFrom;
 pub use runs::ShownRun;
