@@ -335,15 +335,8 @@ mod tests {
     fn what_may_have_been_appended_is_told_from_what_was_not() {
         let refused = |status, code: Option<&str>| {
             let problem = Box::new(Problem {
-                action: "append to `x`".to_owned(),
-                status,
                 code: code.map(str::to_owned),
-                detail: None,
-                field: None,
-                closed: false,
-                retry_after: None,
-                producer_epoch: None,
-                is_safe: false,
+                ..Problem::bare("append to `x`", status)
             });
             is_certainly_not_done(&ClientError::Refused { problem })
         };

@@ -491,17 +491,7 @@ mod tests {
     #[test]
     fn problem_documents_and_texts_are_shown_without_control_characters() {
         let describe = |content_type, body: &[u8]| {
-            let mut problem = Problem {
-                action: "read `x`".to_owned(),
-                status: StatusCode::CONFLICT,
-                code: None,
-                detail: None,
-                field: None,
-                closed: false,
-                retry_after: None,
-                producer_epoch: None,
-                is_safe: false,
-            };
+            let mut problem = Problem::bare("read `x`", StatusCode::CONFLICT);
             describe(&mut problem, Some(content_type), body);
             (problem.code, problem.detail)
         };

@@ -178,6 +178,24 @@ pub struct Problem {
     pub is_safe: bool,
 }
 
+#[cfg(test)]
+impl Problem {
+    /// A refusal that says nothing but its status.
+    pub(crate) fn bare(action: &str, status: StatusCode) -> Self {
+        Self {
+            action: action.to_owned(),
+            status,
+            code: None,
+            detail: None,
+            field: None,
+            closed: false,
+            retry_after: None,
+            producer_epoch: None,
+            is_safe: false,
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {}: ", self.action)?;

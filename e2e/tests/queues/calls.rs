@@ -8,6 +8,11 @@ use super::scene::{QUEUE, enqueue, events, make_queue, send, stats};
 /// Longer than any test takes: what is leased to nobody is not given out again by itself.
 const LONG_LEASE: u64 = 3_600_000;
 
+fn make_queue_of_long_leases(server: &Server) {
+    let config = json!({ "lease_ms": LONG_LEASE });
+    send(server, "PUT", &format!("queues/{QUEUE}"), &config).expect(201);
+}
+
 fn enqueue_under(server: &Server, key: &str, body: &Value) -> Response {
     let path = server.path(&format!("__ds/queues/{QUEUE}/enqueue"));
     let request = Request::new("POST", &path)
@@ -40,13 +45,7 @@ fn a_job_that_is_sent_again_under_its_idempotency_key_is_the_same_job() {
 #[test]
 fn a_claim_that_is_cut_off_leaves_its_job_to_others() {
     let server = Server::start();
-    send(
-        &server,
-        "PUT",
-        &format!("queues/{QUEUE}"),
-        &json!({ "lease_ms": LONG_LEASE }),
-    )
-    .expect(201);
+    make_queue_of_long_leases(&server);
     let path = server.path(&format!("__ds/queues/{QUEUE}/claim"));
     let claim = Request::new("POST", &path).body(json!({ "worker": "gone", "wait_ms": 60_000 }).to_string());
     let waiting = |count: u64| {
@@ -71,13 +70,7 @@ fn a_claim_that_is_cut_off_leaves_its_job_to_others() {
 #[test]
 fn a_run_is_followed_before_while_and_after_it_is_done_and_everybody_gets_the_end() {
     let server = Server::start();
-    send(
-        &server,
-        "PUT",
-        &format!("queues/{QUEUE}"),
-        &json!({ "lease_ms": LONG_LEASE }),
-    )
-    .expect(201);
+    make_queue_of_long_leases(&server);
     let run = enqueue(&server, "followed", &json!(1));
     let stream = server.stream(&run);
     let mut before = stream.follow("-1");

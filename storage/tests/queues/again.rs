@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tailwater_storage::Memory;
-use tailwater_storage::queues::{Claimed, Enqueued, QueueError, RetryFrom};
+use tailwater_storage::queues::{Claimed, Enqueued, PurgeWhat, QueueError, RetryFrom};
+use tailwater_storage::stream::Transition;
 use tailwater_storage::stream::queue::DeadReason;
+use tailwater_storage::{Backend, Memory};
 
 use super::scene::{Scene, over_each, payloads, queue, run_names, until};
 use crate::support::ask::{name, run};
+use crate::support::gated::{Gated, transitions};
 
 /// Has the one job there is done, and tries its run anew.
 async fn do_and_retry(scene: &Scene) -> Enqueued {
@@ -70,6 +72,29 @@ fn numbers_of_an_earlier_stream_are_not_given_to_other_jobs() {
         scene.admitted(1).await;
         let claimed = scene.claim("w", 2).await;
         assert_eq!(run_names(&claimed), ["other/0000000000000000"]);
+    });
+}
+
+/// It waited for messages to be looked at, which nobody does once the queue is being deleted.
+#[test]
+fn a_purge_of_a_queue_whose_deletion_was_refused_ends() {
+    run(async {
+        let gated = Gated::new(1 << 20);
+        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
+        let scene = Scene::over(backend).await;
+        scene.make(json!({})).await;
+        scene.enqueue_as("a").await;
+        // That it is being deleted is stored, and the end of its job is not.
+        gated.refuse(|record| transitions(record).any(|one| matches!(one, Transition::Append(_))));
+        assert!(scene.queues.delete(&queue()).await.is_err());
+        gated.refuse_none();
+        scene.rig.append_json("q", "2").await;
+        for what in [PurgeWhat::Ready, PurgeWhat::All] {
+            let purged = scene.queues.purge(&queue(), what).await;
+            assert!(matches!(purged, Err(QueueError::Deleting)), "{purged:?}");
+        }
+        scene.queues.delete(&queue()).await.expect("deleted");
+        assert!(!scene.queues.is_queue(&queue()));
     });
 }
 
