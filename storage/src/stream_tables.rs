@@ -21,7 +21,7 @@ pub(crate) mod rows;
 
 use tailwater_stream::{StreamState, Timestamp};
 
-pub(crate) use changes::StreamTables;
+pub(crate) use changes::{LazyTable, StreamTables};
 pub(crate) use rows::StreamRow;
 
 /// When a load would find the stream's lifetime over. A use may have gone unrecorded, so the end is the one that

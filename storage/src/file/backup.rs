@@ -180,7 +180,7 @@ fn begin_anew(disk: &dyn Disk, catalog: &Path) -> Result<Meta, BackupError> {
         ..meta
     };
     let mut change = catalog.change()?;
-    change.put_meta(&meta)?;
+    change.write(|tables| tables.put_meta(&meta))?;
     change.commit()?;
     Ok(meta)
 }

@@ -20,7 +20,7 @@ use crate::disk::Disk;
 
 pub(super) use crate::stream_tables::StreamRow;
 pub(super) use audit::Audit;
-pub(super) use change::CatalogChange;
+pub(super) use change::{CatalogChange, CatalogTables, WRITTEN_TOGETHER};
 pub(super) use rows::{Meta, SegmentRow};
 pub(super) use view::CatalogView;
 

@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use tailwater_stream::{Position, StreamId};
 
-use super::catalog::{CatalogChange, Meta, StreamRow};
+use super::catalog::{CatalogTables, Meta, StreamRow, WRITTEN_TOGETHER};
 use super::journal;
 use super::overlay::{Delta, JournalExtent, Overlay};
 use super::place::Layout;
@@ -20,11 +20,15 @@ use super::segment::AppendHead;
 use super::segments_out::{Segments, SegmentsOut};
 use super::store::{Counters, Frozen, Store, io_error};
 use crate::backend::BackendError;
+use crate::database::Failure;
 use crate::disk::Map;
 use crate::stream_tables::deadline;
 
 /// Live bytes that segments have lost, by their numbers.
 type Losses = HashMap<u64, u64, RandomState>;
+
+/// From where on streams of a generation are stored, of those for which it says so.
+type StoredFrom = HashMap<StreamId, Position, RandomState>;
 
 /// Journals are fetched in pieces of so many bytes.
 const FETCH_BYTES: u64 = 1 << 20;
@@ -146,26 +150,30 @@ impl Store {
     ) -> Result<Meta, BackendError> {
         let mut change = self.catalog.change()?;
         let mut losses = Losses::default();
-        for id in ids {
-            frozen
-                .overlay
-                .with(*id, |delta| {
-                    fold_delta(&mut change, *id, delta, self.era, &mut losses)
+        let mut stored_from = StoredFrom::default();
+        for ids in ids.chunks(WRITTEN_TOGETHER) {
+            change.write(|tables| {
+                ids.iter().try_for_each(|id| {
+                    let folded = frozen.overlay.with(*id, |delta| {
+                        stored_from.extend(delta.stored_from.map(|from| (*id, from)));
+                        fold_delta(tables, *id, delta, self.era, &mut losses)
+                    });
+                    folded.expect("it is one of the overlay's")
                 })
-                .expect("it is one of the overlay's")?;
+            })?;
         }
+        for runs in segments.runs.chunks(WRITTEN_TOGETHER) {
+            change.write(|tables| {
+                runs.iter()
+                    .try_for_each(|(segment, run)| tables.put_run(*segment, run))
+            })?;
+        }
+        // Appends are copied whole.
         for (segment, run) in &segments.runs {
-            change.put_run(*segment, run)?;
-            // Appends are copied whole.
-            let stored_from = frozen.overlay.with(run.stream, |delta| delta.stored_from);
-            if let Some(stored_from) = stored_from.flatten() {
-                *losses.entry(*segment).or_default() += run.dead_bytes(stored_from);
+            if let Some(stored_from) = stored_from.get(&run.stream) {
+                *losses.entry(*segment).or_default() += run.dead_bytes(*stored_from);
             }
         }
-        for row in &segments.rows {
-            change.put_segment(row)?;
-        }
-        take_losses(&mut change, &losses)?;
         let before = self.generations.read().meta.clone();
         let meta = Meta {
             folded: frozen.folded,
@@ -178,7 +186,11 @@ impl Store {
                 .saturating_add_signed(frozen.overlay.stored_bytes()),
             ..before
         };
-        change.put_meta(&meta)?;
+        change.write(|tables| {
+            segments.rows.iter().try_for_each(|row| tables.put_segment(row))?;
+            take_losses(tables, &losses)?;
+            tables.put_meta(&meta)
+        })?;
         change.commit()?;
         Ok(meta)
     }
@@ -260,55 +272,55 @@ fn copy_append(
 }
 
 fn fold_delta(
-    change: &mut CatalogChange,
+    tables: &mut CatalogTables<'_>,
     id: StreamId,
     delta: &Delta,
     era: u64,
     losses: &mut Losses,
-) -> Result<(), BackendError> {
+) -> Result<(), Failure> {
     if delta.released {
         if let Some((name, _)) = delta.named() {
             // An older stream that had the name before it does not get it back.
-            change.remove_name(name, id)?;
+            tables.streams.remove_name(name, id)?;
         }
-        let row = change.remove_stream(id)?;
+        let row = tables.streams.remove_stream(id)?;
         if row.as_ref().is_some_and(keeps_trimmed_bytes) {
-            change.mark_trimmed(id, false)?;
+            tables.mark_trimmed(id, false)?;
         }
         lose(
             losses,
-            change.lose_runs(id, stored_from(row.as_ref()), Position::LAST)?,
+            tables.lose_runs(id, stored_from(row.as_ref()), Position::LAST)?,
         );
         return Ok(());
     }
-    let mut row = change.head(id)?;
+    let mut row = tables.streams.head(id)?;
     let stored_before = stored_from(row.as_ref());
     let kept_trimmed_bytes = row.as_ref().is_some_and(keeps_trimmed_bytes);
     let needs_name = row.as_ref().is_none_or(|row| row.staged);
     delta.apply_to(&mut row, era);
     let Some(row) = row else { return Ok(()) };
     if let (true, Some((name, source))) = (needs_name, delta.named()) {
-        change.put_name(name, id)?;
+        tables.streams.put_name(name, id)?;
         if let Some(source) = source {
-            change.put_fork(source.id, id)?;
+            tables.streams.put_fork(source.id, id)?;
         }
     }
-    change.put_row(&row, deadline(&row.state))?;
+    tables.streams.put_row(&row, deadline(&row.state))?;
     let keeps_trimmed_bytes = keeps_trimmed_bytes(&row);
     if keeps_trimmed_bytes || kept_trimmed_bytes {
-        change.mark_trimmed(id, keeps_trimmed_bytes)?;
+        tables.mark_trimmed(id, keeps_trimmed_bytes)?;
     }
-    change.put_producers(id, delta.producers())?;
+    tables.streams.put_producers(id, delta.producers())?;
     if row.state.deleted {
-        change.mark_deleted(id)?;
+        tables.streams.mark_deleted(id)?;
     } else if delta.is_imported() {
-        change.unmark_deleted(id)?;
+        tables.streams.unmark_deleted(id)?;
     }
     for (key, value) in &delta.controls {
-        change.put_control(id, key, value.as_deref())?;
+        tables.streams.put_control(id, key, value.as_deref())?;
     }
     if delta.stored_from.is_some() {
-        lose(losses, change.lose_runs(id, stored_before, row.stored_from)?);
+        lose(losses, tables.lose_runs(id, stored_before, row.stored_from)?);
     }
     Ok(())
 }
@@ -329,14 +341,14 @@ fn lose(losses: &mut Losses, lost: Vec<(u64, u64)>) {
 }
 
 /// Counts bytes that segments have lost.
-fn take_losses(change: &mut CatalogChange, losses: &Losses) -> Result<(), BackendError> {
+fn take_losses(tables: &mut CatalogTables<'_>, losses: &Losses) -> Result<(), Failure> {
     if losses.is_empty() {
         return Ok(());
     }
-    for mut row in change.segments()? {
+    for mut row in tables.all_segments()? {
         if let Some(lost) = losses.get(&row.number) {
             row.live_bytes = row.live_bytes.saturating_sub(*lost);
-            change.put_segment(&row)?;
+            tables.put_segment(&row)?;
         }
     }
     Ok(())

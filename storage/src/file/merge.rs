@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tailwater_stream::Position;
 
-use super::catalog::{CatalogView, Meta, SegmentRow};
+use super::catalog::{CatalogView, Meta, SegmentRow, WRITTEN_TOGETHER};
 use super::segment::{Run, Segment};
 use super::segments_out::{Segments, SegmentsOut};
 use super::store::{Counters, Store, io_error};
@@ -237,30 +237,40 @@ impl Store {
         segments: &mut Segments,
     ) -> Result<Meta, BackendError> {
         let mut change = self.catalog.change()?;
-        for live in live {
-            change.remove_run(live.segment.number(), &live.wanted.run)?;
+        for live in live.chunks(WRITTEN_TOGETHER) {
+            change.write(|tables| {
+                live.iter()
+                    .try_for_each(|live| tables.remove_run(live.segment.number(), &live.wanted.run))
+            })?;
         }
         let mut dead = HashMap::<u64, u64, RandomState>::default();
-        for (segment, run) in &segments.runs {
-            let row = change.head(run.stream)?;
-            let stored_from = row.map_or(Position::LAST, |row| row.stored_from);
-            if stored_from < run.until {
-                change.put_run(*segment, run)?;
-            }
-            *dead.entry(*segment).or_default() += run.dead_bytes(stored_from);
-        }
-        for row in group {
-            change.remove_segment(row.number)?;
+        for runs in segments.runs.chunks(WRITTEN_TOGETHER) {
+            change.write(|tables| {
+                for (segment, run) in runs {
+                    let row = tables.streams.head(run.stream)?;
+                    let stored_from = row.map_or(Position::LAST, |row| row.stored_from);
+                    if stored_from < run.until {
+                        tables.put_run(*segment, run)?;
+                    }
+                    *dead.entry(*segment).or_default() += run.dead_bytes(stored_from);
+                }
+                Ok(())
+            })?;
         }
         for row in &mut segments.rows {
             row.live_bytes -= dead.get(&row.number).copied().unwrap_or(0);
-            change.put_segment(row)?;
         }
         let meta = Meta {
             next_segment: self.next_segment.load(Ordering::Relaxed),
             ..self.generations.read().meta.clone()
         };
-        change.put_meta(&meta)?;
+        change.write(|tables| {
+            group
+                .iter()
+                .try_for_each(|row| tables.remove_segment(row.number))?;
+            segments.rows.iter().try_for_each(|row| tables.put_segment(row))?;
+            tables.put_meta(&meta)
+        })?;
         change.commit()?;
         Ok(meta)
     }

@@ -176,7 +176,7 @@ impl Store {
     /// Changes only what the catalog says of the store as a whole.
     pub(super) fn put_meta(&self, meta: Meta) -> Result<(), BackendError> {
         let mut change = self.catalog.change()?;
-        change.put_meta(&meta)?;
+        change.write(|tables| tables.put_meta(&meta))?;
         change.commit()?;
         self.generations.write().meta = meta;
         Ok(())

@@ -13,31 +13,36 @@ use crate::database::{Failure, row};
 /// same transaction.
 pub(crate) struct StreamTables<'t> {
     transaction: &'t WriteTransaction,
-    streams: Lazy<'t, Key<8>, Bytes>,
-    names: Lazy<'t, Bytes, Bytes>,
-    producers: Lazy<'t, Bytes, Bytes>,
-    controls: Lazy<'t, Bytes, Bytes>,
-    forks: Lazy<'t, Key<16>, ()>,
-    deleted: Lazy<'t, Key<8>, ()>,
-    deadlines: Lazy<'t, Key<16>, ()>,
+    streams: LazyTable<'t, Key<8>, Bytes>,
+    names: LazyTable<'t, Bytes, Bytes>,
+    producers: LazyTable<'t, Bytes, Bytes>,
+    controls: LazyTable<'t, Bytes, Bytes>,
+    forks: LazyTable<'t, Key<16>, ()>,
+    deleted: LazyTable<'t, Key<8>, ()>,
+    deadlines: LazyTable<'t, Key<16>, ()>,
     removed_bytes: u64,
 }
 
 /// A table that is opened when it is first used.
-struct Lazy<'t, K: redb::Key + 'static, V: redb::Value + 'static> {
+pub(crate) struct LazyTable<'t, K: redb::Key + 'static, V: redb::Value + 'static> {
     definition: TableDefinition<'static, K, V>,
     table: Option<Table<'t, K, V>>,
 }
 
-impl<'t, K: redb::Key + 'static, V: redb::Value + 'static> Lazy<'t, K, V> {
-    fn new(definition: TableDefinition<'static, K, V>) -> Self {
+impl<'t, K: redb::Key + 'static, V: redb::Value + 'static> LazyTable<'t, K, V> {
+    /// A table that is not open yet.
+    pub(crate) fn new(definition: TableDefinition<'static, K, V>) -> Self {
         Self {
             definition,
             table: None,
         }
     }
 
-    fn open(&mut self, transaction: &'t WriteTransaction) -> Result<&mut Table<'t, K, V>, Failure> {
+    /// The table, open from now on.
+    pub(crate) fn open(
+        &mut self,
+        transaction: &'t WriteTransaction,
+    ) -> Result<&mut Table<'t, K, V>, Failure> {
         if self.table.is_none() {
             self.table = Some(transaction.open_table(self.definition)?);
         }
@@ -50,13 +55,13 @@ impl<'t> StreamTables<'t> {
     pub(crate) fn new(transaction: &'t WriteTransaction) -> Self {
         Self {
             transaction,
-            streams: Lazy::new(keys::STREAMS),
-            names: Lazy::new(keys::NAMES),
-            producers: Lazy::new(keys::PRODUCERS),
-            controls: Lazy::new(keys::CONTROLS),
-            forks: Lazy::new(keys::FORKS),
-            deleted: Lazy::new(keys::DELETED),
-            deadlines: Lazy::new(keys::DEADLINES),
+            streams: LazyTable::new(keys::STREAMS),
+            names: LazyTable::new(keys::NAMES),
+            producers: LazyTable::new(keys::PRODUCERS),
+            controls: LazyTable::new(keys::CONTROLS),
+            forks: LazyTable::new(keys::FORKS),
+            deleted: LazyTable::new(keys::DELETED),
+            deadlines: LazyTable::new(keys::DEADLINES),
             removed_bytes: 0,
         }
     }

@@ -7,7 +7,7 @@ use super::rows::{self, Meta, SegmentRow};
 use super::tables;
 use crate::database::{Failure, META, Tables};
 use crate::file::segment::Run;
-use crate::stream_tables::keys;
+use crate::stream_tables::keys::{self, Bytes, Key};
 
 pub(super) fn meta(tables: &impl Tables) -> Result<Meta, Failure> {
     let table = tables.table(META)?;
@@ -19,10 +19,17 @@ pub(super) fn meta(tables: &impl Tables) -> Result<Meta, Failure> {
 
 /// The runs of a stream that begin at `from` or behind it.
 pub(super) fn runs(tables: &impl Tables, id: StreamId, from: Position) -> Result<Vec<(u64, Run)>, Failure> {
-    let table = tables.table(tables::RUNS)?;
+    runs_in(&tables.table(tables::RUNS)?, id, from)
+}
+
+pub(super) fn runs_in(
+    runs: &impl ReadableTable<Key<24>, Bytes>,
+    id: StreamId,
+    from: Position,
+) -> Result<Vec<(u64, Run)>, Failure> {
     let first = tables::run_key(id, from.get(), 0);
     let last = tables::run_key(id, u64::MAX, u64::MAX);
-    table.range::<&[u8; 24]>(&first..=&last)?.map(read_run).collect()
+    runs.range::<&[u8; 24]>(&first..=&last)?.map(read_run).collect()
 }
 
 type RunEntry<'a> = (
@@ -58,8 +65,11 @@ pub(super) fn trimmed(transaction: &ReadTransaction) -> Result<Vec<StreamId>, Fa
 }
 
 pub(super) fn segments(tables: &impl Tables) -> Result<Vec<SegmentRow>, Failure> {
-    let table = tables.table(tables::SEGMENTS)?;
-    table
+    segments_in(&tables.table(tables::SEGMENTS)?)
+}
+
+pub(super) fn segments_in(segments: &impl ReadableTable<Key<8>, Bytes>) -> Result<Vec<SegmentRow>, Failure> {
+    segments
         .iter()?
         .map(|entry| {
             let (key, value) = entry?;

@@ -12,7 +12,7 @@ use tailwater_stream::{
     Timestamp,
 };
 
-use super::{Catalog, CatalogChange, CatalogView, Meta, SegmentRow, StreamRow};
+use super::{Catalog, CatalogChange, CatalogTables, CatalogView, Meta, SegmentRow, StreamRow};
 use crate::backend::ControlsRequest;
 use crate::disk::RealDisk;
 use crate::disk::memory::MemoryDisk;
@@ -149,18 +149,19 @@ fn run(stream: u64, from: u64, until: u64) -> Run {
     }
 }
 
-fn put_stream(change: &mut CatalogChange, row: &StreamRow, deadline: Option<Timestamp>) {
+fn put_stream(tables: &mut CatalogTables<'_>, row: &StreamRow, deadline: Option<Timestamp>) {
     let state = &row.state;
-    change.put_row(row, deadline).expect("put");
-    change
+    tables.streams.put_row(row, deadline).expect("put");
+    tables
+        .streams
         .put_producers(state.id, state.producers.iter())
         .expect("put");
-    change.put_name(&state.name, state.id).expect("put");
+    tables.streams.put_name(&state.name, state.id).expect("put");
     if let Some(source) = &state.source {
-        change.put_fork(source.id, state.id).expect("put");
+        tables.streams.put_fork(source.id, state.id).expect("put");
     }
     if state.deleted {
-        change.mark_deleted(state.id).expect("put");
+        tables.streams.mark_deleted(state.id).expect("put");
     }
 }
 
@@ -168,9 +169,17 @@ fn new_catalog() -> Catalog {
     Catalog::create(&MemoryDisk::new(), path(), CACHE_BYTES, &meta()).expect("a new catalog")
 }
 
-fn changed(catalog: &Catalog, make: impl FnOnce(&mut CatalogChange)) -> CatalogView {
+fn write(change: &mut CatalogChange, make: impl FnOnce(&mut CatalogTables<'_>)) {
+    let written = change.write(|tables| {
+        make(tables);
+        Ok(())
+    });
+    written.expect("written");
+}
+
+fn changed(catalog: &Catalog, make: impl FnOnce(&mut CatalogTables<'_>)) -> CatalogView {
     let mut change = catalog.change().expect("a change begins");
-    make(&mut change);
+    write(&mut change, make);
     change.commit().expect("committed");
     catalog.view().expect("a view")
 }
@@ -181,7 +190,7 @@ fn what_was_said_of_a_stream_is_read_back_after_reopening() {
     let path = dir.path().join("catalog.redb");
     let row = rich(20, 8);
     let catalog = Catalog::create(&RealDisk, &path, CACHE_BYTES, &meta()).expect("a new catalog");
-    changed(&catalog, |change| put_stream(change, &row, Some(ms(5))));
+    changed(&catalog, |tables| put_stream(tables, &row, Some(ms(5))));
     drop(catalog);
     let catalog = Catalog::open(&RealDisk, &path, CACHE_BYTES).expect("it opens");
     let view = catalog.view().expect("a view");
@@ -205,12 +214,12 @@ fn a_catalog_is_made_once() {
 #[test]
 fn a_view_does_not_see_what_is_changed_later() {
     let catalog = new_catalog();
-    let before = changed(&catalog, |change| put_stream(change, &plain(1, "a"), None));
+    let before = changed(&catalog, |tables| put_stream(tables, &plain(1, "a"), None));
     let mut later = plain(1, "a");
     later.state.tail = at(9);
-    let after = changed(&catalog, |change| {
-        change.put_row(&later, None).expect("put");
-        assert_eq!(change.head(id(1)).expect("read"), Some(later.clone()));
+    let after = changed(&catalog, |tables| {
+        tables.streams.put_row(&later, None).expect("put");
+        assert_eq!(tables.streams.head(id(1)).expect("read"), Some(later.clone()));
     });
     assert_eq!(before.row(id(1)).expect("read"), Some(plain(1, "a")));
     assert_eq!(after.row(id(1)).expect("read"), Some(later));
@@ -220,7 +229,7 @@ fn a_view_does_not_see_what_is_changed_later() {
 fn a_change_that_is_dropped_changes_nothing() {
     let catalog = new_catalog();
     let mut change = catalog.change().expect("a change begins");
-    put_stream(&mut change, &rich(2, 1), Some(ms(1)));
+    write(&mut change, |tables| put_stream(tables, &rich(2, 1), Some(ms(1))));
     drop(change);
     let view = catalog.view().expect("a view");
     assert_eq!(view.row(id(2)).expect("read"), None);
@@ -229,17 +238,17 @@ fn a_change_that_is_dropped_changes_nothing() {
 #[test]
 fn a_name_belongs_to_the_highest_id_that_was_given_it() {
     let catalog = new_catalog();
-    let view = changed(&catalog, |change| {
-        put_stream(change, &plain(5, "a"), None);
-        put_stream(change, &plain(3, "a"), None);
+    let view = changed(&catalog, |tables| {
+        put_stream(tables, &plain(5, "a"), None);
+        put_stream(tables, &plain(3, "a"), None);
     });
     assert_eq!(view.id_of(&name("a")).expect("read"), Some(id(5)));
-    let view = changed(&catalog, |change| {
-        change.remove_stream(id(3)).expect("removed");
+    let view = changed(&catalog, |tables| {
+        tables.streams.remove_stream(id(3)).expect("removed");
     });
     assert_eq!(view.id_of(&name("a")).expect("read"), Some(id(5)));
-    let view = changed(&catalog, |change| {
-        change.remove_stream(id(5)).expect("removed");
+    let view = changed(&catalog, |tables| {
+        tables.streams.remove_stream(id(5)).expect("removed");
     });
     assert_eq!(view.id_of(&name("a")).expect("read"), None);
 }
@@ -247,11 +256,14 @@ fn a_name_belongs_to_the_highest_id_that_was_given_it() {
 #[test]
 fn a_removed_name_leads_nowhere_unless_a_newer_stream_has_it() {
     let catalog = new_catalog();
-    let view = changed(&catalog, |change| {
-        put_stream(change, &plain(5, "a"), None);
-        put_stream(change, &plain(5, "b"), None);
-        change.remove_name(&name("a"), id(4)).expect("nothing to remove");
-        change.remove_name(&name("b"), id(6)).expect("removed");
+    let view = changed(&catalog, |tables| {
+        put_stream(tables, &plain(5, "a"), None);
+        put_stream(tables, &plain(5, "b"), None);
+        tables
+            .streams
+            .remove_name(&name("a"), id(4))
+            .expect("nothing to remove");
+        tables.streams.remove_name(&name("b"), id(6)).expect("removed");
     });
     assert_eq!(view.id_of(&name("a")).expect("read"), Some(id(5)));
     assert_eq!(view.id_of(&name("b")).expect("read"), None);
@@ -261,9 +273,9 @@ fn a_removed_name_leads_nowhere_unless_a_newer_stream_has_it() {
 fn names_come_in_byte_order_within_their_prefix() {
     let catalog = new_catalog();
     let texts = ["b", "a/c", "a", "a/b", "a-b", "aa", "a/\u{e9}"];
-    let view = changed(&catalog, |change| {
+    let view = changed(&catalog, |tables| {
         for (number, text) in (1..).zip(texts) {
-            put_stream(change, &plain(number, text), None);
+            put_stream(tables, &plain(number, text), None);
         }
     });
     let names = |prefix, after, count_max| -> Vec<_> {
@@ -288,11 +300,11 @@ fn names_come_in_byte_order_within_their_prefix() {
 #[test]
 fn deadlines_follow_their_rows() {
     let catalog = new_catalog();
-    let view = changed(&catalog, |change| {
+    let view = changed(&catalog, |tables| {
         for (number, deadline) in [(1, 30), (2, 10), (3, 20), (4, 20)] {
-            put_stream(change, &plain(number, "x"), Some(ms(deadline)));
+            put_stream(tables, &plain(number, "x"), Some(ms(deadline)));
         }
-        put_stream(change, &plain(5, "y"), None);
+        put_stream(tables, &plain(5, "y"), None);
     });
     let due = |view: &CatalogView, now, after, count_max| view.due(ms(now), after, count_max).expect("read");
     let all = [(ms(10), id(2)), (ms(20), id(3)), (ms(20), id(4)), (ms(30), id(1))];
@@ -301,10 +313,10 @@ fn deadlines_follow_their_rows() {
     assert_eq!(due(&view, 9, None, 9), []);
     assert_eq!(due(&view, 30, Some(all[1]), 1), all[2..3]);
     assert_eq!(due(&view, 10, Some(all[3]), 9), []);
-    let view = changed(&catalog, |change| {
-        put_stream(change, &plain(1, "x"), Some(ms(5)));
-        put_stream(change, &plain(2, "x"), None);
-        change.remove_stream(id(3)).expect("removed");
+    let view = changed(&catalog, |tables| {
+        put_stream(tables, &plain(1, "x"), Some(ms(5)));
+        put_stream(tables, &plain(2, "x"), None);
+        tables.streams.remove_stream(id(3)).expect("removed");
     });
     assert_eq!(due(&view, u64::MAX, None, 9), [(ms(5), id(1)), (ms(20), id(4))]);
 }
@@ -312,7 +324,7 @@ fn deadlines_follow_their_rows() {
 #[test]
 fn control_keys_are_ordered_and_belong_to_one_stream() {
     let catalog = new_catalog();
-    let view = changed(&catalog, |change| {
+    let view = changed(&catalog, |tables| {
         for (stream, key) in [
             (1, "sub/b"),
             (1, "sub/a"),
@@ -322,12 +334,19 @@ fn control_keys_are_ordered_and_belong_to_one_stream() {
             (256, "sub/a"),
         ] {
             let value = format!("{key} of {stream}");
-            change
+            tables
+                .streams
                 .put_control(id(stream), key.as_bytes(), Some(value.as_bytes()))
                 .expect("put");
         }
-        change.put_control(id(1), b"sub/b", None).expect("removed");
-        change.put_control(id(1), b"sub/c", Some(b"")).expect("put");
+        tables
+            .streams
+            .put_control(id(1), b"sub/b", None)
+            .expect("removed");
+        tables
+            .streams
+            .put_control(id(1), b"sub/c", Some(b""))
+            .expect("put");
     });
     let expected = [("sub/a", "sub/a of 1"), ("sub/c", "")];
     let expected = expected.map(|(key, value)| (Bytes::from(key), Bytes::from(value)));
@@ -353,7 +372,7 @@ fn control_keys_are_ordered_and_belong_to_one_stream() {
 fn runs_stand_in_order_of_position() {
     let catalog = new_catalog();
     let (first, second, third) = (run(7, 0, 100), run(7, 100, 150), run(7, 150, 4000));
-    let view = changed(&catalog, |change| {
+    let view = changed(&catalog, |tables| {
         for (segment, run) in [
             (9, &second),
             (1, &third),
@@ -361,22 +380,22 @@ fn runs_stand_in_order_of_position() {
             (4, &run(6, 0, 9)),
             (4, &run(8, 0, 9)),
         ] {
-            change.put_run(segment, run).expect("put");
+            tables.put_run(segment, run).expect("put");
         }
     });
     let all = [(4, first), (9, second), (1, third)];
     assert_eq!(view.runs(id(7)).expect("read"), all);
-    let view = changed(&catalog, |change| {
-        let lost = change.lose_runs(id(7), at(30), at(149));
+    let view = changed(&catalog, |tables| {
+        let lost = tables.lose_runs(id(7), at(30), at(149));
         assert_eq!(lost.expect("removed"), [(4, 70), (9, 49)]);
-        change.remove_run(9, &second).expect("removed");
+        tables.remove_run(9, &second).expect("removed");
         // It is not in this segment.
-        change.remove_run(2, &third).expect("nothing to remove");
+        tables.remove_run(2, &third).expect("nothing to remove");
     });
     assert_eq!(view.runs(id(7)).expect("read"), all[2..]);
-    let view = changed(&catalog, |change| {
+    let view = changed(&catalog, |tables| {
         assert_eq!(
-            change.lose_runs(id(7), at(149), Position::LAST).expect("removed"),
+            tables.lose_runs(id(7), at(149), Position::LAST).expect("removed"),
             [(1, 3850)]
         );
     });
@@ -390,23 +409,27 @@ fn runs_stand_in_order_of_position() {
 #[test]
 fn a_removed_stream_leaves_nothing_of_its_own_and_all_of_its_neighbours() {
     let catalog = new_catalog();
-    let put = |change: &mut CatalogChange, row: &StreamRow| {
-        put_stream(change, row, Some(ms(50)));
-        change
+    let put = |tables: &mut CatalogTables<'_>, row: &StreamRow| {
+        put_stream(tables, row, Some(ms(50)));
+        tables
+            .streams
             .put_control(row.state.id, b"key", Some(b"value"))
             .expect("put");
     };
     let mut neighbours = [rich(1, 100), rich(3, 100)];
     neighbours[0].state.name = name("before");
     neighbours[1].state.name = name("behind");
-    changed(&catalog, |change| {
-        neighbours.iter().for_each(|row| put(change, row));
-        put(change, &rich(2, 100));
+    changed(&catalog, |tables| {
+        neighbours.iter().for_each(|row| put(tables, row));
+        put(tables, &rich(2, 100));
     });
-    let view = changed(&catalog, |change| {
-        let removed = change.remove_stream(id(2)).expect("removed");
+    let view = changed(&catalog, |tables| {
+        let removed = tables.streams.remove_stream(id(2)).expect("removed");
         assert_eq!(removed, Some(without_producers(rich(2, 100))));
-        assert_eq!(change.remove_stream(id(2)).expect("nothing to remove"), None);
+        assert_eq!(
+            tables.streams.remove_stream(id(2)).expect("nothing to remove"),
+            None
+        );
     });
     assert_eq!(view.row(id(2)).expect("read"), None);
     assert_eq!(
@@ -430,7 +453,7 @@ fn a_removed_stream_leaves_nothing_of_its_own_and_all_of_its_neighbours() {
         assert_eq!(view.row(neighbour.state.id).expect("read"), Some(neighbour));
     }
     // Producers that a removed stream had would be another stream's if they were left behind.
-    let view = changed(&catalog, |change| put_stream(change, &plain(2, "new"), None));
+    let view = changed(&catalog, |tables| put_stream(tables, &plain(2, "new"), None));
     assert_eq!(view.row(id(2)).expect("read"), Some(plain(2, "new")));
 }
 
@@ -438,7 +461,7 @@ fn a_removed_stream_leaves_nothing_of_its_own_and_all_of_its_neighbours() {
 fn producers_are_added_to_those_that_are_known() {
     let catalog = new_catalog();
     let row = rich(4, 2);
-    changed(&catalog, |change| put_stream(change, &row, None));
+    changed(&catalog, |tables| put_stream(tables, &row, None));
     let mut expected = row.clone();
     let mark = ProducerMark {
         id: ProducerId::parse("p").expect("an id"),
@@ -446,10 +469,16 @@ fn producers_are_added_to_those_that_are_known() {
         seq: Seq::ZERO,
     };
     expected.state.producers.record(&mark, at(1234), ms(9999));
-    let view = changed(&catalog, |change| {
+    let view = changed(&catalog, |tables| {
         let state = *expected.state.producers.get(&mark.id).expect("recorded");
-        change.put_producers(id(4), [(&mark.id, &state)]).expect("put");
-        change.put_row(&without_producers(row), None).expect("put");
+        tables
+            .streams
+            .put_producers(id(4), [(&mark.id, &state)])
+            .expect("put");
+        tables
+            .streams
+            .put_row(&without_producers(row), None)
+            .expect("put");
     });
     assert_eq!(view.row(id(4)).expect("read"), Some(expected));
 }
@@ -468,14 +497,14 @@ fn segments_and_what_is_known_of_the_store_are_replaced() {
         boot_id: String::new(),
         ..meta()
     };
-    let view = changed(&catalog, |change| {
+    let view = changed(&catalog, |tables| {
         for number in [300, 2, 1] {
-            change.put_segment(&row(number, 7)).expect("put");
+            tables.put_segment(&row(number, 7)).expect("put");
         }
-        change.put_segment(&row(2, 6)).expect("put");
-        change.remove_segment(1).expect("removed");
-        assert_eq!(change.segments().expect("read").len(), 2);
-        change.put_meta(&new_meta).expect("put");
+        tables.put_segment(&row(2, 6)).expect("put");
+        tables.remove_segment(1).expect("removed");
+        assert_eq!(tables.all_segments().expect("read").len(), 2);
+        tables.put_meta(&new_meta).expect("put");
     });
     assert_eq!(view.segments().expect("read"), [row(2, 6), row(300, 7)]);
     assert_eq!(view.meta().expect("read"), new_meta);

@@ -19,14 +19,14 @@ fn closed_catalog() -> MemoryDisk {
     let disk = MemoryDisk::new();
     let catalog = Catalog::create(&disk, path(), CACHE_BYTES, &meta()).expect("a new catalog");
     for tail in [1, 2, 3] {
-        changed(&catalog, |change| {
+        changed(&catalog, |tables| {
             for number in 1..=STREAMS {
                 let mut row = row(number);
                 if tail < 3 {
                     row.state.closed = false;
                 }
-                put_stream(change, &row, Some(ms(number)));
-                change.put_run(tail, &run(number, tail, tail + 1)).expect("put");
+                put_stream(tables, &row, Some(ms(number)));
+                tables.put_run(tail, &run(number, tail, tail + 1)).expect("put");
             }
         });
     }
@@ -50,9 +50,11 @@ fn use_all(disk: &MemoryDisk) -> Result<(), BackendError> {
     assert_eq!(view.segments()?, []);
     let mut change = catalog.change()?;
     for number in 1..=STREAMS {
-        change.remove_stream(id(number))?;
-        change.lose_runs(id(number), Position::ZERO, Position::LAST)?;
-        change.put_row(&plain(number, "new"), None)?;
+        change.write(|tables| {
+            tables.streams.remove_stream(id(number))?;
+            tables.lose_runs(id(number), Position::ZERO, Position::LAST)?;
+            tables.streams.put_row(&plain(number, "new"), None)
+        })?;
     }
     change.commit()?;
     assert_eq!(catalog.view()?.head(id(7))?, Some(plain(7, "new")));
@@ -136,9 +138,9 @@ fn a_file_that_is_no_catalog_is_refused() {
 #[test]
 fn a_row_that_cannot_be_read_is_named() {
     let catalog = new_catalog();
-    changed(&catalog, |change| {
-        put_stream(change, &plain(5, "a"), None);
-        put_stream(change, &plain(6, "b"), None);
+    changed(&catalog, |tables| {
+        put_stream(tables, &plain(5, "a"), None);
+        put_stream(tables, &plain(6, "b"), None);
     });
     let key = keys::id_key(id(5));
     let whole = {

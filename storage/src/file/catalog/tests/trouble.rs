@@ -28,9 +28,11 @@ fn try_fold(catalog: &Catalog, tail: u64) -> Result<(), BackendError> {
     for number in 1..=STREAMS {
         let mut row = plain(number, &format!("stream/{number}"));
         row.state.tail = at(tail);
-        change.put_row(&row, None)?;
-        change.put_name(&row.state.name, row.state.id)?;
-        change.put_run(tail, &run(number, tail - 1, tail))?;
+        change.write(|tables| {
+            tables.streams.put_row(&row, None)?;
+            tables.streams.put_name(&row.state.name, row.state.id)?;
+            tables.put_run(tail, &run(number, tail - 1, tail))
+        })?;
     }
     change.commit()
 }
@@ -136,7 +138,7 @@ fn one_change_is_made_at_a_time_also_after_the_disk_was_full() {
     let catalog = folded_once(&disk);
     let mut failed = catalog.change().expect("a change begins");
     disk.set_space(0);
-    let put = |number| failed.put_row(&plain(number, "new"), None);
+    let put = |number| failed.write(|tables| tables.streams.put_row(&plain(number, "new"), None));
     (1..=100_000).try_for_each(put).expect_err("the disk is full");
     disk.set_space(u64::MAX);
     catalog.reopen().expect("it opens");
