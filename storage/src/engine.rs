@@ -82,7 +82,7 @@ pub struct EngineLimits {
     pub stream_bytes_max: u64,
     /// The most producers that a stream remembers.
     pub producers_max: usize,
-    /// Streams held ready; more are evicted as soon as they are idle.
+    /// Streams held ready. As many as are more are evicted, those first that were idle for longest.
     pub open_streams_max: u64,
     /// Events in the change feed.
     pub changes_max: usize,

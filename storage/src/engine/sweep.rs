@@ -129,22 +129,56 @@ impl Engine {
         Ok(())
     }
 
-    /// Evicts clean streams that nobody pins: those idle for long, and, if too many are open, all that were not
-    /// used since the sweep before. A part of [`Engine::sweep`], for who wants no lifetime to be ended.
+    /// Evicts clean streams that nobody pins: those idle for long, and, if too many are open, as many as are too many of
+    /// those that were not used since the sweep before, the longest idle ones first. So streams that are used in turn
+    /// stay, but for those that there is no room for, and do not push each other out. A part of [`Engine::sweep`], for
+    /// who wants no lifetime to be ended.
     pub fn evict_idle(&self) {
         let sweep = self.shared.sweep.fetch_add(1, Ordering::Relaxed);
         let registry = &self.shared.registry;
-        let too_many = registry.len() > self.shared.limits.open_streams_max;
-        let idle_sweeps = if too_many { 1 } else { IDLE_SWEEPS };
-        let idle = |entry: &Entry| {
-            let is_idle = entry.last_used() + idle_sweeps <= sweep;
-            is_idle && (too_many || !entry.sequencer.lock().has_unrecorded_use())
-        };
-        let evicted: u64 = (0..registry.shard_count())
-            .map(|shard| registry.evict(shard, idle))
-            .sum();
+        let idle_sweeps = |entry: &Entry| sweep.saturating_sub(entry.last_used()).min(IDLE_SWEEPS);
+        let mut evicted = self.evict(sweep, |entry| {
+            idle_sweeps(entry) == IDLE_SWEEPS && !entry.sequencer.lock().has_unrecorded_use()
+        });
+        let too_many = registry.len().saturating_sub(self.shared.limits.open_streams_max);
+        if too_many > 0 {
+            let mut idle_for = [0_u64; IDLE_SWEEPS as usize + 1];
+            registry.look_at_all(|entry| idle_for[idle_sweeps(entry) as usize] += 1);
+            let (least, mut left_of_these) = least_idle_to_go(&idle_for, too_many);
+            evicted += self.evict(sweep, |entry| match idle_sweeps(entry).cmp(&least) {
+                std::cmp::Ordering::Less => false,
+                std::cmp::Ordering::Equal if left_of_these == 0 => false,
+                std::cmp::Ordering::Equal => {
+                    left_of_these -= 1;
+                    true
+                }
+                std::cmp::Ordering::Greater => true,
+            });
+        }
         self.shared.stats.evictions.add(evicted);
     }
+
+    /// Evicts those that `may_go` says; each sweep begins in another shard, so that it is not always the same ones' turn.
+    fn evict(&self, sweep: u64, mut may_go: impl FnMut(&Entry) -> bool) -> u64 {
+        let registry = &self.shared.registry;
+        let shards = registry.shard_count();
+        (0..shards)
+            .map(|number| registry.evict((number + sweep as usize) % shards, &mut may_go))
+            .sum()
+    }
+}
+
+/// For how many sweeps streams must have been idle to go so that `too_many` go, at least one; and how many of those that have
+/// been for just so long are to go with those that have been for longer. `idle_for[n]` streams have been idle for n sweeps.
+fn least_idle_to_go(idle_for: &[u64], too_many: u64) -> (u64, u64) {
+    let mut left = too_many;
+    for (sweeps, count) in idle_for.iter().enumerate().skip(1).rev() {
+        if *count >= left {
+            return (sweeps as u64, left);
+        }
+        left -= count;
+    }
+    (1, idle_for[1])
 }
 
 /// A lack of space for one stream does not keep the others waiting.
@@ -152,5 +186,27 @@ fn unless_full(done: Result<(), EngineError>) -> Result<(), EngineError> {
     match done {
         Err(EngineError::Full) => Ok(()),
         done => done,
+    }
+}
+
+// The model checker's locks work only within a model.
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_idle_for_longest_go_first_and_no_more_than_are_too_many() {
+        let idle_for = [100, 10, 0, 5, 2];
+        assert_eq!(least_idle_to_go(&idle_for, 1), (4, 1));
+        assert_eq!(least_idle_to_go(&idle_for, 2), (4, 2));
+        assert_eq!(least_idle_to_go(&idle_for, 3), (3, 1));
+        assert_eq!(least_idle_to_go(&idle_for, 7), (3, 5));
+        assert_eq!(least_idle_to_go(&idle_for, 8), (1, 1));
+        assert_eq!(least_idle_to_go(&idle_for, 17), (1, 10));
+        assert_eq!(
+            least_idle_to_go(&idle_for, 50),
+            (1, 10),
+            "what was used just now stays"
+        );
     }
 }

@@ -45,6 +45,42 @@ fn streams_beyond_the_limit_leave_memory_when_they_are_idle() {
     });
 }
 
+/// One stream more than there was room for once let all go that were not used since the sweep before, which took as many loads
+/// a second as there were appends.
+#[test]
+fn only_as_many_streams_leave_as_there_are_too_many() {
+    let limits = EngineLimits {
+        open_streams_max: 100,
+        ..EngineLimits::default()
+    };
+    over_each(1 << 30, limits, async |rig: Rig| {
+        for number in 0..103 {
+            rig.create(&format!("s{number}")).await.expect("created");
+        }
+        rig.sweep().await;
+        for number in 3..103 {
+            rig.look(&format!("s{number}")).await;
+        }
+        rig.sweep().await;
+        rig.sweep().await;
+        assert_eq!(rig.engine.open_streams(), 100);
+        let loads = rig.engine.stats().loads.get();
+        for number in 3..103 {
+            rig.look(&format!("s{number}")).await;
+        }
+        assert_eq!(
+            rig.engine.stats().loads.get(),
+            loads,
+            "those idle for longest went"
+        );
+        for number in 0..5 {
+            rig.create(&format!("t{number}")).await.expect("created");
+        }
+        evict(&rig).await;
+        assert_eq!(rig.engine.open_streams(), 100, "all were idle, and five too many");
+    });
+}
+
 #[test]
 fn a_stream_in_use_stays_and_an_idle_one_goes_after_a_while() {
     over_all(async |rig: Rig| {
