@@ -17,12 +17,16 @@ use crate::subscriptions::Moves;
 use crate::sync::{AtomicU64, Mutex};
 
 /// An open stream name. Whoever holds it pins it in the registry.
+///
+/// Where there are very many streams it has to be fetched from memory for every append, so what an append looks at stands
+/// together: all before the sequencer, and the beginnings of that and of the states in it.
+#[repr(C)]
 pub(super) struct Entry {
     pub(super) name: StreamName,
     pub(super) loaded: OnceCell<()>,
-    pub(super) sequencer: Mutex<Sequencer>,
     /// The sweep during which it was last used.
     used_in_sweep: AtomicU64,
+    pub(super) sequencer: Mutex<Sequencer>,
 }
 
 impl Entry {
@@ -91,26 +95,27 @@ struct Waiting {
 
 /// The accepted state of a stream, and the durable one.
 #[derive(Default)]
+#[repr(C)]
 pub(super) struct Sequencer {
-    accepted: Option<StreamState>,
-    durable: Option<Arc<Incarnation>>,
     /// The last use of the accepted incarnation, recorded or not.
     used_at: Timestamp,
-    /// The last uses of those that it replaced and that may still be durable, or come back if it is refused.
-    replaced_used_at: Vec<(StreamId, Timestamp)>,
-    /// When a use was last to be recorded. There may have been no space for that.
-    touch_tried_at: Timestamp,
-    /// The greatest id that a stream of this name has had since this was loaded.
-    newest: Option<StreamId>,
     /// Records queued so far.
     queued: u64,
     /// Records of those that are durable or refused. Always <= `queued`; equal means clean.
     settled: u64,
     /// Grows when accepted state is taken back; records of an older generation are void.
     generation: u64,
+    waiting: Vec<Waiting>,
     /// Whether it is unknown what became of something that was accepted: then nothing more can be answered.
     failed: bool,
-    waiting: Vec<Waiting>,
+    durable: Option<Arc<Incarnation>>,
+    accepted: Option<StreamState>,
+    /// The last uses of those that it replaced and that may still be durable, or come back if it is refused.
+    replaced_used_at: Vec<(StreamId, Timestamp)>,
+    /// When a use was last to be recorded. There may have been no space for that.
+    touch_tried_at: Timestamp,
+    /// The greatest id that a stream of this name has had since this was loaded.
+    newest: Option<StreamId>,
 }
 
 impl Sequencer {

@@ -11,6 +11,7 @@ use tailwater_stream::{
 use tokio::sync::watch;
 
 use crate::subscriptions::Interest;
+use crate::sync::Mutex;
 
 /// The durable state of a stream, as far as readers see it. One snapshot serves a whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +30,19 @@ pub struct View {
     pub last_append_at: Option<Timestamp>,
 }
 
-/// One incarnation of a stream: what never changes of it, and a view that does.
+/// One incarnation of a stream: what never changes of it, and a view that does. What every append looks at comes first and
+/// stands together, for where there are very many streams it has to be fetched from memory each time.
+#[repr(C)]
 pub struct Incarnation {
     /// Its id.
     pub id: StreamId,
+    /// The number of the last `appended` event of this stream in the change feed.
+    pub(super) appended_event: AtomicU64,
+    /// Whether somebody subscribes to it, as it was last looked up.
+    pub(crate) interest: Interest,
+    view: Mutex<View>,
+    /// Tells of changes of the view; made for the first who wants to be told.
+    watched: OnceLock<Box<watch::Sender<View>>>,
     /// Its name.
     pub name: StreamName,
     /// What it is for.
@@ -49,11 +59,6 @@ pub struct Incarnation {
     pub lineage: Lineage,
     /// What it was forked from.
     pub source: Option<ForkSource>,
-    /// The number of the last `appended` event of this stream in the change feed.
-    pub(super) appended_event: AtomicU64,
-    /// Whether somebody subscribes to it, as it was last looked up.
-    pub(crate) interest: Interest,
-    view: watch::Sender<View>,
     attachment: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -69,6 +74,10 @@ impl Incarnation {
         };
         Self {
             id: state.id,
+            appended_event: AtomicU64::new(0),
+            interest: Interest::default(),
+            view: Mutex::new(view),
+            watched: OnceLock::new(),
             name: state.name.clone(),
             kind: state.kind,
             beside: state.beside.clone(),
@@ -77,21 +86,25 @@ impl Incarnation {
             created_at: state.created_at,
             lineage: state.lineage.clone(),
             source: state.source.clone(),
-            appended_event: AtomicU64::new(0),
-            interest: Interest::default(),
-            view: watch::Sender::new(view),
             attachment: OnceLock::new(),
         }
     }
 
     /// The durable state now.
     pub fn view(&self) -> View {
-        *self.view.borrow()
+        *self.view.lock()
     }
 
     /// Tells of every change of the view from now on. Subscribe first, then look at the tail.
     pub fn subscribe(&self) -> watch::Receiver<View> {
-        self.view.subscribe()
+        let view = self.view.lock();
+        let watched = self.watched.get_or_init(|| Box::new(watch::Sender::new(*view)));
+        // It was not told of what changed while nobody listened.
+        watched.send_if_modified(|known| {
+            *known = *view;
+            false
+        });
+        watched.subscribe()
     }
 
     /// The token that this stream gives out for `position`.
@@ -130,12 +143,15 @@ impl Incarnation {
         }
     }
 
-    /// Changes the view. Nobody is woken if nobody waits: whoever subscribes while this holds the view's lock looks at
-    /// the view only then, and sees the change.
+    /// Changes the view, and tells those who listen.
     fn change(&self, change: impl FnOnce(&mut View)) {
-        self.view.send_if_modified(|view| {
-            change(view);
-            self.view.receiver_count() > 0
-        });
+        let mut view = self.view.lock();
+        change(&mut view);
+        // Whoever subscribes later waits for the view's lock, and then sees the change.
+        if let Some(watched) = self.watched.get()
+            && watched.receiver_count() > 0
+        {
+            watched.send_replace(*view);
+        }
     }
 }

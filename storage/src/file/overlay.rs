@@ -71,27 +71,29 @@ struct Moved {
     first_bytes_at: Option<Position>,
 }
 
-/// What a generation says of one stream.
+/// What a generation says of one stream. What every append changes comes first and stands together, for where there are very
+/// many streams it has to be fetched from memory each time.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Delta {
-    created: Option<Box<Created>>,
-    /// Whether what was created is being imported, and not completely there.
-    staged: bool,
-    /// What a completed import says of it, but for its producers.
-    imported: Option<Box<StreamState>>,
+    /// In order of position, without gaps.
+    pub(super) extents: Vec<JournalExtent>,
+    touched_at: Timestamp,
     moved: Option<Moved>,
     stream_seq: Option<Box<str>>,
     producers: Map<ProducerId, ProducerState>,
+    created: Option<Box<Created>>,
+    /// What a completed import says of it, but for its producers.
+    imported: Option<Box<StreamState>>,
     oldest: Option<Position>,
-    touched_at: Timestamp,
+    /// Its own bytes before this position can go.
+    pub(super) stored_from: Option<Position>,
+    pub(super) controls: BTreeMap<Bytes, Option<Bytes>>,
+    /// Whether what was created is being imported, and not completely there.
+    staged: bool,
     deleted: bool,
     /// Everything of it can go.
     pub(super) released: bool,
-    /// Its own bytes before this position can go.
-    pub(super) stored_from: Option<Position>,
-    /// In order of position, without gaps.
-    pub(super) extents: Vec<JournalExtent>,
-    pub(super) controls: BTreeMap<Bytes, Option<Bytes>>,
 }
 
 impl Delta {

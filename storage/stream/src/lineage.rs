@@ -3,6 +3,8 @@
 //! A stream that is no fork has one span. A fork carries its ancestors' spans up to the fork point and its own
 //! behind them, so its offsets equal its source's up to there and sort after them from there on.
 
+use std::sync::Arc;
+
 use crate::offset::{OffsetToken, Position, StreamId};
 
 /// A run of positions with one owner, from `from` to the next span or to the tail.
@@ -19,7 +21,15 @@ pub struct Span {
 
 /// The spans of one stream, in order of position; the first begins at 0. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lineage(std::sync::Arc<[Span]>);
+pub struct Lineage(Spans);
+
+/// Nearly every stream has one span, which stands right here, so that an append looks nowhere else for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Spans {
+    One(Span),
+    /// Two or more.
+    Several(Arc<[Span]>),
+}
 
 /// Why an offset names no place in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,50 +48,58 @@ pub enum OffsetRefusal {
 impl Lineage {
     /// The lineage of a stream that is no fork.
     pub fn root(id: StreamId) -> Self {
-        Self(
-            [Span {
-                from: Position::ZERO,
-                owner: id,
-                stored_in: id,
-            }]
-            .into(),
-        )
+        Self(Spans::One(Span {
+            from: Position::ZERO,
+            owner: id,
+            stored_in: id,
+        }))
     }
 
     /// The lineage of a fork `id` that branches off this one at `point`.
     pub fn fork(&self, id: StreamId, point: Position) -> Self {
-        let inherited = self.0.iter().copied().filter(|span| span.from < point);
+        let inherited = self.spans().iter().copied().filter(|span| span.from < point);
         let own = Span {
             from: point,
             owner: id,
             stored_in: id,
         };
-        Self(inherited.chain([own]).collect())
+        Self::of(inherited.chain([own]).collect())
     }
 
     /// The lineage after positions from `from` on may have been given out and lost in a crash: what is appended
     /// there has a new owner, so that a token of a lost position is never taken for one of a later append.
     pub fn renewed(&self, from: Position, owner: StreamId) -> Self {
-        let stored_in = self.0.last().expect("a lineage has a span").stored_in;
-        let kept = self.0.iter().copied().filter(|span| span.from < from);
+        let stored_in = self.spans().last().expect("a lineage has a span").stored_in;
+        let kept = self.spans().iter().copied().filter(|span| span.from < from);
         let lost = Span {
             from,
             owner,
             stored_in,
         };
-        Self(kept.chain([lost]).collect())
+        Self::of(kept.chain([lost]).collect())
     }
 
     /// A lineage from stored spans; none if they are not in order from 0.
     pub fn from_spans(spans: Vec<Span>) -> Option<Self> {
         let starts_at_zero = spans.first().is_some_and(|span| span.from == Position::ZERO);
         let in_order = spans.windows(2).all(|pair| pair[0].from < pair[1].from);
-        (starts_at_zero && in_order).then(|| Self(spans.into()))
+        (starts_at_zero && in_order).then(|| Self::of(spans))
+    }
+
+    /// The lineage of spans that are in order from 0.
+    fn of(spans: Vec<Span>) -> Self {
+        Self(match spans[..] {
+            [one] => Spans::One(one),
+            _ => Spans::Several(spans.into()),
+        })
     }
 
     /// The spans, in order.
     pub fn spans(&self) -> &[Span] {
-        &self.0
+        match &self.0 {
+            Spans::One(one) => std::slice::from_ref(one),
+            Spans::Several(several) => several,
+        }
     }
 
     /// The token that this stream gives out for `position`.
@@ -89,8 +107,9 @@ impl Lineage {
         if position == Position::ZERO {
             return OffsetToken::START;
         }
-        let after = self.0.partition_point(|span| span.from < position);
-        OffsetToken::new(self.0[after - 1].owner, position)
+        let spans = self.spans();
+        let after = spans.partition_point(|span| span.from < position);
+        OffsetToken::new(spans[after - 1].owner, position)
     }
 
     /// The position that `token` names in a stream with this lineage.
@@ -118,14 +137,16 @@ impl Lineage {
 
     /// The span that holds the byte at `position`, and where it ends (none: at the tail).
     pub fn span_at(&self, position: Position) -> (Span, Option<Position>) {
-        let after = self.0.partition_point(|span| span.from <= position);
-        (self.0[after - 1], self.0.get(after).map(|next| next.from))
+        let spans = self.spans();
+        let after = spans.partition_point(|span| span.from <= position);
+        (spans[after - 1], spans.get(after).map(|next| next.from))
     }
 
     /// Whether the byte before `position` is the stream's own and not inherited.
     pub fn owns_before(&self, id: StreamId, position: Position) -> bool {
-        let after = self.0.partition_point(|span| span.from < position);
-        after > 0 && self.0[after - 1].stored_in == id
+        let spans = self.spans();
+        let after = spans.partition_point(|span| span.from < position);
+        after > 0 && spans[after - 1].stored_in == id
     }
 }
 

@@ -36,47 +36,49 @@ impl From<&CreateCommand> for CreateRequest {
     }
 }
 
-/// All that is known of one incarnation of a stream but its bytes: the sum of its transitions.
+/// All that is known of one incarnation of a stream but its bytes: the sum of its transitions. What every append looks at
+/// comes first and stands together, for where there are very many streams it has to be fetched from memory each time.
 #[derive(Debug, Clone, PartialEq)]
+#[repr(C)]
 pub struct StreamState {
     /// The incarnation.
     pub id: StreamId,
-    /// Its name.
-    pub name: StreamName,
-    /// What it is for.
-    pub kind: StreamKind,
-    /// The name of the stream that it belongs to, and is kept beside: a run's queue, for example.
-    pub beside: Option<StreamName>,
-    /// Its content type.
-    pub content_type: ContentType,
-    /// Its lifetime.
-    pub lifetime: Lifetime,
-    /// What the client asked for at creation.
-    pub requested: CreateRequest,
-    /// Whose bytes stand where.
-    pub lineage: Lineage,
-    /// What it was forked from.
-    pub source: Option<ForkSource>,
-    /// The oldest readable position. Always <= `tail`.
-    pub oldest: Position,
     /// The position behind the last byte.
     pub tail: Position,
     /// Messages before the tail, counted from the beginning, also those trimmed since.
     pub messages: u64,
-    /// Whether it takes no more appends.
-    pub closed: bool,
-    /// The last `Stream-Seq` accepted.
-    pub stream_seq: Option<Box<str>>,
-    /// Its idempotent producers.
-    pub producers: Producers,
-    /// When it was created.
-    pub created_at: Timestamp,
+    /// The oldest readable position. Always <= `tail`.
+    pub oldest: Position,
     /// When bytes were last added to it.
     pub last_append_at: Option<Timestamp>,
     /// The last recorded use.
     pub touched_at: Timestamp,
+    /// Its lifetime.
+    pub lifetime: Lifetime,
+    /// Its content type.
+    pub content_type: ContentType,
+    /// Whose bytes stand where.
+    pub lineage: Lineage,
+    /// What it is for.
+    pub kind: StreamKind,
+    /// Whether it takes no more appends.
+    pub closed: bool,
     /// Whether it was deleted; its bytes may still be kept for forks.
     pub deleted: bool,
+    /// Its idempotent producers.
+    pub producers: Producers,
+    /// The last `Stream-Seq` accepted.
+    pub stream_seq: Option<Box<str>>,
+    /// Its name.
+    pub name: StreamName,
+    /// The name of the stream that it belongs to, and is kept beside: a run's queue, for example.
+    pub beside: Option<StreamName>,
+    /// What the client asked for at creation.
+    pub requested: CreateRequest,
+    /// What it was forked from.
+    pub source: Option<ForkSource>,
+    /// When it was created.
+    pub created_at: Timestamp,
 }
 
 impl StreamState {

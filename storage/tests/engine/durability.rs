@@ -9,7 +9,7 @@ use tailwater_storage::stream::{AppendRefusal, Transition};
 
 use crate::support::ask::{Rig, at, bytes, name, producer, text_of, waits};
 use crate::support::gated::transitions;
-use crate::{behind_a_gate, run};
+use crate::{behind_a_gate, over_all, run};
 
 #[test]
 fn a_reader_sees_no_append_before_it_is_durable() {
@@ -32,6 +32,26 @@ fn a_reader_sees_no_append_before_it_is_durable() {
         assert_eq!(appended.tail.position(), at(3));
         assert_eq!(text_of(&reader).await, "xyy");
         assert_eq!(news.borrow_and_update().tail, at(3));
+    });
+}
+
+/// Nobody is told of an append while nobody listens, so whoever comes next has to be shown it.
+#[test]
+fn who_begins_to_listen_sees_what_has_come_since_another_has_stopped() {
+    over_all(async |rig: Rig| {
+        rig.create("a").await.expect("created");
+        let reader = rig.look("a").await;
+        let first = reader.incarnation().subscribe();
+        rig.append("a", "x").await.expect("appended");
+        assert_eq!(first.borrow().tail, at(1));
+        drop(first);
+        rig.append("a", "yy").await.expect("appended");
+        let mut next = reader.incarnation().subscribe();
+        assert!(!next.has_changed().expect("it is there"));
+        assert_eq!(next.borrow_and_update().tail, at(3));
+        rig.append("a", "z").await.expect("appended");
+        assert!(next.has_changed().expect("it is there"));
+        assert_eq!(next.borrow_and_update().tail, at(4));
     });
 }
 
