@@ -143,15 +143,18 @@ impl Incarnation {
         }
     }
 
-    /// Changes the view, and tells those who listen.
+    /// Changes the view, and tells those who listen. Call it in the stream's turn, so that they are told in order.
     fn change(&self, change: impl FnOnce(&mut View)) {
-        let mut view = self.view.lock();
-        change(&mut view);
-        // Whoever subscribes later waits for the view's lock, and then sees the change.
+        let changed = {
+            let mut view = self.view.lock();
+            change(&mut view);
+            *view
+        };
+        // Whoever subscribes from now on has seen the change; many may have to be woken, so nobody waits for that.
         if let Some(watched) = self.watched.get()
             && watched.receiver_count() > 0
         {
-            watched.send_replace(*view);
+            watched.send_replace(changed);
         }
     }
 }
