@@ -4,7 +4,15 @@
 # What ran before, as "APP FILE IMAGE" each. Envoy's image does not change with our version.
 images_before=()
 
+# Fly's installer brings it under both names, Fly's action for GitHub under the longer one alone.
+fly() {
+    if type -P fly >/dev/null; then command fly "$@"; else command flyctl "$@"; fi
+}
+
 check_fly() {
+    if ! type -P fly >/dev/null && ! type -P flyctl >/dev/null; then
+        mistake 'there is neither fly nor flyctl on PATH; install flyctl'
+    fi
     needed FLY_APP
     if [ -n "$FLY_APP" ] && ! [[ $FLY_APP =~ ^[a-z][a-z0-9-]{0,40}$ ]]; then
         mistake "FLY_APP is '$FLY_APP'; use up to 41 small letters, digits and -"

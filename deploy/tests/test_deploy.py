@@ -193,6 +193,19 @@ class Rollouts(unittest.TestCase):
         self.assertEqual((place.tools / "asked-of-curl").read_text(), "x\n" * 3)
         self.assertNotIn("rollout undo", "\n".join(place.commands()))
 
+    def test_fly_may_be_called_flyctl_and_must_be_there(self):
+        # Fly's action for GitHub installs `flyctl` alone, so that the workflow of a release found no `fly`.
+        place = Place(self)
+        (place.tools / "fly").rename(place.tools / "flyctl")
+        bare = f"{place.tools}:/usr/bin:/bin"
+        result = place.deploy("fly", PATH=bare)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertTrue(any("deploy --app tailwater-staging " in command for command in place.commands()))
+        (place.tools / "flyctl").unlink()
+        result = place.deploy("fly", PATH=bare)
+        self.assertEqual(result.returncode, 2, result.stdout)
+        self.assertIn("there is neither fly nor flyctl on PATH; install flyctl", result.stderr)
+
 
 class Failures(unittest.TestCase):
     """Going back, and leaving nothing behind."""
