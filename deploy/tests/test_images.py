@@ -152,6 +152,25 @@ class Compose(unittest.TestCase):
         password = (secrets / "mirror_password").read_text().strip()
         self.assertIn(f":{password}@", (secrets / "mirror_postgres_url").read_text())
 
+    def test_containers_may_read_what_is_mounted_of_a_clone_that_others_may_not_read(self):
+        # Servers are often set up so that what is made there is for nobody else (umask 027 or 077): Envoy could not read its
+        # script then, nor PostgreSQL its roles.
+        with tempfile.TemporaryDirectory() as directory:
+            top = copy_of_sources(pathlib.Path(directory))
+            for path in top.rglob("*"):
+                path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)
+            expect_success(self, [top / "deploy/compose/setup"])
+            volumes = [volume for service in self.services.values() for volume in service.get("volumes", [])]
+            sources = {volume.split(":")[0] if isinstance(volume, str) else volume["source"] for volume in volumes}
+            mounted = {source for source in sources if source.startswith("/")}
+            self.assertGreaterEqual(len(mounted), 6, mounted)
+            for source in mounted:
+                path = top / pathlib.Path(source).relative_to(self.top)
+                for part in [path, *path.rglob("*")]:
+                    needed = 0o005 if part.is_dir() else 0o004
+                    self.assertEqual(part.stat().st_mode & needed, needed, part)
+            self.assertTrue((top / "deploy/compose/postgres/10-roles.sh").stat().st_mode & 0o001, "it is run")
+
     def test_envoy_takes_the_configuration_that_setup_has_made(self):
         edge = self.top / "deploy/compose/secrets/edge"
         text = (edge / "envoy.yaml").read_text()
