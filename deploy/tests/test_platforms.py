@@ -34,6 +34,7 @@ class Kubernetes(unittest.TestCase):
         for environment in ENVIRONMENTS:
             server = manifests(self, environment)["StatefulSet", "tailwater"]["spec"]
             self.assertEqual(server["replicas"], 1)
+            self.assertEqual(server["podManagementPolicy"], "Parallel", "what never becomes ready can be gone back from")
             self.assertEqual(server["volumeClaimTemplates"][0]["spec"]["accessModes"], ["ReadWriteOncePod"])
             pod = server["template"]["spec"]
             self.assertEqual(pod["terminationGracePeriodSeconds"], 60)
