@@ -252,5 +252,30 @@ class Fly(unittest.TestCase):
             self.assertIn("--ha=false", command)
 
 
+class MemoryOfEnvoy(unittest.TestCase):
+    """Envoy guards its own memory, which is of use below what its container may have, and nowhere else."""
+
+    def test_envoy_refuses_requests_before_the_kernel_kills_it(self):
+        # It was told to refuse them at 2 GiB, and had 512 MB to 2 GiB.
+        text = (TOP / "envoy/envoy.production.yaml").read_text()
+        heap = int(re.search(r"^    heap_bytes: &heap_bytes (\d+)$", text, re.M).group(1))
+        self.assertIn("max_heap_size_bytes: *heap_bytes\n", text)
+        limits = [yaml.safe_load((TOP / "deploy/swarm/stack.yml").read_text())["services"]["edge"]["deploy"]["resources"]]
+        for environment in ENVIRONMENTS if shutil.which(tool("KUBECTL")[0]) else []:
+            built = expect_success(self, [*tool("KUBECTL"), "kustomize", TOP / f"deploy/kubernetes/overlays/{environment}"])
+            for item in yaml.safe_load_all(built):
+                if (item["kind"], item["metadata"]["name"]) == ("Deployment", "edge"):
+                    limits.append(item["spec"]["template"]["spec"]["containers"][0]["resources"])
+        sizes = [limit["limits"]["memory"] for limit in limits]
+        for environment in ENVIRONMENTS:
+            [machine] = tomllib.loads((TOP / f"deploy/fly/{environment}/edge.toml").read_text())["vm"]
+            sizes.append(machine["memory"].removesuffix("b"))
+        self.assertGreaterEqual(len(sizes), 3, sizes)
+        for size in sizes:
+            self.assertRegex(size, "^[0-9]+[GMgm]i?$")
+            scale = {"g": 1 << 30, "m": 1 << 20}[size.lower().rstrip("i")[-1]]
+            self.assertGreaterEqual(int(size.lower().rstrip("i")[:-1]) * scale * 0.75, heap, size)
+
+
 if __name__ == "__main__":
     unittest.main()
