@@ -13,6 +13,7 @@
 //! - `frames`: HTTP/2, frame by frame, for what no client would send.
 //! - `production`: the configuration for production, with TLS to the server and keys of an issuer.
 //! - `renewal`: a certificate that is renewed while the edge runs.
+//! - `health`: what orchestrators ask Envoy.
 //! - `scene`: who has a part in these two.
 //! - `clients`: curl as the documentation has it, the command line, and the official client.
 
@@ -23,6 +24,7 @@ mod expiry;
 mod frames;
 mod grants;
 mod headers;
+mod health;
 mod jobs;
 mod limits;
 mod live;
