@@ -1,5 +1,6 @@
 """Dockerfile and docker-compose.yml: what the tools say of them, and what operators rely on."""
 
+import ipaddress
 import pathlib
 import re
 import stat
@@ -112,6 +113,12 @@ class Compose(unittest.TestCase):
     def test_the_server_believes_the_edge_and_nobody_else(self):
         trusted = self.services["tailwater"]["environment"]["DS_PROXY__TRUSTED"]
         self.assertEqual(trusted, self.services["envoy"]["networks"]["edge"]["ipv4_address"])
+        # The server came first and was given the address, so that Envoy could not start at all.
+        [addresses] = self.config["networks"]["edge"]["ipam"]["config"]
+        subnet, others = (ipaddress.ip_network(addresses[name]) for name in ("subnet", "ip_range"))
+        self.assertTrue(others.subnet_of(subnet))
+        self.assertIn(ipaddress.ip_address(trusted), subnet)
+        self.assertNotIn(ipaddress.ip_address(trusted), others, "nobody else is given it")
 
     def test_the_server_has_time_to_stop(self):
         timeout = self.services["tailwater"]["environment"]["DS_SERVER__SHUTDOWN_TIMEOUT_SECS"]
