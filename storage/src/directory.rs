@@ -332,7 +332,7 @@ impl DirectoryLock {
             .recursive(true)
             .mode(0o700)
             .create(root)
-            .map_err(OpenError::io("make the directory", root))?;
+            .map_err(|error| not_made(root, rustix::process::geteuid().as_raw(), error))?;
         let metadata = root.metadata().map_err(OpenError::io("look at", root))?;
         check_owner(root, metadata.uid(), rustix::process::geteuid().as_raw())?;
         check_permissions(root, metadata.mode())?;
@@ -347,6 +347,23 @@ impl DirectoryLock {
             refuse_foreign(root, names)?;
         }
         lock(&lock_file(root), root)
+    }
+}
+
+/// Why a directory cannot be made. Whoever mounts a volume of root's for another user is told so.
+fn not_made(dir: &Path, user: u32, error: io::Error) -> OpenError {
+    let existing = |above: &Path| Some((above.to_owned(), above.metadata().ok()?.uid()));
+    let above = dir.ancestors().skip(1).find_map(existing);
+    match above {
+        Some((above, owner)) if error.kind() == io::ErrorKind::PermissionDenied && owner != user => {
+            OpenError::AboveIsNotOurs {
+                dir: dir.to_owned(),
+                above,
+                owner,
+                user,
+            }
+        }
+        _ => OpenError::io("make the directory", dir)(error),
     }
 }
 

@@ -35,6 +35,25 @@ pub enum OpenError {
         /// The process's effective user id.
         user: u32,
     },
+    /// The directory is not there, and the one that it would be made in is another user's.
+    #[error(
+        "cannot make the directory {}: {} belongs to the user {owner}, and this process runs as the user {user}, who may \
+         not write there; make it with `install -d -o {user} {}` (for a container, where its volume comes from), or \
+         choose another directory (storage.data_dir)",
+        dir.display(),
+        above.display(),
+        dir.display()
+    )]
+    AboveIsNotOurs {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The last one of its path that is there.
+        above: PathBuf,
+        /// The user id of that one's owner.
+        owner: u32,
+        /// The process's effective user id.
+        user: u32,
+    },
     /// The store was made for another storage mode.
     #[error(
         "{} holds a store of the mode `{found}`, and `{wanted}` is asked for; set storage.mode to `{found}`, or \

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{
     Description, DirectoryLock, Flaw, Identity, OpenError, StoreId, check_owner, identify, lock, lock_file,
-    read_identity, store_file,
+    not_made, read_identity, store_file,
 };
 use crate::disk::{Disk, DiskFile, Map, RealDisk};
 
@@ -250,6 +250,32 @@ fn a_directory_of_another_user_is_refused() {
             )
         );
     }
+}
+
+/// A container whose volume was root's said only that permission was denied, and neither where nor to whom.
+#[test]
+fn a_directory_that_cannot_be_made_in_one_of_another_user_says_whose_that_is() {
+    let (above, root) = new_root();
+    // Who has made it.
+    let owner = rustix::process::geteuid().as_raw();
+    let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+    let (dir, above) = (
+        root.join("not/there").display().to_string(),
+        above.path().display(),
+    );
+    let said = not_made(Path::new(&dir), owner + 1, denied()).to_string();
+    let wanted = [
+        format!(
+            "cannot make the directory {dir}: {above} belongs to the user {owner}, and this process runs as"
+        ),
+        format!("`install -d -o {} {dir}`", owner + 1),
+    ];
+    assert!(wanted.iter().all(|part| said.contains(part)), "{said}");
+    // One of our own does not let us in for another reason, and another error has nothing to do with owners.
+    let said = not_made(Path::new(&dir), owner, denied()).to_string();
+    assert!(said.contains("read, write and enter the directory"), "{said}");
+    let said = not_made(Path::new(&dir), owner + 1, io::ErrorKind::StorageFull.into()).to_string();
+    assert!(said.contains("make room"), "{said}");
 }
 
 #[test]
