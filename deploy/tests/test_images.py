@@ -45,6 +45,17 @@ class Image(unittest.TestCase):
         ]:
             self.assertIn(line, self.text)
 
+    def test_what_is_built_is_what_is_here_and_not_what_the_cache_has(self):
+        # Cargo goes by times: sources that were written before the cache was filled with another version were taken for those,
+        # and the image had that version's programs.
+        [build] = re.findall(r"^RUN .*?[^\\]$", self.text, re.M | re.S)
+        self.assertLess(build.index("-exec touch {} +"), build.index("cargo build"))
+
+    def test_the_build_fetches_nothing_but_its_bases_and_crates_and_bases_may_have_other_names(self):
+        self.assertNotIn("syntax=", self.text, "the engine would fetch a program that reads this file")
+        for base in ("BUILD_IMAGE=rust:1.95-bookworm", "RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot"):
+            self.assertIn(f"\nARG {base}\n", self.text)
+
     def test_the_build_gets_the_manifest_of_every_member_of_the_workspace(self):
         members = re.search(r"^members = \[(.*)\]$", (TOP / "Cargo.toml").read_text(), re.M).group(1)
         lines = (TOP / ".dockerignore").read_text().splitlines()
