@@ -48,7 +48,7 @@ endif
 
 FUZZ_TARGETS = $(basename $(notdir $(wildcard e2e/fuzz/targets/*.rs)))
 
-.PHONY: help build test test-commands test-portable test-otlp test-full-disk test-needs test-mirror test-mirror-if-possible soak fmt lint docs deny publishable fuzz
+.PHONY: help build test test-commands test-portable test-otlp test-images test-full-disk test-needs test-mirror test-mirror-if-possible soak fmt lint docs deny publishable fuzz
 
 help:
 	@echo 'make build        builds the release binaries, target/release/tailwater and tailwater-sync'
@@ -56,6 +56,7 @@ help:
 	@echo 'make test-deploy  tests Dockerfile, docker-compose.yml, rules, manifests and scripts of deploy/, in seconds'
 	@echo 'make test-portable  tests what stands in for Linux on other systems; make soak has it too'
 	@echo 'make test-otlp    tests builds with the feature otlp, which make test leaves out'
+	@echo 'make test-images  builds the images and tests them and docker-compose.yml, with Docker or ENGINE=podman'
 	@echo 'make test-mirror  tests the mirror with PostgreSQL and PgBouncer of Debian, which it installs as root'
 	@echo 'make soak         kills, unplugs and fills the release binary for about 20 minutes, as root'
 	@echo 'make fmt          formats the code'
@@ -100,6 +101,22 @@ test-otlp: $(if $(POSTGRES_BIN),,$(POSTGRES_INSTALLED))
 	mkdir -p $(OTLP_DIR) && cp target/debug/tailwater target/debug/tailwater-sync $(OTLP_DIR)
 	$(CARGO) build -p tailwater --bin tailwater -p tailwater-sync --bin tailwater-sync
 	TAILWATER_BIN=$(CURDIR)/$(OTLP_DIR)/tailwater $(CARGO) test -p tailwater-e2e --features otlp --test otlp
+
+# Builds both images, and tests them and docker-compose.yml. Podman keeps health checks only in the format of Docker.
+ENGINE ?= docker
+IMAGE_BUILD_OPTIONS ?= $(if $(findstring podman,$(ENGINE)),--format docker)
+TEST_IMAGES = $(CARGO) test -p tailwater-e2e --test images -- --include-ignored --test-threads=1
+test-images: export TAILWATER_ENGINE = $(ENGINE)
+test-images:
+	$(ENGINE) build $(IMAGE_BUILD_OPTIONS) --target server --tag tailwater:test .
+	$(ENGINE) build $(IMAGE_BUILD_OPTIONS) --target mirror --tag tailwater-sync:test .
+	$(CARGO) build -p tailwater --bin tailwater
+	@if [ $(notdir $(ENGINE)) = docker ] && docker compose version >/dev/null 2>&1; then \
+	    $(TEST_IMAGES); \
+	else \
+	    $(TEST_IMAGES) --skip compose:: --skip drill:: && \
+	    echo 'NOT TESTED: docker-compose.yml and the drill of docs/production.md, which take `docker compose`.' >&2; \
+	fi
 
 # Whoever may not mount a tmpfs is told so, at the end, where it is seen.
 test-full-disk:
