@@ -4,6 +4,7 @@
 # Names of what this rollout uses, which stays however old it is.
 versions=()
 had_before=0
+readonly SWARM_SERVICES=(tailwater edge mirror)
 
 check_swarm() {
     needed SWARM_STACK SWARM_NODE SWARM_CONTEXT SWARM_EDGE_SUBNET
@@ -59,18 +60,41 @@ roll_out_swarm() {
     if [ "${DRY_RUN:-}" != 1 ] && [ -n "$(swarm stack services --quiet "$SWARM_STACK" 2>/dev/null)" ]; then
         had_before=1
     fi
-    run swarm stack deploy --compose-file "$here/swarm/stack.yml" --detach=false --with-registry-auth "$SWARM_STACK"
+    run swarm stack deploy --compose-file "$here/swarm/stack.yml" --detach=false --with-registry-auth "$SWARM_STACK" || return 1
+    [ "${DRY_RUN:-}" = 1 ] || is_not_taken_back
 }
 
-# Each service to what it was before this rollout, which Swarm keeps.
+# Swarm itself takes a service back whose tasks fail, and says that all went well.
+is_not_taken_back() {
+    local service state
+    for service in "${SWARM_SERVICES[@]}"; do
+        state=$(of_service "$service" '{{with .UpdateStatus}}{{.State}}{{end}}') || return 1
+        case $state in
+            *rollback* | *paused*)
+                echo "deploy/deploy: Swarm has not updated ${SWARM_STACK}_$service, or has taken it back: $state" >&2
+                return 1
+                ;;
+        esac
+    done
+}
+
+of_service() {
+    swarm service inspect --format "$2" "${SWARM_STACK}_$1"
+}
+
+# Each service to what it was before this rollout, which Swarm keeps, but for those that it has taken back already.
 roll_back_swarm() {
     if [ "$had_before" = 0 ]; then
         echo 'deploy/deploy: nothing ran before' >&2
         return 1
     fi
     local service result=0
-    for service in tailwater edge mirror; do
-        run swarm service rollback --detach=false "${SWARM_STACK}_$service" || result=1
+    for service in "${SWARM_SERVICES[@]}"; do
+        if [ "$(of_service "$service" '{{if .PreviousSpec}}yes{{else}}no{{end}}')" = no ]; then
+            say "${SWARM_STACK}_$service is what it was before"
+        else
+            run swarm service rollback --detach=false "${SWARM_STACK}_$service" || result=1
+        fi
     done
     return "$result"
 }

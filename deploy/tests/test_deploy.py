@@ -9,7 +9,7 @@ from tools import TOP, expect_success, run, tool
 
 TARGETS = ["fly", "kubernetes", "swarm"]
 # What a command that begins so changes nowhere.
-HARMLESS = re.compile(r"^kubectl kustomize |^fly releases |rollout history |secret inspect |config inspect |stack services ")
+HARMLESS = re.compile(r"^kubectl kustomize |^fly releases |rollout history |(secret|config|service) inspect |stack services ")
 UNWELL = ("^curl ", "", 22)
 HAD_BEFORE = [
     ("^fly releases --app (\\S+)", '[{"Version":7,"ImageRef":"registry.test/tailwater:v1"},{"ImageRef":"x:v0"}]', 0),
@@ -139,6 +139,8 @@ class Rollouts(unittest.TestCase):
                     self.assertEqual([command for command in place.commands() if not HARMLESS.search(command)], [])
                     for part in ["docker login", "docker buildx build", "would ask up to 3 times", "docker logout", "v2"]:
                         self.assertIn(part, result.stdout)
+                    self.assertIn("nothing was changed: without DRY_RUN, registry.test/tailwater:v2 would run", result.stdout)
+                    self.assertNotIn("done:", result.stdout, "it said that it runs")
 
     def test_a_version_is_built_rolled_out_and_looked_at_in_this_order(self):
         rollouts = {"fly": "fly deploy", "kubernetes": "apply --kustomize", "swarm": "stack deploy"}
@@ -233,6 +235,23 @@ class Failures(unittest.TestCase):
         undone = [command.split()[-1] for command in commands if "service rollback" in command]
         self.assertEqual(undone, ["tailwater_tailwater", "tailwater_edge", "tailwater_mirror"])
         self.assertNotIn(" rm ", "\n".join(commands))
+
+    def test_what_swarm_has_taken_back_by_itself_is_a_failure_and_is_not_taken_back_twice(self):
+        # `docker stack deploy --detach=false` ends with 0 then: the script said that a version runs which did not, left the
+        # mirror at it, and where it did go back, asked for what Swarm refuses ("does not have a previous spec").
+        rules = [
+            *HAD_BEFORE,
+            ("inspect .*UpdateStatus.* tailwater_tailwater", "rollback_completed\n", 0),
+            ("inspect .*if .PreviousSpec.* tailwater_tailwater", "no\n", 0),
+            ("inspect .*if .PreviousSpec", "yes\n", 0),
+            ("service rollback .*tailwater_tailwater", "", 1),
+        ]
+        commands, said = self.roll_back("swarm", rules)
+        self.assertIn("tailwater_tailwater, or has taken it back: rollback_completed", said)
+        self.assertIn("what ran before does", said)
+        undone = [command.split()[-1] for command in commands if "service rollback" in command]
+        self.assertEqual(undone, ["tailwater_edge", "tailwater_mirror"])
+        self.assertFalse(any(command.startswith("curl ") for command in commands), "the old version would be well")
 
     def test_fly_deploys_the_images_of_before(self):
         commands, _ = self.roll_back("fly", [*HAD_BEFORE, UNWELL])
