@@ -18,11 +18,12 @@ WORKDIR /source
 COPY . .
 # Cargo goes by times, and the cache of `target` is older or newer than these sources: those of another version, built there
 # later than these were written, would be taken for them. So all of them are new.
-# Pages of memory are up to 64 KiB on arm64, and the allocator has to be built for the largest that it will meet.
+# Pages of memory are up to 64 KiB on arm64, and the allocator has to be built for the largest that it will meet. (Older
+# versions of Podman do not set TARGETARCH.)
 # Line numbers, for whoever reports a panic, are most of a program, so they are compressed.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/source/target,id=tailwater-target-${TARGETARCH},sharing=locked \
-    if [ "${TARGETARCH}" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi \
+    if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi \
     && find . -path ./target -prune -o -type f -exec touch {} + \
     && cargo build --release --locked -p tailwater -p tailwater-sync \
     && mkdir -p /out/bin /out/data \
