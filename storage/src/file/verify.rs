@@ -133,14 +133,7 @@ impl Verification<'_> {
         let root = self.layout.root.clone();
         let names = directory::checked_names(self.disk, &root, &mut self.found)?;
         if !names.iter().any(|name| name == "catalog.redb") {
-            let journals = self.layout.journals_dir();
-            if self.numbers_in(&journals, "journal")?.is_empty() {
-                self.found
-                    .note("the store is new, and nothing was ever kept in it".to_owned());
-            } else {
-                self.found
-                    .add(format!("{} is missing though there are journals", path.display()));
-            }
+            self.without_catalog(&path)?;
             return Ok(None);
         }
         if let Err(error) = Catalog::check_pages(self.disk, &path, CATALOG_CACHE_BYTES) {
@@ -164,6 +157,23 @@ impl Verification<'_> {
         self.report.streams = audit.sums.streams;
         self.report.deleted_streams = audit.sums.deleted;
         Ok(Some((view, audit)))
+    }
+
+    /// Only a new store has none. A copy of one that has segments has no journals.
+    fn without_catalog(&mut self, path: &Path) -> Result<(), OpenError> {
+        let (journals, segments) = (self.layout.journals_dir(), self.layout.segments_dir());
+        let there = if !self.numbers_in(&journals, "journal")?.is_empty() {
+            "journals"
+        } else if !self.numbers_in(&segments, "segment")?.is_empty() {
+            "segments"
+        } else {
+            let note = "the store is new, and nothing was ever kept in it";
+            self.found.note(note.to_owned());
+            return Ok(());
+        };
+        let what = format!("{} is missing though there are {there}", path.display());
+        self.found.add(what);
+        Ok(())
     }
 
     /// Those that the catalog knows; without one, all that are there.

@@ -181,6 +181,24 @@ fn files_that_are_missing_are_found() {
     }
 }
 
+/// A copy has no journals, and one that had lost its catalog passed for a new store.
+#[test]
+fn a_copy_that_lacks_its_catalog_is_damaged() {
+    let shop = some_store(5);
+    shop.store.backup(Path::new("/copy")).expect("the disk works");
+    let (disk, _) = shop.crash();
+    let check = || verify(disk.as_ref(), Path::new("/copy")).expect("it is a store, however damaged");
+    assert!(check().is_clean());
+    let catalog = Path::new("/copy").join("catalog.redb");
+    disk.remove(&catalog).expect("it is there");
+    let report = check();
+    let [what] = &report.damage[..] else {
+        panic!("{:?}", report.damage)
+    };
+    assert!(what.contains("/copy/catalog.redb is missing"), "{what}");
+    assert!(report.segments > 0, "those are checked for themselves");
+}
+
 /// A journal that was folded is not missed, and nothing stands behind the newest one that could tell of it.
 #[test]
 fn journals_that_are_missing_are_found_if_they_are_needed() {
