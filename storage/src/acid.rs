@@ -347,6 +347,14 @@ impl Backend for AcidStore {
         Ok(())
     }
 
+    fn reclaimable(&self) -> Result<Vec<StreamId>, BackendError> {
+        let mut trimmed = Vec::new();
+        for shard in &self.shards {
+            trimmed.extend(shard.trimmed()?);
+        }
+        Ok(trimmed)
+    }
+
     fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<StreamName>, BackendError> {
         let mut due = Vec::new();
         for shard in &self.shards {

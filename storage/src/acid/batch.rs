@@ -43,7 +43,19 @@ struct Batch<'t, 'm> {
 struct Touched {
     /// Its producers are those that the batch has to do with.
     row: StreamRow,
+    /// Whether its row is marked as one that keeps trimmed bytes.
+    is_marked: bool,
     block: Option<BlockWriter>,
+}
+
+impl Touched {
+    fn new(row: StreamRow) -> Self {
+        Self {
+            is_marked: row.keeps_trimmed_bytes(),
+            row,
+            block: None,
+        }
+    }
 }
 
 impl Batch<'_, '_> {
@@ -87,7 +99,7 @@ impl Batch<'_, '_> {
             state,
             last_block: Vec::new(),
         };
-        self.touched.insert(id, Touched { row, block: None });
+        self.touched.insert(id, Touched::new(row));
         Ok(())
     }
 
@@ -153,7 +165,7 @@ impl Batch<'_, '_> {
                 let row = self.streams.head(id)?;
                 let missing = || Failure::Damaged(format!("stream {id} is to be changed, and is not there"));
                 let row = row.ok_or_else(missing)?;
-                Ok(entry.insert(Touched { row, block: None }))
+                Ok(entry.insert(Touched::new(row)))
             }
         }
     }
@@ -169,6 +181,10 @@ impl Batch<'_, '_> {
             let state = &touched.row.state;
             self.streams.put_row(&touched.row, deadline(state))?;
             self.streams.put_producers(id, state.producers.iter())?;
+            let keeps_trimmed_bytes = touched.row.keeps_trimmed_bytes();
+            if keeps_trimmed_bytes != touched.is_marked {
+                tables::mark_trimmed(self.transaction, id, keeps_trimmed_bytes)?;
+            }
         }
         Ok(())
     }

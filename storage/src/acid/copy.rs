@@ -14,7 +14,7 @@ use redb::{
 
 use super::placement::Placement;
 use super::shard::{Shard, kept_bytes};
-use super::tables::{BLOCKS, PIECES, REDIRECTS, ShardMeta};
+use super::tables::{self, BLOCKS, PIECES, REDIRECTS, ShardMeta};
 use crate::backend::BackendError;
 use crate::codec::Malformed;
 use crate::database::{Failure, META, Tables, View};
@@ -42,7 +42,7 @@ struct Row {
 }
 
 type Place = fn(&[u8], &[u8]) -> Result<Placement, Failure>;
-type Count = fn(&mut ShardMeta, &[u8], &[u8]) -> Result<(), Failure>;
+type Count = fn(&WriteTransaction, &mut ShardMeta, &[u8], &[u8]) -> Result<(), Failure>;
 type Choose = fn(&[u8], Vec<u8>, Vec<u8>) -> Result<Vec<u8>, Failure>;
 
 /// A table, and what its rows mean for a copy.
@@ -50,7 +50,7 @@ struct Copied<K: RowKey + 'static, V: RowValue + 'static> {
     definition: TableDefinition<'static, K, V>,
     /// Where the row of this key and this value stands.
     place: Place,
-    /// Counts a row of this key and this value.
+    /// Counts a row of this key and this value in the shard that it is written to.
     count: Count,
     /// Which of two values of this key stays, if there may be one in each of two shards.
     choose: Choose,
@@ -61,7 +61,7 @@ impl<K: RowKey + 'static, V: RowValue + 'static> Copied<K, V> {
         Self {
             definition,
             place,
-            count: |_, _, _| Ok(()),
+            count: |_, _, _, _| Ok(()),
             choose: |key, _, _| {
                 Err(Failure::Damaged(format!(
                     "two shards have the row {}",
@@ -222,7 +222,7 @@ fn put<K: RowKey + 'static, V: RowValue + 'static>(
     let mut opened = transaction.open_table(table.definition)?;
     let mut twice = 0;
     for Row { key, value, .. } in rows {
-        (table.count)(meta, key, value)?;
+        (table.count)(transaction, meta, key, value)?;
         let before = opened
             .insert(K::from_bytes(key), V::from_bytes(value))?
             .map(|before| V::as_bytes(&before.value()).as_ref().to_vec());
@@ -235,11 +235,20 @@ fn put<K: RowKey + 'static, V: RowValue + 'static>(
     Ok(twice)
 }
 
-fn count_stream(meta: &mut ShardMeta, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+/// Counts a stream, and marks it anew if it keeps trimmed bytes: marks are none of the rows that are copied.
+fn count_stream(
+    transaction: &WriteTransaction,
+    meta: &mut ShardMeta,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), Failure> {
     let id = id_of_key("streams", key)?;
     let (row, _) = StreamRow::read(id, key, value)?;
     meta.streams += 1;
     meta.payload_bytes += kept_bytes(&row);
+    if row.keeps_trimmed_bytes() {
+        tables::mark_trimmed(transaction, id, true)?;
+    }
     Ok(())
 }
 

@@ -236,6 +236,11 @@ impl Shard {
         self.database.view()?.ask(queries::deleted)
     }
 
+    /// The streams that are marked as ones that keep trimmed bytes.
+    pub(super) fn trimmed(&self) -> Result<Vec<StreamId>, BackendError> {
+        self.database.view()?.ask(tables::trimmed)
+    }
+
     pub(super) fn due(&self, now: Timestamp, count_max: usize) -> Result<Vec<StreamName>, BackendError> {
         self.database.view()?.ask(|tables| {
             let mut names = Vec::new();
@@ -336,7 +341,7 @@ fn remove_some(
         return Ok(true);
     };
     let before = before.min(row.state.tail);
-    let kept = kept_bytes(&row);
+    let (kept, was_marked) = (kept_bytes(&row), row.keeps_trimmed_bytes());
     if kept == 0 {
         return Ok(true);
     }
@@ -347,6 +352,9 @@ fn remove_some(
         row.last_block.clear();
     }
     streams.put_row(&row, deadline(&row.state))?;
+    if was_marked && !row.keeps_trimmed_bytes() {
+        tables::mark_trimmed(transaction, id, false)?;
+    }
     meta.payload_bytes -= (kept - kept_bytes(&row)).min(meta.payload_bytes);
     Ok(is_done)
 }

@@ -2,12 +2,13 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `shard`; `ballast/…` | [`ShardMeta`]; for a moment, zeros that keep pages free ([`room`](super::room)) |
+//! | `meta` | `shard`; `trimmed/…`; `ballast/…` | [`ShardMeta`]; nothing, of a stream that keeps trimmed bytes; for a moment, zeros that keep pages free ([`room`](super::room)) |
 //! | `blocks` | id, first position | a [`Block`](super::block::Block) |
 //! | `pieces` | id, first position | bytes of a block that has none in its own row |
 //! | `redirects` | name, or `/` and a prefix of names | placements where a stream that has it may stand, beside the name's own: a byte each |
 
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use tailwater_stream::StreamId;
 
 use super::prefixes;
 use super::room::KEPT_BACK_BYTES;
@@ -27,6 +28,11 @@ const SHARD: &[u8] = b"shard";
 const BALLAST: &[u8] = b"ballast/";
 const BALLAST_ROWS: u8 = 16;
 const BALLAST_ROW_BYTES: usize = KEPT_BACK_BYTES as usize / BALLAST_ROWS as usize - 1024;
+
+/// Behind this stands the id of a stream that is stored from before its oldest position on.
+const TRIMMED: &[u8] = b"trimmed/";
+/// The first key behind all of those.
+const BEHIND_TRIMMED: &[u8] = b"trimmed0";
 
 /// What is known of a shard as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +154,35 @@ pub(super) fn remove_ballast(transaction: &WriteTransaction) -> Result<(), Failu
         table.retain_in::<&[u8], _>(first.as_slice()..behind.as_slice(), |_, _| false)?;
     }
     Ok(())
+}
+
+/// Marks a stream that keeps trimmed bytes, so that they can be given back whatever ends the process before they are; or
+/// takes the mark away.
+pub(super) fn mark_trimmed(
+    transaction: &WriteTransaction,
+    id: StreamId,
+    is_trimmed: bool,
+) -> Result<(), Failure> {
+    let mut table = transaction.open_table(META)?;
+    let key = [TRIMMED, &keys::id_key(id)].concat();
+    if is_trimmed {
+        table.insert(key.as_slice(), value(|_nothing| ()).as_slice())?;
+    } else {
+        table.remove(key.as_slice())?;
+    }
+    Ok(())
+}
+
+/// The streams that are marked. An earlier build marks none, and takes no mark away.
+pub(super) fn trimmed(tables: &impl Tables) -> Result<Vec<StreamId>, Failure> {
+    let table = tables.table(META)?;
+    table
+        .range::<&[u8]>(TRIMMED..BEHIND_TRIMMED)?
+        .map(|entry| {
+            let key = entry?.0;
+            keys::id_of_key("meta", key.value().strip_prefix(TRIMMED).unwrap_or_default())
+        })
+        .collect()
 }
 
 /// Adds a placement to those that a name leads to.

@@ -284,7 +284,7 @@ fn fold_delta(
             tables.streams.remove_name(name, id)?;
         }
         let row = tables.streams.remove_stream(id)?;
-        if row.as_ref().is_some_and(keeps_trimmed_bytes) {
+        if row.as_ref().is_some_and(StreamRow::keeps_trimmed_bytes) {
             tables.mark_trimmed(id, false)?;
         }
         lose(
@@ -295,7 +295,7 @@ fn fold_delta(
     }
     let mut row = tables.streams.head(id)?;
     let stored_before = stored_from(row.as_ref());
-    let kept_trimmed_bytes = row.as_ref().is_some_and(keeps_trimmed_bytes);
+    let kept_trimmed_bytes = row.as_ref().is_some_and(StreamRow::keeps_trimmed_bytes);
     let needs_name = row.as_ref().is_none_or(|row| row.staged);
     delta.apply_to(&mut row, era);
     let Some(row) = row else { return Ok(()) };
@@ -306,7 +306,7 @@ fn fold_delta(
         }
     }
     tables.streams.put_row(&row, deadline(&row.state))?;
-    let keeps_trimmed_bytes = keeps_trimmed_bytes(&row);
+    let keeps_trimmed_bytes = row.keeps_trimmed_bytes();
     if keeps_trimmed_bytes || kept_trimmed_bytes {
         tables.mark_trimmed(id, keeps_trimmed_bytes)?;
     }
@@ -323,11 +323,6 @@ fn fold_delta(
         lose(losses, tables.lose_runs(id, stored_before, row.stored_from)?);
     }
     Ok(())
-}
-
-/// Whether bytes before the oldest position are still stored: for forks, or because they were not given back yet.
-fn keeps_trimmed_bytes(row: &StreamRow) -> bool {
-    row.stored_from < row.state.oldest
 }
 
 fn stored_from(row: Option<&StreamRow>) -> Position {

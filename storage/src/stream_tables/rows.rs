@@ -28,6 +28,11 @@ pub(crate) struct StreamRow {
 }
 
 impl StreamRow {
+    /// Whether bytes before the oldest position are still stored: for forks, or because they were not given back yet.
+    pub(crate) fn keeps_trimmed_bytes(&self) -> bool {
+        self.stored_from < self.state.oldest
+    }
+
     /// The deadline comes first, so that it can be read alone.
     pub(crate) fn value(&self, deadline: Option<Timestamp>) -> Vec<u8> {
         row::value(|out| {

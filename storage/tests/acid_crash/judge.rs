@@ -93,6 +93,16 @@ impl Run {
     /// Once all has been given back that can be, no byte is counted that nobody can read.
     pub(super) fn check_reclaimed(&mut self) {
         assert!(self.release_all() && self.reclaim_all());
+        self.check_kept();
+    }
+
+    /// Likewise, once all has been given back that a start knows of.
+    pub(super) fn check_given_back(&mut self) {
+        assert!(self.release_all() && self.reclaim_what_a_start_finds());
+        self.check_kept();
+    }
+
+    fn check_kept(&mut self) {
         self.check();
         let kept = kept_bytes(&self.known, |_| true);
         assert_eq!(self.store().usage().bytes, kept, "bytes that are kept");

@@ -82,7 +82,7 @@ fn live_on(seed: u64, repair: Repair) {
         run.disk.set_free_bytes(None);
         recover(&mut run);
         if run.rng.bool() {
-            run.check_reclaimed();
+            run.check_given_back();
         }
     }
     run.finish();

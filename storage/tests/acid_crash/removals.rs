@@ -37,6 +37,35 @@ fn with_blocks() -> Run {
     run
 }
 
+/// What was trimmed shortly before a crash came back only with the next trim of its stream, or never.
+#[test]
+fn what_was_trimmed_before_a_crash_is_told_of_until_it_is_given_back() {
+    let mut run = with_blocks();
+    let id = run.known.alive()[0].id;
+    let (fork, create) = run.known.author.clone().fork(id, "b", 2 * BLOCK_BYTES);
+    assert!(run.commit(&[create]).is_some());
+    let trim = run.known.author.clone().trim(id, 3 * BLOCK_BYTES);
+    assert!(run.commit(&[trim]).is_some());
+    run.crash(Crash::Machine);
+    run.open();
+    let told_of = |run: &Run| run.store().reclaimable().expect("the store can be read");
+    assert_eq!(told_of(&run), [id]);
+    run.check_given_back();
+    assert_eq!(told_of(&run), [id], "a fork holds it still");
+    let delete = run.known.author.clone().delete(fork);
+    assert!(run.commit(&[delete]).is_some());
+    run.crash(Crash::Process);
+    run.open();
+    run.check_given_back();
+    assert_eq!(run.store().usage().bytes, (BLOCKS - 3) * BLOCK_BYTES);
+    assert_eq!(told_of(&run), []);
+    // Nor is it once all that it had is gone.
+    let trim = run.known.author.clone().trim(id, 4 * BLOCK_BYTES);
+    assert!(run.commit(&[trim]).is_some());
+    run.delete_all();
+    assert_eq!(told_of(&run), []);
+}
+
 #[test]
 fn what_takes_several_changes_to_remove_may_be_cut_anywhere() {
     let mut run = with_blocks();

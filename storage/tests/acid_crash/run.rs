@@ -270,7 +270,21 @@ impl Run {
     pub(super) fn reclaim_all(&mut self) -> bool {
         self.note("reclaim all");
         let storages: Vec<_> = self.known.reclaimable().collect();
-        for id in storages {
+        self.reclaim(&storages)
+    }
+
+    /// Reclaims what an engine does that starts: storages that the store tells of, and deleted ones. Likewise.
+    pub(super) fn reclaim_what_a_start_finds(&mut self) -> bool {
+        self.note("reclaim what a start finds");
+        let mut storages = self.store().reclaimable().expect("the store can be read");
+        storages.extend(self.store().deleted().expect("the store can be read"));
+        let staged = &self.known.author.staged;
+        storages.retain(|id| !staged.contains(id));
+        self.reclaim(&storages)
+    }
+
+    fn reclaim(&mut self, storages: &[StreamId]) -> bool {
+        for id in storages.iter().copied() {
             let Err(error) = self.store().reclaim(id) else {
                 continue;
             };

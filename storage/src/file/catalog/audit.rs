@@ -77,7 +77,7 @@ fn check_stream(auditor: &mut Auditor<'_>, row: &StreamRow, era: u64) -> Result<
 fn check_trimmed(auditor: &mut Auditor<'_>) -> Result<(), Failure> {
     for id in queries::trimmed(auditor.transaction)? {
         let Ok(row) = auditor.head(id) else { continue };
-        if row.is_none_or(|row| row.stored_from >= row.state.oldest) {
+        if row.is_none_or(|row| !row.keeps_trimmed_bytes()) {
             auditor.wrong("trimmed", &format!("stream {id} keeps nothing that was trimmed"));
         }
     }
