@@ -171,7 +171,10 @@ impl Batch<'_, '_> {
     }
 
     fn finish(mut self) -> Result<(), Failure> {
-        for (id, mut touched) in std::mem::take(&mut self.touched) {
+        let mut touched: Vec<_> = std::mem::take(&mut self.touched).into_iter().collect();
+        // Rows that stand together are written one after the other; and the same records write the same pages in any run.
+        touched.sort_unstable_by_key(|(id, _)| *id);
+        for (id, mut touched) in touched {
             if let Some(mut block) = touched.block {
                 match block.last() {
                     Some(last) => touched.row.last_block = last,
