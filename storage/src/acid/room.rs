@@ -90,15 +90,20 @@ impl Room {
         self.given_back.store(0, Ordering::Relaxed);
     }
 
-    /// Makes a change that makes room. If it finds no space, what is kept back for it is given away.
+    /// Makes a change that makes room. If it finds no space, what is kept back for it is given away, and kept again as soon as
+    /// there is enough.
     pub(super) fn make_room<T>(
         &self,
         change: impl Fn() -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        match change() {
+        let changed = match change() {
             Err(error) if error.is_full() && self.spare.let_go() => change(),
             changed => changed,
+        };
+        if changed.is_ok() {
+            self.spare.keep();
         }
+        changed
     }
 }
 

@@ -1,5 +1,7 @@
 //! Full disks: what needs space is refused, nothing is lost, and it goes on by itself once there is space.
 
+use std::path::Path;
+
 use tailwater_storage::backend::Outcome;
 use tailwater_storage::stream::StreamState;
 
@@ -9,6 +11,8 @@ use crate::seeds;
 
 /// As much as a file may grow by at once in these tests.
 const LITTLE_BYTES: u64 = 8 << 20;
+/// What is kept back on the disk for each shard.
+const KEPT_BACK_BYTES: usize = 256 << 10;
 
 /// Commits until the first record is refused.
 fn fill(run: &mut Run) {
@@ -62,7 +66,8 @@ fn a_full_disk_loses_nothing_whatever_crashes() {
 }
 
 /// What is freed of a shard is used again, though its file grows no more. To free it may take a little space first: redb
-/// writes anew what it removes something from, and that may be long.
+/// writes anew what it removes something from, and that may be long. What was given away for that is kept back again before
+/// anything else takes it: it once was only with the next append, and until then a shard of little length had no room.
 #[test]
 fn what_is_deleted_makes_room_once_there_is_a_little_space() {
     for seed in seeds(24) {
@@ -74,6 +79,8 @@ fn what_is_deleted_makes_room_once_there_is_a_little_space() {
         run.delete_all();
         assert_eq!(run.known.stored().count(), 0, "all of it is released");
         run.check();
+        let kept_back = run.disk.read_file(Path::new("/data/acid/SPARE")).len();
+        assert_eq!(kept_back, KEPT_BACK_BYTES * run.options.shard_count as usize);
         run.disk.set_free_bytes(Some(0));
         let mut author = run.known.author.clone();
         author.go_to(fullest);
