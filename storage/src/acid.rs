@@ -6,7 +6,7 @@
 //! | `placement.rs`, `prefixes.rs` | which shard a stream stands in, and what leads there |
 //! | `layout.rs` | where the shards are, and how many |
 //! | `shard.rs` | one shard: questions and changes |
-//! | `commit.rs`, `room.rs`, `spare.rs` | commits a batch, as far as there is room for it |
+//! | `commit.rs`, `room.rs`, `spare.rs` | commits a batch, or leads names, as far as there is room for it |
 //! | `batch.rs` | records as one change |
 //! | `block.rs` | appends that were committed together, as one row |
 //! | `read.rs` | bytes of a stream from its blocks |
@@ -232,29 +232,30 @@ impl Backend for AcidStore {
 
     fn lead(&self, names: &[StreamName], beside: StreamId) -> Result<(), BackendError> {
         let other = Placement::of_id(beside);
-        let mut of_shards: Vec<_> = self.shards.iter().map(|shard| (shard, Vec::new())).collect();
+        let rooms = self.shards.iter().zip(&self.rooms);
+        let mut of_shards: Vec<_> = rooms.map(|(shard, room)| (shard, room, Vec::new())).collect();
         for name in names {
             let own = Placement::of_name(name);
             // Also if both are in one shard now: there may be more of them later.
             if own != other && !self.prefixes.placements_of(name).contains(&other) {
-                of_shards[own.shard(self.shards.len())].1.push(name.as_str());
+                of_shards[own.shard(self.shards.len())].2.push(name.as_str());
             }
         }
-        of_shards.retain(|(_, names)| !names.is_empty());
+        of_shards.retain(|(_, _, names)| !names.is_empty());
         // Each shard syncs by itself, and most of that is waiting.
-        let Some(((first, names), others)) = of_shards.split_first() else {
+        let Some(((first, room, names), others)) = of_shards.split_first() else {
             return Ok(());
         };
         std::thread::scope(|threads| {
-            let others = others.iter().map(|(shard, names)| {
-                let lead = || shard.redirect(names, other);
+            let others = others.iter().map(|(shard, room, names)| {
+                let lead = || commit::lead(shard, room, names, other);
                 let thread = std::thread::Builder::new().name("lead".to_owned());
                 thread
                     .spawn_scoped(threads, lead)
                     .expect("a thread for a shard can be made")
             });
             let others: Vec<_> = others.collect();
-            let led = first.redirect(names, other);
+            let led = commit::lead(first, room, names, other);
             let others = others
                 .into_iter()
                 .map(|other| other.join().unwrap_or(Err(BackendError::Panicked)));
@@ -264,8 +265,8 @@ impl Backend for AcidStore {
 
     fn lead_below(&self, prefix: &str, beside: StreamId) -> Result<(), BackendError> {
         let (key, other) = (prefixes::key_of(prefix), Placement::of_id(beside));
-        let looked_up = self.shard(Placement::of_name_bytes(key.as_bytes()));
-        looked_up.redirect(&[&key], other)?;
+        let own = Placement::of_name_bytes(key.as_bytes()).shard(self.shards.len());
+        commit::lead(&self.shards[own], &self.rooms[own], &[&key], other)?;
         self.prefixes.add(prefix, other);
         Ok(())
     }

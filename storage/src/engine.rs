@@ -272,7 +272,24 @@ impl Engine {
         if self.shared.nature.partitions == 1 || names.is_empty() {
             return Ok(());
         }
-        self.ask(move |backend| backend.lead(&names, beside)).await
+        self.ask_to_lead(move |backend| backend.lead(&names, beside))
+            .await
+    }
+
+    /// Has the backend note where streams may come to stand, which takes space.
+    async fn ask_to_lead(
+        &self,
+        lead: impl FnOnce(&dyn Backend) -> Result<(), BackendError> + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let had_room = |backend: &dyn Backend| match lead(backend) {
+            Err(error) if error.is_full() => Ok(false),
+            led => led.map(|()| true),
+        };
+        if self.ask(had_room).await? {
+            Ok(())
+        } else {
+            Err(EngineError::Full)
+        }
     }
 
     /// Asks the backend something, off the runtime if it may have to wait for a disk.

@@ -77,8 +77,6 @@ fn streams_and_their_forks_are_found_in_every_shard_also_after_a_restart() {
     });
 }
 
-/// Whoever looks a name up in its own shard must find a stream that stands in another one, and another stream of the
-/// name once that is gone.
 /// A queue, and the names of its runs, whose own places are all over the shards.
 async fn hold_runs(rig: &Rig, count: usize) -> Vec<Held> {
     let queue = rig.look("queue").await.incarnation().id;
@@ -187,6 +185,55 @@ fn who_has_a_name_below_a_prefix_is_found_wherever_it_stands() {
     });
 }
 
+/// They were answered as if the storage had failed; and each attempt had the shard opened anew, and all of it read.
+#[test]
+fn names_that_there_is_no_room_to_lead_are_refused_before_anything_is_written() {
+    let disk = FaultyDisk::new(9);
+    run(async {
+        let rig = open(&disk);
+        rig.create_json("queue").await;
+        let queue = rig.look("queue").await.incarnation().id;
+        let long = format!("{}/", "a-long-name-".repeat(70));
+        let lead = async |round: usize| {
+            let names: Vec<_> = (0..64)
+                .map(|number| name(&format!("{long}{round}/{number}")))
+                .collect();
+            let held = rig.engine.hold_beside(&names, &name("queue"), queue).await;
+            assert!(matches!(held, Ok(_) | Err(EngineError::Full)), "{held:?}");
+            held.is_ok()
+        };
+        assert!(lead(0).await, "there is room");
+        // What was freed within a shard is used first.
+        let mut rounds = 1..200;
+        let writes_nothing = async |round| {
+            // What a shard that finds no space gives back is taken by somebody else.
+            disk.set_free_bytes(Some(0));
+            let before = disk.operations();
+            !lead(round).await && disk.operations() == before
+        };
+        while !writes_nothing(rounds.next().expect("the disk is full by now")).await {}
+        for round in rounds.by_ref().take(8) {
+            assert!(writes_nothing(round).await, "round {round}");
+        }
+        // Each prefix is one name, and stands in some shard.
+        let mut below = 0;
+        while rig
+            .engine
+            .lead_below(&format!("{long}{below}/"), queue)
+            .await
+            .is_ok()
+        {
+            below += 1;
+        }
+        let led = rig.engine.lead_below(&format!("{long}{below}/"), queue).await;
+        assert!(matches!(led, Err(EngineError::Full)), "{led:?}");
+        disk.set_free_bytes(None);
+        assert!(lead(200).await, "there is room again");
+    });
+}
+
+/// Whoever looks a name up in its own shard must find a stream that stands in another one, and another stream of the
+/// name once that is gone.
 #[test]
 fn the_name_of_a_fork_is_free_for_a_stream_in_its_own_shard_once_the_fork_is_gone() {
     let disk = FaultyDisk::new(2);

@@ -119,3 +119,8 @@ pub(super) fn needed_by(record: &Record) -> u64 {
     };
     RECORD_BYTES + 2 * record.parts.iter().map(payload).sum::<u64>()
 }
+
+/// Room for what leads so many names elsewhere, in bytes.
+pub(super) fn needed_by_names(names: &[&str]) -> u64 {
+    RECORD_BYTES + 2 * names.iter().map(|name| name.len() as u64).sum::<u64>()
+}

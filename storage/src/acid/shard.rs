@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use redb::WriteTransaction;
-use tailwater_stream::{AppendExtent, Position, Record, StreamId, StreamName, StreamState, Timestamp};
+use tailwater_stream::{AppendExtent, Position, StreamId, StreamName, StreamState, Timestamp};
 
 use super::block::{Block, PIECE_BYTES};
 use super::placement::Placement;
+use super::read;
 use super::tables::{self, BLOCKS, PIECES, ShardMeta};
-use super::{batch, read};
 use crate::backend::{BackendError, ControlsRequest, ReadError, ReadRequest, Slices};
 use crate::database::{Database, DatabaseOptions, Failure, Turn, View};
 use crate::disk::Disk;
@@ -133,47 +133,38 @@ impl Shard {
         Ok(made)
     }
 
-    /// Makes records durable, all of them or none.
-    pub(super) fn put(&self, records: &[&Record]) -> Result<(), BackendError> {
-        self.change(|transaction, meta| batch::write(transaction, meta, records))
-    }
-
-    /// Makes records durable if there is room for them within the shard, and for changes that make room after them:
-    /// pages for those are taken at the same time, and then given back.
-    pub(super) fn put_and_keep_room(&self, records: &[&Record]) -> Result<(), BackendError> {
+    /// Makes a change durable if there is room for it within the shard, and for changes that make room after it: pages for
+    /// those are taken at the same time, and then given back.
+    pub(super) fn change_and_keep_room(
+        &self,
+        make: impl FnOnce(&WriteTransaction, &mut ShardMeta) -> Result<(), Failure>,
+    ) -> Result<(), BackendError> {
         self.change(|transaction, meta| {
-            batch::write(transaction, meta, records)?;
+            make(transaction, meta)?;
             tables::put_ballast(transaction)
         })?;
         self.may_have_ballast.store(true, Ordering::Relaxed);
-        match self.put(&[]) {
-            // The records are durable; the pages are given back by any other change.
+        match self.change(|_, _| Ok(())) {
+            // The change is durable; the pages are given back by any other one.
             Err(error) if error.is_full() => Ok(()),
-            put => put,
+            given_back => given_back,
         }
     }
 
-    /// Leads names to a place where streams may come to have them, beside those that they lead to already: one of them
-    /// may stand there, or another one may be about to.
-    pub(super) fn redirect(&self, names: &[&str], placement: Placement) -> Result<(), BackendError> {
-        let view = self.database.view()?;
-        let mut new = Vec::new();
-        for name in names {
-            let placements = view.ask(|tables| tables::redirects(tables, name))?;
-            if !placements.contains(&placement.0) {
-                new.push(name);
+    /// Those of a few names that do not lead to where they are to.
+    pub(super) fn not_led<'n>(
+        &self,
+        names: &[(&'n str, Placement)],
+    ) -> Result<Vec<(&'n str, Placement)>, BackendError> {
+        self.database.view()?.ask(|tables| {
+            let mut not_led = Vec::new();
+            for (name, to) in names {
+                if !tables::redirects(tables, name)?.contains(&to.0) {
+                    not_led.push((*name, *to));
+                }
             }
-        }
-        drop(view);
-        if new.is_empty() {
-            return Ok(());
-        }
-        let change = self.database.change()?;
-        change.ask(|transaction| {
-            new.iter()
-                .try_for_each(|name| tables::put_redirect(transaction, name, placement.0))
-        })?;
-        change.commit().map(drop)
+            Ok(not_led)
+        })
     }
 
     pub(super) fn redirects(&self, name: &StreamName) -> Result<Vec<Placement>, BackendError> {

@@ -10,6 +10,7 @@
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use tailwater_stream::StreamId;
 
+use super::placement::Placement;
 use super::prefixes;
 use super::room::KEPT_BACK_BYTES;
 use crate::codec::{Encode as _, Malformed};
@@ -183,6 +184,15 @@ pub(super) fn trimmed(tables: &impl Tables) -> Result<Vec<StreamId>, Failure> {
             keys::id_of_key("meta", key.value().strip_prefix(TRIMMED).unwrap_or_default())
         })
         .collect()
+}
+
+/// Adds to each of a few names the placement beside it.
+pub(super) fn put_redirects(
+    transaction: &WriteTransaction,
+    names: &[(&str, Placement)],
+) -> Result<(), Failure> {
+    let mut names = names.iter();
+    names.try_for_each(|(name, to)| put_redirect(transaction, name, to.0))
 }
 
 /// Adds a placement to those that a name leads to.

@@ -108,7 +108,8 @@ impl Engine {
             return Ok(());
         }
         let prefix = prefix.to_owned();
-        self.ask(move |backend| backend.lead_below(&prefix, id)).await
+        self.ask_to_lead(move |backend| backend.lead_below(&prefix, id))
+            .await
     }
 
     /// Whether two streams stand in one partition, so that a record may change both.
