@@ -269,6 +269,7 @@ impl Engine {
 
     /// Lets names be looked up where a stream stands, before others that have those names are placed beside it.
     async fn lead(&self, names: Vec<StreamName>, beside: StreamId) -> Result<(), EngineError> {
+        // Where there is but one partition they are found without. A store that gets several leads them then.
         if self.shared.nature.partitions == 1 || names.is_empty() {
             return Ok(());
         }

@@ -7,11 +7,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tailwater_stream::StreamName;
+
 use super::copy::ShardCopy;
 use super::layout::{self, Layout};
-use super::placement::SHARDS_MAX;
+use super::placement::{Placement, SHARDS_MAX};
+use super::prefixes::Prefixes;
 use super::shard::Shard;
-use super::tables::ShardMeta;
+use super::tables::{self, ShardMeta};
 use super::{AcidOptions, AcidStore};
 use crate::backend::BackendError;
 use crate::directory::OpenError;
@@ -19,6 +22,8 @@ use crate::disk::{Disk, RealDisk};
 
 /// Memory for the caches of the old shards together, and for those of the new ones.
 const CACHE_BYTES: u64 = 64 << 20;
+/// Names that are looked at in one go.
+const NAMES_MAX: usize = 4096;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +102,40 @@ fn copy(layout: &Layout<'_>, old: &AcidStore, to: u32) -> Result<Vec<Shard>, Ope
     for shard in &old.shards {
         copy.take(&shard.view()?, &|| Ok::<_, BackendError>(()))?;
     }
-    Ok(copy.finish()?)
+    let shards = copy.finish()?;
+    lead_names(&shards)?;
+    Ok(shards)
+}
+
+/// Leads the names of streams to where they stand, if that is not where the names say. In a store of one shard they lead
+/// nowhere, for there they are found without.
+fn lead_names(shards: &[Shard]) -> Result<(), BackendError> {
+    let prefixes = Prefixes::load(shards)?;
+    for shard in shards {
+        let mut after = None;
+        loop {
+            let names = shard.names(after.as_ref(), NAMES_MAX)?;
+            let Some((last, _)) = names.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            let mut elsewhere: Vec<Vec<(StreamName, Placement)>> = vec![Vec::new(); shards.len()];
+            for (name, id) in names {
+                let (own, stands) = (Placement::of_name(&name), Placement::of_id(id));
+                if own != stands && !prefixes.placements_of(&name).contains(&stands) {
+                    elsewhere[own.shard(shards.len())].push((name, stands));
+                }
+            }
+            for (looked_up, names) in shards.iter().zip(&elsewhere) {
+                let names: Vec<_> = names.iter().map(|(name, to)| (name.as_str(), *to)).collect();
+                let not_led = looked_up.not_led(&names)?;
+                if !not_led.is_empty() {
+                    looked_up.change(|transaction, _| tables::put_redirects(transaction, &not_led))?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn report(from: u32, shards: &[Shard]) -> Result<ReshardReport, OpenError> {

@@ -167,6 +167,18 @@ impl Shard {
         })
     }
 
+    /// Names behind one, in order, at most `count_max`, with the newest stream of each that stands here.
+    pub(super) fn names(
+        &self,
+        after: Option<&StreamName>,
+        count_max: usize,
+    ) -> Result<Vec<(StreamName, StreamId)>, BackendError> {
+        let after = after.map(StreamName::as_str);
+        self.database
+            .view()?
+            .ask(|tables| queries::names(tables, "", after, count_max))
+    }
+
     pub(super) fn redirects(&self, name: &StreamName) -> Result<Vec<Placement>, BackendError> {
         let view = self.database.view()?;
         let found = view.ask(|tables| tables::redirects(tables, name.as_str()))?;

@@ -48,6 +48,17 @@ impl Queues {
         let made = Arc::new(Opened::new(stream.clone()));
         let mut turn = made.turn.lock().await;
         let loaded = self.load(stream, id).await?.ok_or(QueueError::NotFound)?;
+        // Whoever made it may have led its runs to it in another store, from where it was imported.
+        match self
+            .shared
+            .engine
+            .lead_below(&loaded.queue.config().run_prefix, id)
+            .await
+        {
+            // Without room, each is led by itself.
+            Ok(()) | Err(EngineError::Full) => {}
+            Err(error) => return Err(error.into()),
+        }
         {
             let mut all = self.shared.all.lock();
             // Somebody else has opened it meanwhile.

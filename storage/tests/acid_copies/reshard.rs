@@ -11,7 +11,7 @@ use tailwater_storage::file::{Durability, FileOptions, FileStore};
 use tailwater_storage::{Backend as _, Engine};
 
 use super::shop::{DIR, Shop, assert_tidy, commit, open, options, reshard, try_open};
-use crate::author::release_all;
+use crate::author::{Author, release_all};
 use crate::sameness::assert_holds;
 use crate::support::ask::{Rig, bytes, producer, run};
 use crate::support::faulty_disk::FaultyDisk;
@@ -85,15 +85,21 @@ fn from_producer(body: &str, seq: u64) -> AppendRequest {
     }
 }
 
+/// In a store of one shard no name was led anywhere: forks and runs were not found any more once it had several.
 #[test]
 fn an_engine_goes_on_where_it_was() {
+    go_on_from(4);
+    go_on_from(1);
+}
+
+fn go_on_from(first: u32) {
     let disk = FaultyDisk::new(7);
     // More than is copied at a time.
     let long = "0123456789abcdef".repeat(600_000);
     let streams: Vec<_> = (0..12).map(|number| format!("runs/{number}")).collect();
     let forks: Vec<_> = (0..12).map(|number| format!("fork of/{number}")).collect();
     run(async {
-        let made = rig(&disk, 4);
+        let made = rig(&disk, first);
         for (stream, fork) in streams.iter().zip(&forks) {
             made.create(stream).await.expect("created");
             let first = made
@@ -120,7 +126,7 @@ fn an_engine_goes_on_where_it_was() {
         let mut known = tails(&made, &kept).await;
         let usage = made.usage();
         stop(made);
-        let (mut from, mut appended) = (4, String::new());
+        let (mut from, mut appended) = (first, String::new());
         for to in [16, 2, 1, 4] {
             let report = reshard(&disk, to).expect("the disk works");
             assert_eq!((report.from, report.to), (from, to));
@@ -175,6 +181,31 @@ fn an_engine_goes_on_where_it_was() {
             assert_eq!(rig.text(stream).await, "anew", "{stream}");
         }
     });
+}
+
+/// A stream beside another one, in one shard, whose name leads nowhere.
+#[test]
+fn names_that_never_led_anywhere_lead_to_their_streams_in_other_shards() {
+    for seed in 0..8 {
+        let disk = FaultyDisk::new(seed);
+        let store = open(&disk, DIR, 1);
+        let mut author = Author::of_shards();
+        let source = author.stream_of(&store, "source", &["first;"]);
+        let forks: Vec<_> = (0..16).map(|number| format!("fork/{number}")).collect();
+        for fork in &forks {
+            let (_, record) = author.fork(source, fork, 6);
+            commit(&store, record);
+        }
+        drop(store);
+        reshard(&disk, 8).expect("the disk works");
+        let store = open(&disk, DIR, 8);
+        for fork in &forks {
+            let found = store.load(&name(fork)).expect("readable");
+            assert!(found.is_some_and(|state| state.name.as_str() == fork), "{fork}");
+        }
+        drop(store);
+        assert_tidy(&disk, DIR, 8);
+    }
 }
 
 fn name(text: &str) -> tailwater_storage::stream::StreamName {

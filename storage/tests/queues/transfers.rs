@@ -9,7 +9,7 @@ use tailwater_storage::stream::queue::{RunState, Word};
 use tailwater_storage::{Backend, Memory};
 
 use super::scene::{Scene, acid_store, over_each, payloads, queue, run_names, until};
-use crate::support::ask::name;
+use crate::support::ask::{name, run};
 use crate::support::faulty_disk::FaultyDisk;
 use crate::support::transfer::transfer;
 
@@ -72,5 +72,27 @@ fn an_imported_queue_goes_on_where_the_exported_one_was() {
             assert_eq!(other.state("r/done").await, None, "it ended before the export");
             assert_eq!(other.state("r/late").await, Some(RunState::Queued));
         }
+    });
+}
+
+/// Each run had to be led to its queue by itself, with a commit of its own and a row that stays.
+#[test]
+fn runs_of_an_imported_queue_need_not_be_led_one_by_one() {
+    run(async {
+        let disks = [1, 2].map(FaultyDisk::new);
+        let [made, imported] = [
+            Scene::over(acid_store(&disks[0])).await,
+            Scene::over(acid_store(&disks[1])).await,
+        ];
+        made.make(json!({})).await;
+        transfer(&made.rig.engine, &imported.rig.engine, Existing::Refuse).await;
+        // The first call for it opens it.
+        imported.get().await;
+        let id = imported.rig.look("q").await.incarnation().id;
+        let runs: Vec<_> = (0..64).map(|number| name(&format!("r/{number}"))).collect();
+        let before = disks[1].operations();
+        let held = imported.rig.engine.hold_beside(&runs, &queue(), id).await;
+        held.expect("they lead there");
+        assert_eq!(disks[1].operations(), before, "nothing is written for that");
     });
 }

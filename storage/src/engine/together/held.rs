@@ -92,7 +92,7 @@ impl Engine {
     }
 
     /// Lets every name that begins with `prefix` be looked up beside the stream `id`, durably, so that to hold names
-    /// there takes no writing: see [`Self::hold_beside`].
+    /// there takes no writing: see [`Self::hold_beside`]. Also where there is but one partition, for there may be more later.
     ///
     /// # Errors
     /// If the storage cannot be written.
@@ -104,9 +104,6 @@ impl Engine {
             prefix.ends_with('/'),
             "the prefix {prefix:?} ends within a segment"
         );
-        if self.shared.nature.partitions == 1 {
-            return Ok(());
-        }
         let prefix = prefix.to_owned();
         self.ask_to_lead(move |backend| backend.lead_below(&prefix, id))
             .await
