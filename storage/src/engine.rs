@@ -444,6 +444,15 @@ impl Engine {
         }
     }
 
+    /// Likewise, for who does not need its name: it is over, whether there is space to record that or not. Answers whether
+    /// there was.
+    async fn expire_if_room(&self, entry: &Arc<Entry>) -> Result<bool, EngineError> {
+        match self.expire(entry).await {
+            Err(EngineError::Full) => Ok(false),
+            expired => expired.map(|()| true),
+        }
+    }
+
     /// Counts a stream whose end is durable, and forgets it.
     async fn note_expired(&self, entry: &Entry, id: StreamId) -> Result<(), EngineError> {
         self.shared.stats.expirations.add(1);

@@ -108,7 +108,8 @@ impl Engine {
                         return Ok(done?);
                     }
                     Step::Encode(kind) => command.encode_for(kind),
-                    Step::Expired => self.expire(&entry).await?,
+                    Step::Expired if self.expire_if_room(&entry).await? => {}
+                    Step::Expired => return Err(AppendError::NotFound),
                     Step::Missing => {
                         self.shared.registry.unpin_vacant(&entry);
                         return Err(AppendError::NotFound);

@@ -323,7 +323,8 @@ impl Engine {
                 .await?;
             match found {
                 Source::Busy => self.shared.pins.reclaimed().await,
-                Source::Expired => self.expire(&entry).await?,
+                Source::Expired if self.expire_if_room(&entry).await? => {}
+                Source::Expired => return Err(CreateError::SourceNotFound),
                 Source::Missing => {
                     self.shared.registry.unpin_vacant(&entry);
                     return Err(CreateError::SourceNotFound);

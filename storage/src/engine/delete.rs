@@ -60,7 +60,8 @@ impl Engine {
                     self.shared.registry.unpin_vacant(&entry);
                     return Ok(());
                 }
-                Step::Expired => self.expire(&entry).await?,
+                Step::Expired if self.expire_if_room(&entry).await? => {}
+                Step::Expired => return Err(DeleteError::NotFound),
                 Step::Missing => {
                     self.shared.registry.unpin_vacant(&entry);
                     return Err(DeleteError::NotFound);

@@ -225,15 +225,8 @@ impl Engine {
                     self.shared.pins.reclaimed().await;
                     continue;
                 }
-                Found::Expired => match self.expire(&entry).await {
-                    // It is over, whether there is space to record that or not.
-                    Err(EngineError::Full) => break,
-                    expired => {
-                        expired?;
-                        continue;
-                    }
-                },
-                Found::Nothing => break,
+                Found::Expired if self.expire_if_room(&entry).await? => continue,
+                Found::Expired | Found::Nothing => break,
             };
             let loaded = name.clone();
             let state = self.ask(move |backend| backend.load(&loaded)).await?;

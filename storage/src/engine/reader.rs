@@ -104,11 +104,8 @@ impl Engine {
             };
             match look {
                 Look::Found(incarnation) => return Ok(Reader::new(self.clone(), entry, incarnation)),
-                Look::Expired => match self.expire(&entry).await {
-                    // It is over, whether there is space to record that or not.
-                    Err(EngineError::Full) => return Err(OpenError::NotFound),
-                    expired => expired?,
-                },
+                Look::Expired if self.expire_if_room(&entry).await? => {}
+                Look::Expired => return Err(OpenError::NotFound),
                 Look::Missing => {
                     self.shared.registry.unpin_vacant(&entry);
                     return Err(OpenError::NotFound);

@@ -93,7 +93,8 @@ impl Engine {
                     self.clear_leftovers().await?;
                     return Ok(trimmed?);
                 }
-                Step::Expired => self.expire(&entry).await?,
+                Step::Expired if self.expire_if_room(&entry).await? => {}
+                Step::Expired => return Err(TrimError::NotFound),
                 Step::Missing => return Err(TrimError::NotFound),
                 Step::Deleted(id) if self.is_held_by_forks(id).await? => return Err(TrimError::Gone),
                 Step::Deleted(_) => return Err(TrimError::NotFound),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tailwater_storage::Backend;
-use tailwater_storage::engine::OpenError;
+use tailwater_storage::engine::{AppendError, CreateError, DeleteError, EngineError, OpenError, TrimError};
 use tailwater_storage::stream::{Record, StreamId, Transition};
 
 use crate::support::ask::{Rig, at, name, waits};
@@ -92,14 +92,33 @@ fn a_sweep_goes_on_behind_however_many_streams_whose_use_there_is_no_space_to_re
     });
 }
 
+/// Writers were told of a lack of space, and that they might come again once there is some.
 #[test]
-fn a_stream_that_there_is_no_space_to_end_is_not_there_for_readers() {
+fn a_stream_that_there_is_no_space_to_end_is_not_there_for_anybody() {
     behind_a_gate(async |rig: Rig, gate| {
         rig.create_living("ends", 16).await;
+        let oldest = rig.look("ends").await.incarnation().token(at(0));
         gate.refuse(is_delete);
         rig.clock.advance_millis(60_000);
-        let found = rig.engine.reader(&name("ends")).await;
+        let ends = name("ends");
+        let found = rig.engine.reader(&ends).await;
         assert!(matches!(found, Err(OpenError::NotFound)), "{:?}", found.err());
+        let appended = rig.append("ends", "x").await;
+        assert!(matches!(appended, Err(AppendError::NotFound)), "{appended:?}");
+        let deleted = rig.engine.delete(&ends).await;
+        assert!(matches!(deleted, Err(DeleteError::NotFound)), "{deleted:?}");
+        let trimmed = rig.engine.trim(&ends, oldest).await;
+        assert!(matches!(trimmed, Err(TrimError::NotFound)), "{trimmed:?}");
+        let forked = rig.fork("fork", "ends").await;
+        assert!(matches!(forked, Err(CreateError::SourceNotFound)), "{forked:?}");
+        // Only who wants its name needs its end to be recorded.
+        let created = rig.create("ends").await;
+        assert!(
+            matches!(created, Err(CreateError::Engine(EngineError::Full))),
+            "{created:?}"
+        );
+        gate.refuse_none();
+        assert!(rig.create("ends").await.expect("created").new);
     });
 }
 
