@@ -461,9 +461,9 @@ impl Engine {
 
     /// Forgets a stream whose deletion is durable, unless forks hold it.
     async fn forget_deleted(&self, entry: &Entry, id: StreamId) -> Result<(), EngineError> {
-        self.clear_leftovers().await?;
+        self.clear_leftovers().await;
         // Somebody else may have taken over to clear it, and not be done: a source's name is free by now all the same.
-        self.release(id).await?;
+        self.clear(Leftover::Deleted(id)).await;
         if !self.is_held_by_forks(id).await? {
             entry.sequencer.lock().forget_released(id);
         }

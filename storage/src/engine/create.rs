@@ -153,7 +153,7 @@ impl Engine {
         let created = self.try_create(name, &command).await;
         // A stream that was deleted while it was being forked could not be released until now.
         if command.fork.is_some() {
-            self.clear_leftovers().await?;
+            self.clear_leftovers().await;
         }
         created
     }
@@ -197,7 +197,7 @@ impl Engine {
                 .await?;
             match step {
                 Step::Done(created) => {
-                    self.clear_leftovers().await?;
+                    self.clear_leftovers().await;
                     if created.as_ref().is_ok_and(|created| !created.new) {
                         self.use_again(entry);
                     }

@@ -288,7 +288,8 @@ impl Importer {
         staged.finish(self.existing).await?;
         self.remember(&staged.exported, &staged.state, Arc::clone(&staged.pin));
         drop(staged);
-        Ok(self.engine.clear_leftovers().await?)
+        self.engine.clear_leftovers().await;
+        Ok(())
     }
 
     /// Leaves out the stream that was begun.

@@ -58,20 +58,29 @@ impl Drop for Taken<'_> {
 impl Engine {
     /// Gives back what nobody refers to any more. What a fork in the making refers to waits for the next call, and so does
     /// everything once there is no room for that: to find that out again for each would take long.
-    pub(super) async fn clear_leftovers(&self) -> Result<(), EngineError> {
+    pub(super) async fn clear_leftovers(&self) {
         let mut taken = self.shared.leftovers.take();
         while let Some(leftover) = taken.left.last().cloned() {
-            let had_room = match leftover {
-                Leftover::Deleted(id) => self.release(id).await?,
-                Leftover::Staged(id, name) => self.release_staged(id, name).await?,
-                Leftover::Trimmed(storages) => self.reclaim(storages).await?,
-            };
+            let had_room = self.clear(leftover).await;
             taken.left.pop();
             if !had_room {
                 break;
             }
         }
-        Ok(())
+    }
+
+    /// Gives back one leftover. Answers whether there was room for that. One that cannot be given back, because the storage
+    /// cannot read it, is nobody's concern who is here for another one: it stays, and the next start tries again.
+    pub(super) async fn clear(&self, leftover: Leftover) -> bool {
+        let cleared = match leftover.clone() {
+            Leftover::Deleted(id) => self.release(id).await,
+            Leftover::Staged(id, name) => self.release_staged(id, name).await,
+            Leftover::Trimmed(storages) => self.reclaim(storages).await,
+        };
+        cleared.unwrap_or_else(|error| {
+            tracing::error!(?leftover, %error, "what was deleted or trimmed could not be given back");
+            true
+        })
     }
 
     /// Releases what was staged, unless the name leads to it by now. As [`Self::release`].
@@ -91,7 +100,7 @@ impl Engine {
 
     /// Releases a deleted stream that has no forks, and then its source if it was waiting for that. To give space back
     /// takes some: if there is none it is noted for later, and the answer is false.
-    pub(super) async fn release(&self, id: StreamId) -> Result<bool, EngineError> {
+    async fn release(&self, id: StreamId) -> Result<bool, EngineError> {
         let shared = Arc::clone(&self.shared);
         let alone = Arc::clone(&shared.leftovers.releasing).lock_owned().await;
         // One question for all of it: it is not given up halfway when whoever asks goes away.
@@ -152,13 +161,19 @@ impl Engine {
         self.ask(move |backend| {
             // Held by the work itself, which goes on when whoever asks goes away.
             let _no_new_pins = no_new_pins;
-            match storages.iter().try_for_each(|id| backend.reclaim(*id)) {
-                Err(error) if error.is_full() => {
-                    shared.leftovers.note(Leftover::Trimmed(storages));
-                    Ok(false)
+            let mut failed = None;
+            for id in &storages {
+                match backend.reclaim(*id) {
+                    Ok(()) => {}
+                    Err(error) if error.is_full() => {
+                        shared.leftovers.note(Leftover::Trimmed(storages));
+                        return Ok(false);
+                    }
+                    // One that cannot be read keeps none of the others.
+                    Err(error) => failed = Some(error),
                 }
-                reclaimed => reclaimed.map(|()| true),
             }
+            failed.map_or(Ok(true), Err)
         })
         .await
     }

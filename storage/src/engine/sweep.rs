@@ -37,8 +37,9 @@ impl Engine {
         }
         // First, as everything else may have to wait for the disk.
         self.evict_idle();
-        self.end_lifetimes().await?;
-        self.clear_leftovers().await
+        let ended = self.end_lifetimes().await;
+        self.clear_leftovers().await;
+        ended
     }
 
     /// Ends the streams whose lifetime is over, and so wakes those who read them. What a use has prolonged
@@ -60,7 +61,13 @@ impl Engine {
             for names in due.chunks(ENDED_TOGETHER) {
                 let mut entries = Vec::with_capacity(names.len());
                 for name in names {
-                    entries.push(self.open(name).await?);
+                    match self.open(name).await {
+                        Ok(entry) => entries.push(entry),
+                        Err(error) => {
+                            tracing::error!(stream = %name, %error, "a stream whose lifetime is over cannot be loaded");
+                            stay.insert(name.clone());
+                        }
+                    }
                 }
                 for entry in &entries {
                     unless_full(self.record_use(entry))?;

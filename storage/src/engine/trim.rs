@@ -90,7 +90,7 @@ impl Engine {
                 .await?;
             match step {
                 Step::Done(trimmed) => {
-                    self.clear_leftovers().await?;
+                    self.clear_leftovers().await;
                     return Ok(trimmed?);
                 }
                 Step::Expired if self.expire_if_room(&entry).await? => {}

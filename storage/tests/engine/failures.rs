@@ -327,6 +327,46 @@ fn no_commit_is_tried_after_one_has_failed() {
     });
 }
 
+/// Whoever created, deleted, trimmed or forked any stream after it was told that the storage had failed, though it was done;
+/// and nothing that was deleted gave its space back any more.
+#[test]
+fn a_deleted_stream_that_cannot_be_released_is_nobody_elses_trouble() {
+    behind_a_gate(async |rig: Rig, gate| {
+        for stream in ["a", "other", "third"] {
+            rig.create(stream).await.expect("created");
+            rig.append(stream, "xy").await.expect("appended");
+        }
+        gate.damage(rig.look("a").await.incarnation().id);
+        rig.delete("a").await;
+        rig.create("new").await.expect("created");
+        rig.trim("third", 1).await;
+        rig.fork("fork", "third").await.expect("forked");
+        rig.delete("other").await;
+        rig.sweep().await;
+        assert_eq!(rig.usage().0, 4, "the damaged one, and three that are there");
+        assert!(rig.create("a").await.expect("created").new, "its name is free");
+    });
+}
+
+/// No lifetime ended any more.
+#[test]
+fn a_stream_that_cannot_be_loaded_does_not_keep_others_from_ending() {
+    behind_a_gate(async |rig: Rig, gate| {
+        for stream in ["a", "other"] {
+            rig.create_living(stream, 16).await;
+            rig.clock.advance_millis(1);
+        }
+        for _ in 0..62 {
+            rig.engine.evict_idle();
+        }
+        gate.damage_name(&name("a"));
+        rig.clock.advance_millis(60_000);
+        rig.sweep().await;
+        assert_eq!(rig.usage().0, 1);
+        assert_eq!(rig.engine.stats().expirations.get(), 1);
+    });
+}
+
 /// A panic on the committer's thread would be silent: its waiters would wait for ever, and the server say ready.
 #[test]
 fn a_backend_that_panics_counts_as_failed_and_leaves_nobody_waiting() {

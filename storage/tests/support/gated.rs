@@ -37,6 +37,10 @@ struct Gate {
     /// Control keys that were told in listings of them.
     controls_told: usize,
     reclaimable: Vec<StreamId>,
+    /// A stream that cannot be released or reclaimed.
+    damaged: Option<StreamId>,
+    /// A name whose stream cannot be loaded.
+    unreadable: Option<StreamName>,
     releases_held: bool,
     /// Releases that wait.
     releasing: usize,
@@ -134,6 +138,24 @@ impl Gated {
     /// From now on records that are chosen, and those that follow from them, find no space.
     pub(crate) fn refuse(&self, choice: impl Fn(&Record) -> bool + Send + 'static) {
         self.gate().refused = Some(Box::new(choice));
+    }
+
+    /// From now on this stream cannot be released or reclaimed.
+    pub(crate) fn damage(&self, id: StreamId) {
+        self.gate().damaged = Some(id);
+    }
+
+    fn check_damage(&self, id: StreamId) -> Result<(), BackendError> {
+        if self.gate().damaged != Some(id) {
+            return Ok(());
+        }
+        let what = format!("stream {id}, in a test");
+        Err(BackendError::Damaged { what })
+    }
+
+    /// From now on the stream of this name cannot be loaded.
+    pub(crate) fn damage_name(&self, name: &StreamName) {
+        self.gate().unreadable = Some(name.clone());
     }
 
     /// From now on every record finds space, as far as there is any.
@@ -256,7 +278,13 @@ impl Backend for Gated {
     }
 
     fn load(&self, name: &StreamName) -> Result<Option<StreamState>, BackendError> {
-        self.gate().loads.push(name.clone());
+        let mut gate = self.gate();
+        gate.loads.push(name.clone());
+        if gate.unreadable.as_ref() == Some(name) {
+            let what = format!("the stream {name}, in a test");
+            return Err(BackendError::Damaged { what });
+        }
+        drop(gate);
         self.memory.load(name)
     }
 
@@ -285,6 +313,7 @@ impl Backend for Gated {
         }
         gate.releasing -= 1;
         drop(gate);
+        self.check_damage(id)?;
         self.memory.release(id)
     }
 
@@ -293,6 +322,7 @@ impl Backend for Gated {
     }
 
     fn reclaim(&self, id: StreamId) -> Result<(), BackendError> {
+        self.check_damage(id)?;
         self.memory.reclaim(id)
     }
 
