@@ -231,7 +231,11 @@ async fn import_into(
     let imported = imported.await;
     engine.sweep().await.map_err(CommandError::Engine)?;
     engine.stop();
-    imported
+    let imported = imported?;
+    // A store of `file-fast` syncs what was written last only here.
+    let failure = engine.failure();
+    let failed = failure.borrow().clone();
+    failed.map_or(Ok(imported), |error| Err(error.into()))
 }
 
 /// Reads a file or stdin ahead, in a thread of its own: there is nothing else to wait for it with.

@@ -204,7 +204,8 @@ impl Engine {
         Ok(Self { shared })
     }
 
-    /// Commits all that is queued and ends the committers. Call it once no more commands come; blocks.
+    /// Commits all that is queued and ends the committers. Call it once no more commands come; blocks. If what was committed
+    /// may not be durable afterwards, [`Self::failure`] tells of it.
     pub fn stop(&self) {
         for partition in &self.shared.partitions {
             partition.close();
@@ -215,8 +216,16 @@ impl Engine {
             }
         }
         self.reclaim_at_stop();
-        if let Err(error) = self.shared.backend.stop() {
-            tracing::error!(%error, "the storage could not be left in good order; the next start recovers");
+        match self.shared.backend.stop() {
+            Ok(()) => {}
+            // What is committed is durable, and only stands where the next start has more to do.
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "there is no space to leave the storage in good order; the next start does so");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the storage could not be left in good order; the next start recovers");
+                self.shared.fail(error);
+            }
         }
     }
 

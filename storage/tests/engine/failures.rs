@@ -4,10 +4,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tailwater_storage::disk::Disk;
 use tailwater_storage::engine::{AppendError, AppendRequest, CreateError, DeleteError, EngineError};
+use tailwater_storage::file::Durability;
 use tailwater_storage::stream::{CreateCommand, Lifetime, Transition};
+use tailwater_storage::{FileOptions, FileStore};
 
 use crate::support::ask::{Rig, at, bytes, name, producer, text_of, waits};
+use crate::support::faulty_disk::FaultyDisk;
 use crate::support::gated::{Gated, appends, transitions};
 use crate::{behind_a_gate, run};
 
@@ -323,6 +327,40 @@ fn no_commit_is_tried_after_one_has_failed() {
             assert_eq!(gate.batches().len(), tried);
             assert!(rig.engine.failure().borrow().is_some());
             assert_eq!(rig.text("a").await, "");
+        }
+    });
+}
+
+/// What `file-fast` has acknowledged last is synced by the end of its process. That had failed, and the process had exited
+/// as if all was well.
+#[test]
+fn an_end_that_could_not_be_synced_is_a_failure_and_one_without_space_is_none() {
+    run(async {
+        for is_full in [false, true] {
+            let disk = FaultyDisk::new(1);
+            let options = FileOptions {
+                journal_bytes: 64 << 10,
+                compacts_by_itself: false,
+                ..FileOptions::new(
+                    "/data".into(),
+                    Durability::Fast {
+                        sync_interval_ms: 100,
+                    },
+                    1 << 20,
+                )
+            };
+            let shared: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(&disk);
+            let store = FileStore::open_unlocked(shared, options).expect("a new store");
+            let rig = Rig::over(Arc::new(store));
+            rig.create("a").await.expect("created");
+            rig.append("a", "x").await.expect("appended");
+            if is_full {
+                disk.set_free_bytes(Some(0));
+            } else {
+                disk.fail_sync(1);
+            }
+            rig.engine.stop();
+            assert_eq!(rig.engine.failure().borrow().is_none(), is_full);
         }
     });
 }
