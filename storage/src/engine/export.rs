@@ -13,7 +13,7 @@ use tailwater_stream::{
 use super::pins::{Purpose, StoragePin};
 use super::sequencer::{Decision, Entry, Standing};
 use super::{Engine, EngineError, Incarnation, ReadFailure, Reader, View};
-use crate::backend::{BackendError, ListRequest};
+use crate::backend::{Backend, BackendError, ListRequest};
 
 /// A stream as an export has it. In its lineage only the owners count: where its bytes were stored says nothing
 /// elsewhere.
@@ -44,6 +44,11 @@ pub struct ExportedAppend {
 const CHUNK_BYTES: u64 = 1 << 20;
 /// Names asked for at a time.
 const PAGE_NAMES: usize = 256;
+/// How often a stream is looked at that is changed meanwhile.
+const LOOKS_MAX: usize = 4;
+
+/// Control keys with their values.
+type Controls = Vec<(Bytes, Bytes)>;
 
 /// Exports the streams whose names begin with a prefix, in the order of their names, but sources before their
 /// forks.
@@ -76,7 +81,7 @@ impl Kept {
 /// A stream that is being exported. Its bytes are kept as long as this is, also if it is deleted meanwhile.
 pub struct Export {
     stream: ExportedStream,
-    controls: Vec<(Bytes, Bytes)>,
+    controls: Controls,
     reader: Reader,
     view: View,
     /// The next byte.
@@ -130,6 +135,10 @@ impl Exporter {
             {
                 continue;
             }
+            let Some((controls, state)) = self.engine.controls_and_state(&entry, state).await? else {
+                self.waiting.push(name);
+                continue;
+            };
             let source = state.source.clone().filter(|source| {
                 let kept = self.exported.get(&source.id).and_then(Option::as_ref);
                 kept.is_some_and(|kept| kept.covers(&state, source.point))
@@ -139,7 +148,6 @@ impl Exporter {
             let (oldest, tail) = (state.oldest, state.tail);
             self.exported
                 .insert(id, has_forks.then_some(Kept { oldest, tail }));
-            let controls = self.engine.ask(move |backend| backend.controls(id, b"")).await?;
             let own = source.as_ref().map_or(Position::ZERO, |source| source.point);
             let incarnation = Arc::new(Incarnation::new(&state));
             let view = incarnation.view();
@@ -240,6 +248,40 @@ impl Engine {
         }
         self.shared.registry.unpin_vacant(&entry);
         Ok(None)
+    }
+
+    /// The control keys of a pinned stream and its state, of one moment; none if another stream has its name by now. Of one
+    /// that is changed whenever it is looked at the keys are the older ones, and say nothing of bytes that it does not have.
+    async fn controls_and_state(
+        &self,
+        entry: &Entry,
+        state: StreamState,
+    ) -> Result<Option<(Controls, StreamState)>, EngineError> {
+        let id = state.id;
+        let controls = self.ask(move |backend| backend.controls(id, b"")).await?;
+        if controls.is_empty() {
+            // Most streams have none, and then there is nothing that the state has to fit.
+            return Ok(Some((controls, state)));
+        }
+        let look = move |backend: &dyn Backend, name: &StreamName| {
+            let controls = backend.controls(id, b"")?;
+            let state = backend.load(name)?.filter(|state| state.id == id);
+            Ok::<_, BackendError>(state.map(|state| (controls, state)))
+        };
+        if self.shared.nature.commits_inline {
+            let _nobody_commits = entry.sequencer.lock();
+            return Ok(look(self.shared.backend.as_ref(), &entry.name)?);
+        }
+        let mut found = None;
+        for _ in 0..LOOKS_MAX {
+            let before = entry.sequencer.lock().settled_records();
+            let name = entry.name.clone();
+            found = self.ask(move |backend| look(backend, &name)).await?;
+            if before.is_some() && before == entry.sequencer.lock().settled_records() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     async fn is_forked(&self, id: StreamId) -> Result<bool, EngineError> {

@@ -202,6 +202,11 @@ impl Sequencer {
         self.queued == self.settled
     }
 
+    /// How many records were queued so far; none if not all of them are settled.
+    pub(super) fn settled_records(&self) -> Option<u64> {
+        self.is_settled().then_some(self.queued)
+    }
+
     /// Likewise, and nobody waits.
     pub(super) fn is_clean(&self) -> bool {
         self.is_settled() && self.waiting.is_empty()

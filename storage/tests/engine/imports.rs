@@ -2,6 +2,7 @@
 
 mod atomicity;
 mod forks;
+mod moments;
 mod runs;
 mod sameness;
 

@@ -21,6 +21,13 @@ const PARTITIONS: usize = 2;
 
 type Choice = Box<dyn Fn(&Record) -> bool + Send>;
 
+/// When a listing of control keys waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    Before,
+    Behind,
+}
+
 #[derive(Default)]
 struct Gate {
     held: bool,
@@ -37,6 +44,10 @@ struct Gate {
     /// Control keys that were told in listings of them.
     controls_told: usize,
     reclaimable: Vec<StreamId>,
+    controls_held: Option<Held>,
+    /// Listings of control keys that have come to where they are held, and those that may pass.
+    listings_at_gate: usize,
+    listings_let_pass: usize,
     /// A stream that cannot be released or reclaimed.
     damaged: Option<StreamId>,
     /// A name whose stream cannot be loaded.
@@ -96,6 +107,33 @@ impl Gated {
         self.gate().releases_held = true;
     }
 
+    /// Lets no listing of control keys begin, or end.
+    pub(crate) fn hold_controls(&self, held: Held) {
+        self.gate().controls_held = Some(held);
+    }
+
+    /// Lets one listing of control keys begin, or end, although they are held.
+    pub(crate) fn let_one_listing_pass(&self) {
+        self.gate().listings_let_pass += 1;
+        self.changed.notify_all();
+    }
+
+    /// How many listings of control keys have come to where they are held.
+    pub(crate) fn listings_at_gate(&self) -> usize {
+        self.gate().listings_at_gate
+    }
+
+    fn wait_if_controls_are(&self, held: Held) {
+        let mut gate = self.gate();
+        gate.listings_at_gate += usize::from(gate.controls_held == Some(held));
+        while gate.controls_held == Some(held) && gate.listings_let_pass == 0 {
+            gate = self.changed.wait(gate).expect("no panic");
+        }
+        gate.listings_let_pass = gate
+            .listings_let_pass
+            .saturating_sub(usize::from(gate.controls_held == Some(held)));
+    }
+
     /// Whether a release waits.
     pub(crate) fn is_releasing(&self) -> bool {
         self.gate().releasing > 0
@@ -106,6 +144,7 @@ impl Gated {
         let mut gate = self.gate();
         gate.held = false;
         gate.releases_held = false;
+        gate.controls_held = None;
         drop(gate);
         self.changed.notify_all();
     }
@@ -343,7 +382,9 @@ impl Backend for Gated {
         stream: StreamId,
         request: &ControlsRequest<'_>,
     ) -> Result<Vec<(Bytes, Bytes)>, BackendError> {
+        self.wait_if_controls_are(Held::Before);
         let listed = self.memory.list_controls(stream, request)?;
+        self.wait_if_controls_are(Held::Behind);
         self.gate().controls_told += listed.len();
         Ok(listed)
     }
