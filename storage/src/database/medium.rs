@@ -149,7 +149,7 @@ impl Medium {
     /// Makes all durable that is written.
     fn sync(&self) -> io::Result<()> {
         self.check()?;
-        self.use_file(is_no_lack_of_space, |file| self.waiting.write(file))?;
+        self.use_file(may_be_lost, |file| self.waiting.write(file))?;
         self.use_file(
             |_| true,
             |file| {
@@ -166,7 +166,7 @@ impl Medium {
 
     fn use_file<T>(
         &self,
-        is_for_good: impl FnOnce(io::ErrorKind) -> bool,
+        is_for_good: impl FnOnce(&io::Error) -> bool,
         work: impl FnOnce(&dyn DiskFile) -> io::Result<T>,
     ) -> io::Result<T> {
         let done = {
@@ -178,7 +178,7 @@ impl Medium {
         };
         done.map_err(|error| {
             let error = Arc::new(error);
-            if is_for_good(error.kind()) {
+            if is_for_good(&error) {
                 self.lost.get_or_init(|| Arc::clone(&error));
             }
             let mut standing = self.standing.write();
@@ -189,9 +189,13 @@ impl Medium {
 }
 
 /// No page is written in place that the last commit refers to, and the header not where the durable one stands: a write
-/// that finds no space leaves the last commit as it was.
-fn is_no_lack_of_space(kind: io::ErrorKind) -> bool {
-    !matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+/// that finds no space, or cannot read what stands beside it, leaves the last commit as it was.
+fn may_be_lost(error: &io::Error) -> bool {
+    let finds_no_space = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    );
+    !finds_no_space && !pages::is_unread(error)
 }
 
 /// A sync that failed is not tried again, so that nobody may take its failure for a lack of space.
@@ -234,7 +238,7 @@ impl redb::StorageBackend for Backend {
         self.0.check()?;
         self.0.waiting.cut(len.div_ceil(pages::PAGE_BYTES));
         let before = self.0.len.load(Ordering::Acquire);
-        self.0.use_file(is_no_lack_of_space, |file| {
+        self.0.use_file(may_be_lost, |file| {
             file.set_len(pages::outer_len(len))?;
             pages::take_groups(file, before, len)
         })?;
@@ -254,17 +258,16 @@ impl redb::StorageBackend for Backend {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.check()?;
         if !Header::has(offset, data.len()) {
-            return self.0.use_file(is_no_lack_of_space, |file| {
+            return self.0.use_file(may_be_lost, |file| {
                 pages::write(file, &self.0.waiting, offset, data)
             });
         }
-        self.0.use_file(is_no_lack_of_space, |file| self.0.mend(file))?;
+        self.0.use_file(may_be_lost, |file| self.0.mend(file))?;
         if self.0.owes_sync.load(Ordering::Relaxed) {
             self.0.sync()?;
         }
-        self.0.use_file(is_no_lack_of_space, |file| {
-            self.0.header.write(file, offset, data)
-        })
+        self.0
+            .use_file(may_be_lost, |file| self.0.header.write(file, offset, data))
     }
 
     fn close(&self) -> io::Result<()> {

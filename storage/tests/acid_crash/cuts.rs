@@ -186,6 +186,27 @@ fn failed_sync(seed: u64, repair: Repair, nth: u64) -> (Run, bool) {
     (run, !goes_on)
 }
 
+/// A commit that could not read the checksums beside those of its pages, to write them again, was taken for one that had lost
+/// something: its shard took no more.
+#[test]
+fn wherever_a_read_fails_once_a_removal_can_be_asked_again() {
+    for seed in seeds(8) {
+        for repair in [Repair::Quick, Repair::Slow] {
+            for nth in 1..40 {
+                let mut run = begun(seed, repair);
+                run.open();
+                assert!(run.delete_one());
+                run.reads_fail = true;
+                run.disk.fail_read(nth);
+                assert!(run.release_all() && run.reclaim_all());
+                run.check();
+                run.crash(Crash::Process);
+                run.open();
+            }
+        }
+    }
+}
+
 /// What one commit brings is more than the shard keeps in memory, so that pages are written behind the end of the file that was
 /// durable, before anything says how long it is.
 #[test]
