@@ -39,6 +39,13 @@ fn a_job_that_is_sent_again_under_its_idempotency_key_is_the_same_job() {
     for key in ["", "a//b"] {
         enqueue_under(&server, key, &json!({ "payload": 1 })).expect(400);
     }
+    let path = server.path(&format!("__ds/queues/{QUEUE}/enqueue"));
+    let twice = Request::new("POST", &path)
+        .header("Idempotency-Key", key)
+        .header("Idempotency-Key", "other")
+        .body(json!({ "payload": 1 }).to_string());
+    let refused = server.send(&twice).expect(400);
+    assert!(refused.text().contains("more than once"), "{}", refused.text());
     assert_eq!(stats(&server)["totals"]["enqueued"], 2);
 }
 

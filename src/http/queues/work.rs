@@ -49,17 +49,14 @@ pub(super) async fn post(
 }
 
 fn idempotency_key(head: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = head.get(IDEMPOTENCY_KEY) else {
-        return Ok(None);
-    };
-    let text = value.to_str().ok().filter(|text| !text.is_empty());
-    let fix = || {
-        Problem::header(
-            &HeaderName::from_static(IDEMPOTENCY_KEY),
-            "is empty or no ASCII text; send a text that may end the name of a stream",
-        )
-    };
-    text.map(|text| Some(text.to_owned())).ok_or_else(fix)
+    let name = HeaderName::from_static(IDEMPOTENCY_KEY);
+    match headers::single(head, &name)? {
+        Some("") => Err(Problem::header(
+            &name,
+            "is empty; send a text that may end the name of a stream",
+        )),
+        key => Ok(key.map(str::to_owned)),
+    }
 }
 
 /// A job comes. Sent again with the same id it is the same job.
@@ -135,4 +132,32 @@ async fn claim(
     to.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     to.insert(CACHE_CONTROL, headers::NO_STORE.clone());
     Ok(to_side(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(values: &[&'static str]) -> Result<Option<String>, String> {
+        let mut head = HeaderMap::new();
+        for value in values {
+            head.append(IDEMPOTENCY_KEY, HeaderValue::from_static(value));
+        }
+        idempotency_key(&head).map_err(|problem| problem.detail().to_owned())
+    }
+
+    /// The first of two counted without a word, so a proxy that added one of its own chose which job it was.
+    #[test]
+    fn an_idempotency_key_comes_once_or_not_at_all() {
+        assert_eq!(key(&[]), Ok(None));
+        assert_eq!(key(&["k"]), Ok(Some("k".into())));
+        for (values, part) in [
+            (["k", "other"].as_slice(), "more than once"),
+            (["k", "k"].as_slice(), "more than once"),
+            ([""].as_slice(), "is empty"),
+        ] {
+            let refusal = key(values).expect_err("refused");
+            assert!(refusal.contains(part), "{refusal}");
+        }
+    }
 }
