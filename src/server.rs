@@ -352,3 +352,16 @@ pub(crate) fn app_for_tests(config: Config) -> Arc<App> {
     let metrics = Arc::new(Metrics::new(None, None));
     Arc::new(App::new(config, storage.engine, metrics, 1, None, None))
 }
+
+/// Likewise, with subscriptions, queues and schedules.
+#[cfg(test)]
+pub(crate) async fn whole_app_for_tests(config: Config) -> Arc<App> {
+    let config = Arc::new(config);
+    let engine = storage::start(&config).expect("memory can be had").engine;
+    let (served, _deliverer) = subscriptions::start(&config, &engine).await.expect("started");
+    let queues = queues::start(&config, &engine).await.expect("started");
+    let schedules = schedules::start(&config, &engine).await.expect("started");
+    let metrics = Arc::new(Metrics::new(None, None));
+    let app = App::new(config, engine, metrics, 1, Some(served), Some(queues));
+    Arc::new(app.with_schedules(schedules))
+}

@@ -60,6 +60,7 @@ async fn put(
     let bytes_max = app.config.schedules.max_body_bytes;
     let (body, _share) = control::receive(&app, client.as_deref(), request, bytes_max).await?;
     let config = body::config(&body, app.name_limits)?;
+    let _waiting = app.writes.begin();
     let (cron, time_zone) = (config.cron.clone(), config.time_zone.clone());
     let put = all.put(id, config).await;
     let put = put.map_err(|error| Problem::put_schedule(error, &cron, &time_zone))?;
@@ -78,7 +79,9 @@ async fn show(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<S
 
 /// DELETE: it enqueues nothing any more once this is answered.
 async fn delete(State(app): State<Arc<App>>, Path(text): Path<String>) -> Result<SideResponse, Problem> {
-    all(&app)?.delete(&id(&text)?).await?;
+    let (all, id) = (all(&app)?, id(&text)?);
+    let _waiting = app.writes.begin();
+    all.delete(&id).await?;
     Ok(control::no_content())
 }
 

@@ -37,6 +37,7 @@ pub(super) async fn create(
         config,
         root: root.as_str().into(),
     };
+    let _waiting = app.writes.begin();
     let made = served
         .all
         .create(asked, app.config.limits.max_list_entries)
@@ -88,7 +89,9 @@ pub(super) async fn delete(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
 ) -> Result<SideResponse, Problem> {
-    served(&app)?.all.delete(&id(&text)?).await?;
+    let (served, id) = (served(&app)?, id(&text)?);
+    let _waiting = app.writes.begin();
+    served.all.delete(&id).await?;
     Ok(control::no_content())
 }
 
@@ -132,6 +135,7 @@ pub(super) async fn add_streams(
     let id = id(&text)?;
     let (body, _share) = control::receive(&app, client.as_deref(), request, body_bytes_max(&app)).await?;
     let streams = body::some_streams(&body::Fields::of(&body)?, app.name_limits)?;
+    let _waiting = app.writes.begin();
     served.all.add_streams(&id, streams).await?;
     Ok(control::no_content())
 }
@@ -145,6 +149,7 @@ pub(super) async fn remove_stream(
     let id = id(&text)?;
     let stream = StreamName::parse(path.trim_matches('/'), app.name_limits)
         .map_err(|refusal| Problem::invalid_request(&refusal))?;
+    let _waiting = app.writes.begin();
     served.all.remove_stream(&id, stream).await?;
     Ok(control::no_content())
 }

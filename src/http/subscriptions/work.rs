@@ -31,7 +31,9 @@ pub(super) async fn claim(
     let id = id(&text)?;
     let (body, _share) = control::receive(&app, client.as_deref(), request, body_bytes_max(&app)).await?;
     let fields = body::Fields::of(&body)?;
-    let claim = served.all.claim(&id, body::worker(&fields)?).await?;
+    let worker = body::worker(&fields)?;
+    let _waiting = app.writes.begin();
+    let claim = served.all.claim(&id, worker).await?;
     let token = served.keys.issue(&Token {
         subscription: id.to_string(),
         purpose: TokenUse::Claim,
@@ -58,6 +60,7 @@ pub(super) async fn callback(
         request,
     )
     .await?;
+    let _waiting = app.writes.begin();
     let acked = served.all.callback(&id, said).await?;
     Ok(accepted(acked.next_wake))
 }
@@ -71,6 +74,7 @@ pub(super) async fn ack(
 ) -> Result<SideResponse, Problem> {
     let served = served(&app)?;
     let (id, said) = said(&app, served, client.as_deref(), &text, TokenUse::Claim, request).await?;
+    let _waiting = app.writes.begin();
     let acked = served.all.ack(&id, said).await?;
     Ok(accepted(acked.next_wake))
 }
@@ -84,6 +88,7 @@ pub(super) async fn release(
 ) -> Result<SideResponse, Problem> {
     let served = served(&app)?;
     let (id, said) = said(&app, served, client.as_deref(), &text, TokenUse::Claim, request).await?;
+    let _waiting = app.writes.begin();
     served.all.release(&id, said).await?;
     Ok(control::no_content())
 }
