@@ -160,9 +160,7 @@ impl Envelope {
         let Some(pointer) = &config.concurrency_key else {
             return Ok(None);
         };
-        // A value too deep to be looked into has no member there.
-        let payload: Value = serde_json::from_str(self.payload.as_str()).unwrap_or_default();
-        let Some(value) = payload.pointer(pointer).map(ToString::to_string) else {
+        let Some(value) = self.payload.value_at(pointer) else {
             return Ok(None);
         };
         if value.len() > KEY_BYTES_MAX {
