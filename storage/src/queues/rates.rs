@@ -64,7 +64,10 @@ impl Rates {
         let elapsed_ms = (now_ms - at_ms).clamp(STEP_MS, WINDOW_MS);
         let seconds = std::time::Duration::from_millis(elapsed_ms).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "rates are rounded")]
-        let rate = |now: u64, before: u64| ((now - before) as f64 / seconds * 1_000.0).round() / 1_000.0;
+        let rate = |now: u64, before: u64| {
+            // What was counted and not stored is taken back.
+            (now.saturating_sub(before) as f64 / seconds * 1_000.0).round() / 1_000.0
+        };
         let failed = |counters: &Counters| counters.failed + counters.leases_lost + counters.dead;
         RatesNow {
             enqueued: rate(counters.enqueued, before.enqueued),
@@ -100,5 +103,13 @@ mod tests {
         rates.note(200_000, counted(80));
         assert!(rates.now(200_000, counted(80)).enqueued.abs() < 1e-9);
         assert!(rates.moments.len() <= 3);
+    }
+
+    /// A queue that was loaded anew without space had counted more before.
+    #[test]
+    fn counters_that_go_back_are_no_rate() {
+        let mut rates = Rates::default();
+        rates.note(0, counted(5));
+        assert!(rates.now(10_000, counted(3)).enqueued.abs() < 1e-9);
     }
 }
