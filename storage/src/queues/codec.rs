@@ -90,6 +90,16 @@ pub(super) fn group_prefix(group: u64) -> Vec<u8> {
     [ENDED_PREFIX, format!("{group:016}/").as_bytes()].concat()
 }
 
+/// The group of the key of an ended run.
+pub(super) fn group_of(key: &[u8]) -> Result<u64, Malformed> {
+    let what = "the group of an ended run";
+    let digits = key.strip_prefix(ENDED_PREFIX).and_then(|rest| rest.get(..16));
+    let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .ok_or(Malformed { what })
+}
+
 pub(super) fn ended_key(run: &StreamName, at: Timestamp) -> Bytes {
     [&group_prefix(group(at)), run.as_str().as_bytes()]
         .concat()

@@ -67,10 +67,13 @@ impl Queues {
         let until = engine.now().as_millis().saturating_sub(retention_ms);
         let newest = codec::group(Timestamp::from_millis(until));
         for _ in 0..GROUPS_MAX {
-            let group = turn.ended_from.0;
-            if group > newest {
+            // Groups in which nothing stands are not looked at, however many there are.
+            let group = self.first_group(turn.id, turn.ended_from.0).await?;
+            let group = group.map_or(newest, |group| group.min(newest));
+            if group < turn.ended_from.0 {
                 break;
             }
+            turn.ended_from.0 = group;
             let Ended { due, is_whole } = self.ended_in(turn.id, group, until).await?;
             let count = due.len();
             if count > 0 {
@@ -87,6 +90,17 @@ impl Queues {
         }
         turn.ended_from.1 = now_ms + TICK_MS;
         Ok(())
+    }
+
+    /// The first group, from one on, in which there are ended runs.
+    async fn first_group(&self, id: StreamId, from: u64) -> Result<Option<u64>, QueueError> {
+        let engine = &self.shared.engine;
+        let before = Some(codec::group_prefix(from).into());
+        let first = engine
+            .controls_behind(id, codec::ENDED_PREFIX.to_vec(), before, 1)
+            .await?;
+        let group = first.first().map(|(key, _)| codec::group_of(key)).transpose();
+        group.map_err(|malformed| damaged("the ended runs of a queue", malformed))
     }
 
     /// Runs of a group that ended by `until`, in milliseconds.

@@ -117,6 +117,27 @@ fn runs_that_end_after_the_clock_was_set_back_are_deleted_too() {
     }
 }
 
+/// After a start, groups of ended runs were looked at one by one from the last one on in which a run had been deleted: some
+/// hours' worth in a second, so that a queue that had rested for long deleted nothing for as long.
+#[test]
+fn ended_runs_are_deleted_in_time_though_none_ended_for_very_long() {
+    const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+    over_each(|scene| async move {
+        scene.make(json!({ "run_retention_ms": 60_000 })).await;
+        scene.pass_ms(YEAR_MS);
+        scene.enqueue_as("a").await;
+        let claimed = scene.claim_one("w").await;
+        scene.complete(&claimed).await;
+        scene.pass_ms(62_000);
+        // Each of them is enqueued in a turn of its own.
+        for turn in 0..10 {
+            scene.pass_ms(1_000);
+            scene.enqueue_as(&format!("turn-{turn}")).await;
+        }
+        assert_eq!(scene.state("r/a").await, None);
+    });
+}
+
 /// It was deleted when the time of the one before was over.
 #[test]
 fn a_run_that_has_the_name_of_a_deleted_one_is_kept_for_its_own_time() {
