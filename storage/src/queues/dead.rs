@@ -106,10 +106,13 @@ impl Queues {
                 _ => Err(QueueError::RunNotFound),
             };
             match retried {
-                // What it never had, or has lost since, stands in its letter.
-                Err(QueueError::RunNotFound | QueueError::Fork(ForkRefusal::Trimmed)) => {
-                    all.enqueue_dead(&opened, job).await
-                }
+                // What it never had, or has lost since, stands in its letter; and the name of its run may be as long as names
+                // are, with no room for a number behind it.
+                Err(
+                    QueueError::RunNotFound
+                    | QueueError::Fork(ForkRefusal::Trimmed)
+                    | QueueError::NameTaken { .. },
+                ) => all.enqueue_dead(&opened, job).await,
                 retried => retried,
             }
         })

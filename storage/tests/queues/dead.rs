@@ -329,3 +329,45 @@ fn jobs_are_given_up_though_the_name_of_the_stream_of_dead_letters_is_held_by_fo
         );
     });
 }
+
+/// It counted as one that has letters there, so that those of the other one were never forgotten.
+#[test]
+fn a_queue_that_could_not_be_made_shares_no_dead_letters() {
+    over_each(|scene| async move {
+        scene.make(json!({ "dead_letter": "dead" })).await;
+        scene.rig.create("p").await.expect("created");
+        let document = json!({ "dead_letter": "dead" });
+        let document = document.as_object().expect("an object");
+        let refused = scene.queues.put(&name("p"), document).await;
+        assert!(
+            matches!(refused, Err(QueueError::Unfit(UnfitStream::NotJson { .. }))),
+            "{refused:?}"
+        );
+        give_up(&scene, "a").await;
+        dead(&scene, 1).await;
+        let purged = scene.queues.purge(&queue(), PurgeWhat::Dead).await;
+        assert_eq!(purged.expect("there"), 1);
+        assert_eq!(scene.events("dead").await, [json!(null); 0]);
+    });
+}
+
+/// No number had room behind it, and those behind it in the order of jobs were never redriven.
+#[test]
+fn a_dead_letter_whose_run_has_the_longest_name_is_redriven_as_a_job_of_its_own() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let longest = "x".repeat(1_022);
+        give_up(&scene, &longest).await;
+        give_up(&scene, "short").await;
+        dead(&scene, 2).await;
+        let redriven = scene.queues.redrive_all(&queue()).await.expect("redriven");
+        assert_eq!(redriven[1].run, name("r/short.2"));
+        scene.admitted(4).await;
+        let claimed = scene.claim("w", 5).await;
+        assert_eq!(claimed[0].run, redriven[0].run);
+        assert_eq!(
+            payloads(&claimed),
+            [format!("\"{longest}\""), "\"short\"".to_owned()]
+        );
+    });
+}
