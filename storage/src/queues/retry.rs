@@ -54,6 +54,10 @@ impl Queues {
         if turn.queue.state().deleting {
             return Err(QueueError::Deleting);
         }
+        // A queue of this name that was deleted named its runs otherwise, and no message of this one can mean them.
+        if !run.as_str().starts_with(&*turn.queue.config().run_prefix) {
+            return Err(QueueError::RunNotFound);
+        }
         if turn.reader.incarnation().view().closed {
             return Err(QueueError::Closed);
         }

@@ -138,3 +138,20 @@ fn a_job_without_an_id_whose_number_an_earlier_stream_has_given_is_a_dead_letter
         assert_eq!(payloads(&scene.claim("w", 5).await), ["1"]);
     });
 }
+
+/// It began, and its message had no id: that became a dead letter, and the run was open for ever.
+#[test]
+fn a_run_of_an_earlier_queue_that_named_its_runs_otherwise_is_not_tried_anew() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene.enqueue_as("a").await;
+        let claimed = scene.claim_one("w").await;
+        scene.complete(&claimed).await;
+        scene.queues.delete(&queue()).await.expect("deleted");
+        scene.put(json!({ "run_prefix": "other/" })).await.expect("made");
+        let refused = scene.queues.retry(&claimed.run, RetryFrom::Start).await;
+        assert!(matches!(refused, Err(QueueError::RunNotFound)), "{refused:?}");
+        assert_eq!(scene.state("r/a.2").await, None);
+        assert_eq!(scene.get().await.gauges.dead, 0);
+    });
+}
