@@ -7,7 +7,9 @@ use super::error::Problem;
 use super::{App, Response, ResponseBody};
 
 pub(super) async fn delete(app: &App, name: &StreamName) -> Result<Response, Problem> {
-    if app.queues.as_ref().is_some_and(|queues| queues.is_queue(name)) {
+    if let Some(queues) = &app.queues
+        && queues.is_queue(name).await?
+    {
         return Err(Problem::stream_is_queue(name.as_str(), app.base()));
     }
     let _waiting = app.writes.begin();

@@ -36,7 +36,9 @@ pub(super) async fn trim(
     })?;
     let name = StreamName::parse(&body.stream, app.name_limits).map_err(|refusal| Problem::name(&refusal))?;
     let before = OffsetToken::parse(&body.before).ok_or_else(|| Problem::offset(&body.before))?;
-    if app.queues.as_ref().is_some_and(|queues| queues.is_queue(&name)) {
+    if let Some(queues) = &app.queues
+        && queues.is_queue(&name).await?
+    {
         return Err(Problem::queue_trims_itself());
     }
     let _waiting = app.writes.begin();

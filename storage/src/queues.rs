@@ -156,9 +156,23 @@ impl Queues {
         self.shared.all.lock().len()
     }
 
-    /// Whether a stream is a queue.
-    pub fn is_queue(&self, stream: &StreamName) -> bool {
-        self.shared.all.lock().contains_key(stream)
+    /// Whether a stream is a queue, also one that an import has brought and that nobody has asked for yet.
+    ///
+    /// # Errors
+    /// If the storage cannot be read.
+    pub async fn is_queue(&self, stream: &StreamName) -> Result<bool, QueueError> {
+        if self.shared.all.lock().contains_key(stream) {
+            return Ok(true);
+        }
+        let engine = &self.shared.engine;
+        match engine.look(stream).await.map_err(QueueError::from) {
+            Ok(reader) => {
+                let config = engine.control(reader.incarnation().id, codec::CONFIG_KEY).await?;
+                Ok(config.is_some())
+            }
+            Err(QueueError::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Has every queue look at the engine's clocks. Happens by itself with clocks that run.
@@ -176,8 +190,8 @@ impl Queues {
         let known = self.shared.all.lock().get(queue).cloned();
         match known {
             Some(opened) => Ok(opened),
-            None if *self.shared.is_stopping.borrow() => Err(QueueError::NotFound),
-            None => self.open_stored(queue).await,
+            None if self.is_stopping() => Err(QueueError::Stopping),
+            None => self.open_imported(queue).await,
         }
     }
 
@@ -190,6 +204,16 @@ impl Queues {
         let (answer, answered) = oneshot::channel();
         opened.send(command(answer));
         // A queue that is gone drops what it was asked.
-        answered.await.unwrap_or(Err(QueueError::NotFound))
+        answered.await.unwrap_or_else(|_dropped| {
+            Err(if self.is_stopping() {
+                QueueError::Stopping
+            } else {
+                QueueError::NotFound
+            })
+        })
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.shared.is_stopping.borrow()
     }
 }

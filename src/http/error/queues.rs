@@ -52,6 +52,7 @@ impl From<QueueError> for Problem {
         let said = sentence(&error);
         match error {
             QueueError::NotFound => Self::queue_not_found(),
+            QueueError::Stopping => Self::shutting_down(),
             QueueError::RunNotFound => Self::run_not_found(),
             QueueError::Deleting => {
                 Self::conflict("queue_deleting", format!("{said} Make it anew once it is gone."))

@@ -69,6 +69,9 @@ pub enum QueueError {
     /// There is no queue of that name.
     #[error("there is no such queue")]
     NotFound,
+    /// The runtime of queues does nothing more.
+    #[error("the server is stopping")]
+    Stopping,
     /// There is no run of that name.
     #[error("there is no such run")]
     RunNotFound,

@@ -73,6 +73,10 @@ impl Queues {
         loop {
             let opened = self.place(stream, &config)?;
             let mut turn = opened.turn.lock().await;
+            // Whoever had this place has given it up.
+            if opened.is_gone() {
+                continue;
+            }
             if let Some(found) = turn.as_mut() {
                 self.change(&opened, found, config).await?;
                 let described = self.describe(found);
@@ -81,10 +85,6 @@ impl Queues {
                     new: false,
                     described,
                 });
-            }
-            // Whoever had this place has given it up.
-            if opened.is_gone() {
-                continue;
             }
             match self.make(stream, &config).await {
                 Ok(made) => {
@@ -114,6 +114,10 @@ impl Queues {
         let mut all = self.shared.all.lock();
         if let Some(opened) = all.get(stream) {
             return Ok(Arc::clone(opened));
+        }
+        // One that was put away for the stop is none that could be made.
+        if self.is_stopping() {
+            return Err(QueueError::Stopping);
         }
         let queues_max = self.shared.limits.queues_max;
         if all.len() >= queues_max {

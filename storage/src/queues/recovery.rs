@@ -37,8 +37,21 @@ impl Queues {
         self.shared.engine.with_all_hidden(QUEUES_PREFIX, load).await
     }
 
+    /// A queue that an import has brought. It is told of, too, so that the next start finds it: an import of a prefix brings
+    /// its stream alone.
+    pub(super) async fn open_imported(&self, stream: &StreamName) -> Result<Arc<Opened>, QueueError> {
+        let opened = self.open_stored(stream).await?;
+        let (engine, told_of) = (&self.shared.engine, StreamName::of_queue(stream));
+        if engine.hidden_id(&told_of).await?.is_none()
+            && let Err(error) = engine.create_hidden(&told_of).await
+        {
+            tracing::warn!(queue = %stream, %error, "the next start does not serve the queue before somebody asks for it");
+        }
+        Ok(opened)
+    }
+
     /// A queue that is stored and nobody has opened: an import has brought it, or the process has just begun.
-    pub(super) async fn open_stored(&self, stream: &StreamName) -> Result<Arc<Opened>, QueueError> {
+    async fn open_stored(&self, stream: &StreamName) -> Result<Arc<Opened>, QueueError> {
         let held = self.shared.engine.hold(std::slice::from_ref(stream)).await?;
         let (id, _settling) = self.shared.engine.together(&held, |draft| {
             let plain = draft.state(0).filter(|state| state.kind == StreamKind::Plain);

@@ -63,7 +63,7 @@ fn numbers_of_an_earlier_stream_are_not_given_to_other_jobs() {
             matches!(&same, Err(QueueError::NumberTaken { run }) if *run == claimed.run),
             "{same:?}"
         );
-        assert!(!scene.queues.is_queue(&queue()));
+        assert!(!scene.queues.is_queue(&queue()).await.expect("readable"));
         scene
             .put(json!({ "run_prefix": "other/" }))
             .await
@@ -94,7 +94,7 @@ fn a_purge_of_a_queue_whose_deletion_was_refused_ends() {
             assert!(matches!(purged, Err(QueueError::Deleting)), "{purged:?}");
         }
         scene.queues.delete(&queue()).await.expect("deleted");
-        assert!(!scene.queues.is_queue(&queue()));
+        assert!(!scene.queues.is_queue(&queue()).await.expect("readable"));
     });
 }
 
@@ -153,5 +153,26 @@ fn a_run_of_an_earlier_queue_that_named_its_runs_otherwise_is_not_tried_anew() {
         assert!(matches!(refused, Err(QueueError::RunNotFound)), "{refused:?}");
         assert_eq!(scene.state("r/a.2").await, None);
         assert_eq!(scene.get().await.gauges.dead, 0);
+    });
+}
+
+/// It was not found among those that had been put away, and made anew over what was stored of it: all that was done was done
+/// again.
+#[test]
+fn a_queue_is_not_made_anew_while_the_server_stops() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene.enqueue_as("a").await;
+        let claimed = scene.claim_one("w").await;
+        scene.complete(&claimed).await;
+        scene.enqueue_as("b").await;
+        let before = scene.get().await.gauges;
+        scene.queues.stop();
+        let refused = scene.put(json!({ "run_prefix": "r/" })).await;
+        assert!(matches!(refused, Err(QueueError::Stopping)), "{refused:?}");
+        let refused = scene.enqueue("1").await;
+        assert!(matches!(refused, Err(QueueError::Stopping)), "{refused:?}");
+        let scene = scene.again_over(Arc::clone(&scene.backend)).await;
+        assert_eq!(scene.get().await.gauges, before);
     });
 }

@@ -240,7 +240,7 @@ fn deleting_a_queue_ends_what_is_open_and_leaves_a_plain_stream() {
             scene.queues.get(&queue()).await,
             Err(QueueError::NotFound)
         ));
-        assert!(!scene.queues.is_queue(&queue()));
+        assert!(!scene.queues.is_queue(&queue()).await.expect("readable"));
         scene.rig.append_json("q", "1").await;
         let stream = scene.rig.look("q").await.incarnation().id;
         let keys = scene.backend.controls(stream, b"").expect("readable");

@@ -11,7 +11,7 @@ use tailwater_storage::{Backend, Memory};
 use super::scene::{Scene, acid_store, over_each, payloads, queue, run_names, until};
 use crate::support::ask::{name, run};
 use crate::support::faulty_disk::FaultyDisk;
-use crate::support::transfer::transfer;
+use crate::support::transfer::{transfer, transfer_below};
 
 #[test]
 fn an_imported_queue_goes_on_where_the_exported_one_was() {
@@ -94,5 +94,24 @@ fn runs_of_an_imported_queue_need_not_be_led_one_by_one() {
         let held = imported.rig.engine.hold_beside(&runs, &queue(), id).await;
         held.expect("they lead there");
         assert_eq!(disks[1].operations(), before, "nothing is written for that");
+    });
+}
+
+/// Its stream could be deleted and trimmed by anybody until somebody asked for it, and the next start did not know of it.
+#[test]
+fn a_queue_that_came_alone_is_one_at_once_and_after_the_next_start() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene.enqueue_as("a").await;
+        let store: Arc<dyn Backend> = Arc::new(Memory::new(1 << 30));
+        let other = Scene::over(Arc::clone(&store)).await;
+        transfer_below(&scene.rig.engine, &other.rig.engine, Existing::Refuse, "q").await;
+        assert!(other.queues.is_queue(&queue()).await.expect("readable"));
+        assert!(!other.queues.is_queue(&name("none")).await.expect("readable"));
+        assert_eq!(other.queues.count(), 0);
+        other.get().await;
+        other.queues.stop();
+        let other = other.again_over(store).await;
+        assert_eq!(other.queues.count(), 1);
     });
 }

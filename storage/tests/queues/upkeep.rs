@@ -206,7 +206,7 @@ fn a_queue_whose_stream_is_gone_is_none_any_more_and_may_be_made_anew() {
             matches!(late, Err(QueueError::NotFound | QueueError::RunNotFound)),
             "{late:?}"
         );
-        until(|| async { !scene.queues.is_queue(&queue()) }).await;
+        until(|| async { !scene.queues.is_queue(&queue()).await.expect("readable") }).await;
         assert!(matches!(
             scene.queues.get(&queue()).await,
             Err(QueueError::NotFound)
