@@ -8,15 +8,13 @@ use tailwater_stream::queue::{
 use tailwater_stream::{NameLimits, Position, QueueConfig, StreamKind, StreamName, Timestamp};
 
 use super::error::QueueError;
-use super::opened::{Enqueued, Turn, now_of};
+use super::opened::{AT_ONCE_MAX, Enqueued, Turn, now_of};
 use super::record::{Extra, Message, RecordError};
 use super::turns::{AHEAD_BYTES, Pending};
 use super::{Queues, codec};
 use crate::engine::{MessageRecord, Settled, Settling};
 
-/// Messages that are looked at in one record.
-pub(super) const MESSAGES_MAX: usize = 256;
-/// Their bytes, but for a message that is longer alone.
+/// The bytes of messages that are looked at in one record, but for a message that is longer alone.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// How often names are looked up anew that were taken in between.
 const LOOKS_MAX: usize = 8;
@@ -124,7 +122,7 @@ impl Queues {
         let config = turn.queue.config();
         let mut names = HashSet::new();
         let mut incoming = Vec::new();
-        for message in read.into_iter().take(MESSAGES_MAX) {
+        for message in read.into_iter().take(turn.at_once_max) {
             let text = message.text();
             let asks = config.candidate(&text, message.start, self.names());
             // One that names the run of another one waits until that is there.
@@ -148,6 +146,7 @@ impl Queues {
                 Ok((settling, outcomes)) => {
                     self.tell_expecting(turn, &incoming, &looks, &outcomes, pending);
                     pending.push_silent(settling);
+                    turn.go_on();
                     return Ok(!turn.is_stale);
                 }
                 Err(RecordError::NameTaken) => looks = self.look_for_all(turn, &incoming).await?,
@@ -365,7 +364,7 @@ fn has_room(ahead: &VecDeque<Job>) -> bool {
         (Some(first), Some(last)) => last.end.since(first.position),
         _ => 0,
     };
-    ahead.len() < MESSAGES_MAX && bytes < AHEAD_BYTES
+    ahead.len() < AT_ONCE_MAX && bytes < AHEAD_BYTES
 }
 
 /// Why a job is refused whose name was found to be this.

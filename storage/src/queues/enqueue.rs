@@ -9,9 +9,9 @@ use tailwater_stream::{
 };
 
 use super::Queues;
-use super::admit::{Incoming, MESSAGES_MAX, refusal_of};
+use super::admit::{Incoming, refusal_of};
 use super::error::QueueError;
-use super::opened::{Command, Enqueued, Enqueuer, Turn};
+use super::opened::{AT_ONCE_MAX, Command, Enqueued, Enqueuer, Turn};
 use super::record::{Message, QUEUE, RecordError, check_ground, json};
 use super::turns::Pending;
 use crate::engine::Settling;
@@ -51,7 +51,7 @@ impl Queues {
                 continue;
             }
             let is_again = enqueuer.envelope.id.clone().is_some_and(|id| !ids.insert(id));
-            if is_again || asked.len() == MESSAGES_MAX {
+            if is_again || asked.len() == AT_ONCE_MAX {
                 later.push(enqueuer);
             } else {
                 asked.push(enqueuer);

@@ -17,6 +17,9 @@ use super::show::Gauges;
 use crate::engine::{Footing, Held, Reader};
 use crate::sync::Mutex;
 
+/// Messages that are looked at in one record, or overdue things that are done.
+pub(super) const AT_ONCE_MAX: usize = 256;
+
 /// Who waits for an answer, and may have gone away.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
 
@@ -216,10 +219,23 @@ pub(super) struct Turn {
     pub(super) is_stale: bool,
     /// Nothing is done by itself before, because there was no space for it.
     pub(super) paused_until_ms: Option<u64>,
+    /// So many messages are looked at, or overdue things done, in one record: few once there was no space for many.
+    pub(super) at_once_max: usize,
     pub(super) rates: Rates,
 }
 
 impl Turn {
+    /// There was no space. It is tried again after a pause, with less.
+    pub(super) fn pause(&mut self, until_ms: u64) {
+        self.paused_until_ms = Some(until_ms);
+        self.at_once_max = (self.at_once_max / 8).max(1);
+    }
+
+    /// There was space.
+    pub(super) fn go_on(&mut self) {
+        self.at_once_max = (self.at_once_max * 2).min(AT_ONCE_MAX);
+    }
+
     /// Takes over what was decided.
     pub(super) fn apply(&mut self, changes: &[Change]) {
         for change in changes {

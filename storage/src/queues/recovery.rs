@@ -8,7 +8,7 @@ use tailwater_stream::{Queue, StreamId, StreamKind, StreamName, StreamState};
 
 use super::codec;
 use super::error::{QueueError, damaged};
-use super::opened::{Opened, Turn, now_of};
+use super::opened::{AT_ONCE_MAX, Opened, Turn, now_of};
 use super::rates::Rates;
 use super::{Queues, TakenNames};
 use crate::backend::BackendError;
@@ -153,6 +153,7 @@ impl Queues {
             ended_from: (ended_from.unwrap_or_else(|| codec::group(stored.created_at)), 0),
             is_stale: false,
             paused_until_ms: None,
+            at_once_max: AT_ONCE_MAX,
             rates: Rates::default(),
             reader,
         }))
@@ -173,6 +174,7 @@ impl Queues {
         turn.claimants = before.claimants;
         turn.expected = before.expected;
         turn.paused_until_ms = before.paused_until_ms;
+        turn.at_once_max = before.at_once_max;
         turn.rates = before.rates;
         Ok(())
     }

@@ -21,6 +21,8 @@ const PAUSE_MS: u64 = 1_000;
 const OVERDUE_MAX: usize = 64;
 /// No more of them are done in one record once the jobs that are given up in it have so many bytes: their letters have them too.
 const DEAD_BYTES: u64 = 1 << 20;
+/// Such records that are made in one turn; more wait for the next, so that workers are answered in between.
+const OVERDUE_RECORDS_MAX: usize = 16;
 /// Batches of messages that are looked at in one turn; more wait for the next.
 const ADMISSIONS_MAX: usize = 16;
 /// Jobs that are read ahead of the taken frontier, in bytes.
@@ -191,7 +193,7 @@ impl Queues {
     /// What cannot be stored now is tried again later.
     fn note_trouble(&self, opened: &Opened, turn: &mut Turn, error: &QueueError) {
         tracing::warn!(queue = %opened.name, %error, "a queue has to wait");
-        turn.paused_until_ms = Some(self.shared.engine.monotonic_ms() + PAUSE_MS);
+        turn.pause(self.shared.engine.monotonic_ms() + PAUSE_MS);
     }
 
     /// Those who wait for messages that may never have come are told so.
@@ -216,12 +218,20 @@ impl Queues {
         // However long the turns before took, nobody loses a lease who has spoken while it lasted.
         self.decide(turn, in_time, &mut enqueuers, commands, pending)
             .await;
-        if by_itself
-            && !turn.is_stale
-            && let Err(error) = self.do_overdue(turn, pending).await
-        {
-            commands.extend(others);
-            return Err(error);
+        let mut done = Ok(());
+        // It makes space, and what finds none takes back whatever comes after it.
+        if by_itself && !turn.is_stale {
+            done = self.tidy(turn, pending).await;
+        }
+        if by_itself && !turn.is_stale {
+            match self.do_overdue(turn, pending).await {
+                Ok(false) => {}
+                Ok(true) => opened.bell.notify_one(),
+                Err(error) => {
+                    commands.extend(others);
+                    return Err(error);
+                }
+            }
         }
         self.decide(turn, others, &mut enqueuers, commands, pending).await;
         if !turn.is_stale {
@@ -229,23 +239,39 @@ impl Queues {
             commands.extend(later.into_iter().map(Command::Enqueue));
         }
         if by_itself && !turn.is_stale {
-            self.send_retries(turn, pending).await?;
-            for _ in 0..ADMISSIONS_MAX {
-                if !self.admit(turn, pending).await? {
-                    break;
-                }
-            }
-            let state = turn.queue.state();
-            if !state.deleting && state.admitted.position < turn.reader.incarnation().view().tail {
-                opened.bell.notify_one();
-            }
+            done = done.and(self.take_in(opened, turn, pending).await);
         }
         if !turn.is_stale {
-            self.serve(opened, turn, pending).await?;
+            done = done.and(self.serve(opened, turn, pending).await);
         }
-        if by_itself && !turn.is_stale {
-            self.trim(turn, pending).await?;
-            self.delete_ended(turn, pending).await?;
+        done
+    }
+
+    /// What is no longer needed goes.
+    async fn tidy(&self, turn: &mut Turn, pending: &mut Pending) -> Result<(), QueueError> {
+        self.trim(turn, pending).await?;
+        if turn.is_stale {
+            return Ok(());
+        }
+        self.delete_ended(turn, pending).await
+    }
+
+    /// Looks at messages that nobody has looked at.
+    async fn take_in(
+        &self,
+        opened: &Opened,
+        turn: &mut Turn,
+        pending: &mut Pending,
+    ) -> Result<(), QueueError> {
+        self.send_retries(turn, pending).await?;
+        for _ in 0..ADMISSIONS_MAX {
+            if !self.admit(turn, pending).await? {
+                break;
+            }
+        }
+        let state = turn.queue.state();
+        if !state.deleting && state.admitted.position < turn.reader.incarnation().view().tail {
+            opened.bell.notify_one();
         }
         Ok(())
     }
@@ -293,9 +319,9 @@ impl Queues {
         true
     }
 
-    /// Ends what is overdue.
-    pub(super) async fn do_overdue(&self, turn: &mut Turn, pending: &mut Pending) -> Result<(), QueueError> {
-        loop {
+    /// Ends what is overdue. Answers whether there may be more of it.
+    async fn do_overdue(&self, turn: &mut Turn, pending: &mut Pending) -> Result<bool, QueueError> {
+        for _ in 0..OVERDUE_RECORDS_MAX {
             if turn.queue.ahead().is_empty() {
                 self.read_ahead(turn).await?;
             }
@@ -303,7 +329,7 @@ impl Queues {
             turn.queue.wake(now);
             let mut changes: Vec<Change> = Vec::new();
             let (mut count, mut dead_bytes) = (0, 0);
-            while count < OVERDUE_MAX
+            while count < OVERDUE_MAX.min(turn.at_once_max)
                 && dead_bytes < DEAD_BYTES
                 && let Some(decided) = turn.queue.overdue(now, fastrand::u64(..))
             {
@@ -313,14 +339,16 @@ impl Queues {
                 count += 1;
             }
             if count == 0 {
-                return Ok(());
+                return Ok(false);
             }
             let settling = self.record(turn, &changes, Extra::default(), true).await?;
             pending.push_silent(settling);
             if turn.is_stale {
-                return Ok(());
+                return Ok(false);
             }
+            turn.go_on();
         }
+        Ok(true)
     }
 
     /// Reads more jobs that have no keys. Answers whether there were any to read.
@@ -368,7 +396,7 @@ impl Queues {
             }
         }
         if failure.is_some() {
-            turn.paused_until_ms = Some(self.shared.engine.monotonic_ms() + PAUSE_MS);
+            turn.pause(self.shared.engine.monotonic_ms() + PAUSE_MS);
         }
     }
 }

@@ -111,3 +111,28 @@ fn what_was_decided_on_something_refused_is_refused_too() {
         }
     });
 }
+
+/// Messages were looked at by the hundred, and their runs had no space together: so nothing was ever done that would have
+/// made some.
+#[test]
+fn where_there_is_no_space_for_many_jobs_they_come_by_and_by() {
+    run(async {
+        let scene = Scene::over(Arc::new(Memory::new(300 << 10))).await;
+        scene.make(json!({ "run_retention_ms": 1 })).await;
+        let job = format!("\"{}\"", "x".repeat(1_000));
+        let many = format!("[{}]", vec![job.as_str(); 180].join(","));
+        scene.rig.append_json("q", &many).await;
+        let mut done = 0;
+        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while done < 180 {
+            assert!(std::time::Instant::now() < give_up, "{done} are done");
+            for claimed in scene.queues.claim(&queue(), "w", 1, 0).await.unwrap_or_default() {
+                let settled = scene.settle(&claimed, 1, Word::Complete { result: None }).await;
+                done += usize::from(settled.is_ok());
+            }
+            scene.pass_ms(LEASE_MS);
+            scene.rig.sweep().await;
+            tokio::task::yield_now().await;
+        }
+    });
+}

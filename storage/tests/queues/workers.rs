@@ -390,3 +390,22 @@ fn a_worker_that_goes_on_is_told_of_its_last_checkpoint() {
         assert!(rest.starts_with("{\"type\":\"checkpoint\",\"seq\":3}"), "{rest}");
     });
 }
+
+/// All of them were ended in one turn, and nobody was answered before that was over.
+#[test]
+fn a_worker_is_heard_while_very_many_leases_end() {
+    run(async {
+        let scene = Scene::over(Arc::new(Memory::new(1 << 30))).await;
+        scene.make(json!({})).await;
+        let many = format!("[{}]", vec!["1"; 1_100].join(","));
+        scene.rig.append_json("q", &many).await;
+        scene.admitted(1_100).await;
+        let claimed = scene.claim("w", 1_100).await;
+        let last = claimed.last().expect("all of them");
+        scene.pass_ms(LEASE_MS);
+        // It comes late, and is heard before it is its turn to be ended.
+        let beat = scene.queues.heartbeat(&last.run, last.epoch).await;
+        beat.expect("nobody has taken it away yet");
+        until(|| async { scene.get().await.gauges.counters.leases_lost == 1_099 }).await;
+    });
+}
