@@ -139,6 +139,8 @@ struct Shared {
     moves: Arc<Moves>,
     stats: EngineStats,
     last_id: AtomicU64,
+    /// Imports that are under way.
+    imports: AtomicU64,
     /// The number of the sweep that is next.
     sweep: AtomicU64,
     failure: tokio_watch::Sender<Option<BackendError>>,
@@ -190,6 +192,7 @@ impl Engine {
             moves: Arc::default(),
             stats: EngineStats::default(),
             last_id: AtomicU64::new(backend.last_id().map_or(0, StreamId::get)),
+            imports: AtomicU64::new(0),
             sweep: AtomicU64::new(1),
             failure: tokio_watch::Sender::new(None),
             has_failed: AtomicBool::new(false),

@@ -8,20 +8,23 @@
 //! |---|---|
 //! | `opened.rs` | a queue, and whose turn it is |
 //! | `turns.rs` | what is done in a turn: decide, record, wait, answer |
-//! | `record.rs` | changes become a record over several streams |
+//! | `record.rs`, `drafting.rs` | changes become a record over several streams |
 //! | `admit.rs`, `enqueue.rs` | messages become jobs |
 //! | `workers.rs` | claims, heartbeats, and the ends of leases |
 //! | `manage.rs` | queues are made, changed and paused |
 //! | `purge.rs` | jobs are called off, and queues deleted |
 //! | `dead.rs`, `retry.rs` | dead letters, and runs that are tried anew |
+//! | `agreement.rs` | jobs follow runs that an import has parted from them |
 //! | `runs.rs`, `show.rs`, `rates.rs` | what is told of runs and queues |
 //! | `upkeep.rs` | what is no longer needed goes |
 //! | `recovery.rs` | what a start finds |
 //! | `codec.rs` | what is stored |
 
 mod admit;
+mod agreement;
 mod codec;
 mod dead;
+mod drafting;
 mod enqueue;
 mod error;
 mod manage;

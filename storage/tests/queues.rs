@@ -10,6 +10,7 @@
 //! | `again.rs` | a queue that is made anew |
 //! | `upkeep.rs` | trims, retention, configuration |
 //! | `restarts.rs` | what an orderly end and crashes at each operation of the disk leave |
+//! | `agreement.rs` | queues and runs that an import has parted |
 //! | `transfers.rs` | what an export and an import take along |
 //! | `space.rs` | what happens when there is no space |
 #![cfg(not(feature = "shuttle"))]
@@ -19,6 +20,7 @@ mod support;
 mod queues {
     mod admission;
     mod again;
+    mod agreement;
     mod dead;
     mod ends;
     mod restarts;

@@ -41,6 +41,14 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "queue_not_found", detail)
     }
 
+    fn run_adrift(run: &str) -> Self {
+        let detail = format!(
+            "The run `{run}` is not as its queue has it, because an import has brought one of them as of another moment, or is \
+             still bringing it; the job follows its run, so try again."
+        );
+        Self::busy("run_adrift", detail).fact("run", run)
+    }
+
     fn run_not_found() -> Self {
         let detail = "There is no such run, or its queue was deleted.";
         Self::new(StatusCode::NOT_FOUND, "run_not_found", detail)
@@ -123,6 +131,7 @@ impl From<QueueError> for Problem {
                 let detail = format!("{said} Enqueue what was to be done as another job.");
                 Self::new(StatusCode::GONE, "dead_letter_lost", detail)
             }
+            QueueError::Adrift { run } => Self::run_adrift(run.as_str()),
             QueueError::Engine(error) => error.into(),
         }
     }

@@ -172,6 +172,7 @@ impl FoundSource {
 
 impl Drop for Importer {
     fn drop(&mut self) {
+        self.engine.shared.imports.fetch_sub(1, Ordering::Relaxed);
         // Deleted ones whose forks did not follow can go.
         for source in self.sources.values().filter(|source| source.deleted.is_some()) {
             self.engine.shared.leftovers.note(Leftover::Deleted(source.id));
@@ -182,6 +183,7 @@ impl Drop for Importer {
 impl Engine {
     /// Imports streams.
     pub fn import(&self, existing: Existing) -> Importer {
+        self.shared.imports.fetch_add(1, Ordering::Relaxed);
         Importer {
             engine: self.clone(),
             existing,
@@ -311,6 +313,11 @@ impl Importer {
 }
 
 impl Engine {
+    /// Whether streams may still come that belong to those that are here.
+    pub(crate) fn is_importing(&self) -> bool {
+        self.shared.imports.load(Ordering::Relaxed) > 0
+    }
+
     /// An id of the place where a stream of this name stands, or where it will, if it was not imported yet.
     async fn place_of(&self, name: &StreamName) -> Result<StreamId, EngineError> {
         let loaded = name.clone();

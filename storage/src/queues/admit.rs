@@ -7,12 +7,13 @@ use tailwater_stream::queue::{
 };
 use tailwater_stream::{NameLimits, Position, QueueConfig, StreamKind, StreamName, Timestamp};
 
+use super::Queues;
 use super::error::QueueError;
 use super::opened::{AT_ONCE_MAX, Enqueued, Turn, now_of};
 use super::record::{Extra, Message, RecordError};
+use super::runs::Named;
 use super::turns::{AHEAD_BYTES, Pending};
-use super::{Queues, codec};
-use crate::engine::{MessageRecord, Settled, Settling};
+use crate::engine::{MessageRecord, Settling};
 
 /// The bytes of messages that are looked at in one record, but for a message that is longer alone.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
@@ -264,59 +265,47 @@ impl Queues {
     }
 
     async fn look_for(&self, turn: &Turn, candidate: &Candidate) -> Result<Look, QueueError> {
-        let engine = &self.shared.engine;
         let without_job = |found| Look { found, job: None };
-        let mut looks_at_deleted = 0;
-        loop {
-            let held = engine.hold(std::slice::from_ref(&candidate.run)).await?;
-            let (found, settling) = engine.together(&held, |draft| {
-                let is_free = draft.check_free(0).is_ok();
-                let state = draft.state(0);
-                let stream = state.map(|state| (state.id, state.kind, state.closed));
-                Ok::<_, QueueError>((stream, is_free))
-            })?;
-            match settling.settled().await {
-                Settled::Durable => {}
-                Settled::DecideAgain | Settled::Full => continue,
-                Settled::Failed => return Err(crate::BackendError::Poisoned.into()),
-            }
-            let (id, kind, closed) = match found {
-                (Some(stream), _) => stream,
-                (None, true) => return Ok(without_job(Found::Free)),
-                // To hold the name frees it, unless forks hold it or another one was deleted since.
-                (None, false) if looks_at_deleted == LOOKS_MAX => {
-                    return Ok(without_job(Found::HeldByForks));
-                }
-                (None, false) => {
-                    looks_at_deleted += 1;
-                    continue;
-                }
-            };
-            let taken = without_job(Found::Taken);
-            // A stream of the same name has had the queue's messages before: its jobs have the same numbers.
-            let is_of_another = candidate.envelope.id.is_none() && id < turn.id;
-            if kind != StreamKind::Run || is_of_another {
-                return Ok(taken);
-            }
-            let Some(status) = self.status_of(&candidate.run, id).await? else {
-                return Ok(taken);
-            };
-            if status.queue != turn.queue.stream {
-                return Ok(taken);
-            }
-            let payload = self.payload_of(&candidate.run).await?;
-            // Of a run whose beginning was trimmed nobody knows what it was given.
-            let is_same = payload.is_none_or(|payload| payload == candidate.envelope.payload);
-            let found = match (is_same, turn.awaited.contains_key(&candidate.run)) {
-                (false, _) => Found::OtherPayload,
-                (true, true) => Found::Awaited,
-                (true, false) => Found::Same { is_open: !closed },
-            };
-            return Ok(Look {
-                found,
-                job: status.job,
-            });
+        let (id, kind, closed) = match self.who_has(&candidate.run).await? {
+            Named::Nobody => return Ok(without_job(Found::Free)),
+            Named::Forks => return Ok(without_job(Found::HeldByForks)),
+            Named::Stream { id, kind, closed, .. } => (id, kind, closed),
+        };
+        let taken = without_job(Found::Taken);
+        // A stream of the same name has had the queue's messages before: its jobs have the same numbers.
+        let is_of_another = candidate.envelope.id.is_none() && id < turn.id;
+        if kind != StreamKind::Run || is_of_another {
+            return Ok(taken);
         }
+        let Some(status) = self.status_of(&candidate.run, id).await? else {
+            return Ok(taken);
+        };
+        if status.queue != turn.queue.stream {
+            return Ok(taken);
+        }
+        let payload = self.payload_of(&candidate.run).await?;
+        // Of a run whose beginning was trimmed nobody knows what it was given.
+        let is_same = payload.is_none_or(|payload| payload == candidate.envelope.payload);
+        let found = if !is_same {
+            Found::OtherPayload
+        } else if turn.awaited.contains_key(&candidate.run) {
+            Found::Awaited
+        } else if !closed && !self.knows(turn, &candidate.run, status.job).await? {
+            Found::Orphan {
+                attempt: status.attempt,
+            }
+        } else {
+            Found::Same { is_open: !closed }
+        };
+        Ok(Look {
+            found,
+            job: status.job,
+        })
+    }
+
+    /// Whether the queue has the job of a run that has not ended and is not awaited.
+    async fn knows(&self, turn: &Turn, run: &StreamName, job: Option<Position>) -> Result<bool, QueueError> {
+        Ok(turn.job_of(run).is_some() || self.unkeyed(turn, run, job).await?.is_some())
     }
 
     /// Sends the messages of runs that are tried anew. Those that were sent before a crash are known by their numbers.
@@ -348,7 +337,7 @@ impl Queues {
                     let reason = Some("the queue's stream was closed");
                     let changes = turn
                         .queue
-                        .cancel_awaited(&run, reason, now_of(&self.shared.engine));
+                        .cancel_without_job(&run, 0, reason, now_of(&self.shared.engine));
                     pending.push_silent(self.record(turn, &changes, Extra::default(), false).await?);
                 }
                 Err(error) => return Err(error),
@@ -373,20 +362,5 @@ pub(super) fn refusal_of(found: Option<Found>, run: StreamName) -> QueueError {
         Some(Found::HeldByForks) => QueueError::NameHeldByForks { run },
         Some(Found::Taken) => QueueError::NameTaken { run },
         _ => QueueError::Conflict { run },
-    }
-}
-
-/// The state of a run as it is stored.
-impl Queues {
-    pub(super) async fn status_of(
-        &self,
-        run: &StreamName,
-        id: tailwater_stream::StreamId,
-    ) -> Result<Option<tailwater_stream::queue::RunStatus>, QueueError> {
-        let stored = self.shared.engine.control(id, codec::RUN_KEY).await?;
-        let status = stored.map(|value| codec::decode_status(&value));
-        status
-            .transpose()
-            .map_err(|malformed| super::error::damaged(&format!("the run `{run}`"), malformed))
     }
 }

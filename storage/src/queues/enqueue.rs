@@ -157,7 +157,7 @@ impl Queues {
                 continue;
             };
             let said = match look.found {
-                Found::Free => {
+                Found::Free | Found::Orphan { .. } => {
                     free.push(asked);
                     continue;
                 }

@@ -167,6 +167,12 @@ pub enum QueueError {
     /// The run of the dead letter is gone, and so is what its stream said of it.
     #[error("the dead letter has no run, and its stream does not have it any more")]
     DeadLost,
+    /// A run is not as the queue has it: an import has brought the one without the other, or each as of another moment.
+    #[error("the run `{run}` is not as its queue has it")]
+    Adrift {
+        /// The run.
+        run: StreamName,
+    },
     /// The engine cannot do it.
     #[error(transparent)]
     Engine(#[from] EngineError),

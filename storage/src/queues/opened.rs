@@ -205,6 +205,10 @@ pub(super) struct Turn {
     pub(super) by_run: HashMap<StreamName, Position, RandomState>,
     /// Runs that are tried anew and wait for their messages, each with the number of its message.
     pub(super) awaited: BTreeMap<StreamName, u64>,
+    /// Runs that are not as the queue has them, each with its job as far as that is known.
+    pub(super) adrift: BTreeMap<StreamName, Option<Position>>,
+    /// Whether one of them was reason to look at all that have keys.
+    pub(super) has_looked_at_all: bool,
     /// Messages of runs that are tried anew before this one are in the stream.
     pub(super) retries_sent: u64,
     /// Workers that wait, in the order in which they came.

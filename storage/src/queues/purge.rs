@@ -92,6 +92,10 @@ impl Queues {
             if settled.is_err() || turn.is_stale {
                 self.reload(opened, turn).await?;
             }
+            if let Err(QueueError::Adrift { run }) = &settled {
+                self.agree_with(opened, turn, run).await?;
+                continue;
+            }
             settled?;
             count += decided.answer as u64;
         }
@@ -147,9 +151,14 @@ impl Queues {
             let now = now_of(&self.shared.engine);
             let changes = deleted
                 .queue
-                .cancel_awaited(&run, Some("the queue was deleted"), now);
-            self.record_and_wait(opened, deleted, &changes, Extra::default())
-                .await?;
+                .cancel_without_job(&run, 0, Some("the queue was deleted"), now);
+            match self
+                .record_and_wait(opened, deleted, &changes, Extra::default())
+                .await
+            {
+                Err(QueueError::Adrift { run }) => self.agree_with(opened, deleted, &run).await?,
+                called_off => called_off?,
+            }
         }
         self.remove_keys(opened, deleted).await?;
         self.shared

@@ -4,18 +4,16 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tailwater_stream::queue::event::job_text;
-use tailwater_stream::queue::{Change, DeadLetter, JsonText, RunAppend, RunEvent, RunStatus};
-use tailwater_stream::{
-    AppendDecision, ContentKind, ContentType, EncodedBody, Epoch, Position, ProducerMark, Seq, StreamId,
-    StreamKind, StreamName, Timestamp, kind, rfc3339,
-};
+use tailwater_stream::queue::{Change, DeadLetter, JsonText, RunAppend};
+use tailwater_stream::{ContentKind, ContentType, EncodedBody, Position, StreamId, StreamName, rfc3339};
 
 use super::Queues;
-use super::codec::{self, StoredDead, StoredEnd};
+use super::codec;
+use super::drafting::Drafting;
 use super::error::QueueError;
 use super::opened::Turn;
 use crate::backend::BackendError;
-use crate::engine::{Draft, Engine, EngineError, Footing, Held, Origin, Settled, Settling};
+use crate::engine::{Draft, EngineError, Footing, Held, Origin, Settled, Settling};
 
 /// The place of the queue's stream among those of a record.
 pub(super) const QUEUE: usize = 0;
@@ -26,6 +24,14 @@ pub(super) enum RecordError {
     /// A stream has the name of a run that was to begin.
     #[error("a stream has the name of a run")]
     NameTaken,
+    /// A run is not as the queue has it.
+    #[error("the run `{run}` is not as its queue has it")]
+    Adrift {
+        /// The run.
+        run: StreamName,
+        /// Its job, as far as that is known.
+        job: Option<Position>,
+    },
     /// What is remembered of the queue was taken back.
     #[error("what the queue remembers was taken back")]
     Stale,
@@ -68,11 +74,11 @@ pub(super) struct Extra {
 }
 
 /// The streams of a record.
-struct Streams {
-    held: Vec<Held>,
-    places: HashMap<StreamName, usize, RandomState>,
+pub(super) struct Streams {
+    pub(super) held: Vec<Held>,
+    pub(super) places: HashMap<StreamName, usize, RandomState>,
     /// The place of the dead letters.
-    dead: Option<usize>,
+    pub(super) dead: Option<usize>,
 }
 
 impl Queues {
@@ -85,6 +91,9 @@ impl Queues {
         already: bool,
     ) -> Result<Settling, RecordError> {
         let recorded = self.try_record(turn, changes, extra).await;
+        if let Err(RecordError::Adrift { run, job }) = &recorded {
+            turn.adrift.insert(run.clone(), *job);
+        }
         match &recorded {
             Ok(_) if already => turn.note_all(changes),
             Ok(_) => turn.apply(changes),
@@ -287,226 +296,4 @@ pub(super) fn json(body: String) -> EncodedBody {
 /// The content type of all that the runtime makes.
 pub(super) fn json_type() -> ContentType {
     ContentType::parse("application/json").expect("a content type")
-}
-
-fn lease_mark((epoch, seq): (u64, u64)) -> ProducerMark {
-    ProducerMark {
-        id: kind::lease_producer(),
-        epoch: Epoch::new(epoch).expect("fewer leases than JavaScript counts"),
-        seq: Seq::new(seq).expect("checked against the last one"),
-    }
-}
-
-/// A record in the making.
-struct Drafting<'a, 'b> {
-    engine: &'a Engine,
-    draft: &'a mut Draft<'b>,
-    streams: &'a Streams,
-    extra: &'a Extra,
-    /// The oldest group of ended runs that may be there.
-    ended_from: u64,
-}
-
-impl Drafting<'_, '_> {
-    fn all(&mut self, changes: &[Change], letters: &[String]) -> Result<(), RecordError> {
-        self.check_speaker()?;
-        self.enqueue()?;
-        let mut letters = self.bury(letters)?.into_iter();
-        let mut controls: HashMap<Bytes, Option<Bytes>, RandomState> = HashMap::default();
-        let mut statuses: HashMap<&StreamName, &RunStatus, RandomState> = HashMap::default();
-        for change in changes {
-            match change {
-                Change::State(_) | Change::Job { .. } | Change::Buried { .. } => {
-                    controls.extend(control_of(change));
-                }
-                Change::LeaseEnds { .. } => {}
-                Change::Begin {
-                    run,
-                    event,
-                    status,
-                    at,
-                } => {
-                    self.begin(run, event, *at)?;
-                    statuses.insert(run, status);
-                }
-                Change::Append(append) => {
-                    self.append(append)?;
-                    if let Some(status) = &append.status {
-                        statuses.insert(&append.run, status);
-                    }
-                }
-                Change::Dead(dead) => {
-                    let stored = StoredDead {
-                        run: dead.run.clone(),
-                        reason: dead.reason,
-                        attempt: dead.attempt,
-                        at: dead.at,
-                        letter: letters.next(),
-                    };
-                    controls.insert(codec::dead_key(dead.job), Some(codec::encode_dead(&stored)));
-                }
-                Change::Adopted { run, status } => {
-                    controls.insert(codec::retry_key(run), None);
-                    statuses.insert(run, status);
-                }
-                Change::Ended { run, at } => {
-                    let place = self.streams.places[run];
-                    let state = self.draft.state(place).ok_or(QueueError::RunNotFound)?;
-                    let end = StoredEnd {
-                        at: *at,
-                        began_at: state.created_at,
-                    };
-                    controls.insert(codec::ended_key(run, *at), Some(codec::encode_end(end)));
-                    // The clock was set back.
-                    if codec::group(*at) < self.ended_from {
-                        self.ended_from = codec::group(*at);
-                        let key = Bytes::from_static(codec::ENDED_FROM_KEY);
-                        controls.insert(key, Some(codec::encode_number(self.ended_from)));
-                    }
-                }
-            }
-        }
-        for (run, status) in statuses {
-            let place = self.streams.places[run];
-            let key = Bytes::from_static(codec::RUN_KEY);
-            self.draft.control(place, key, Some(codec::encode_status(status)));
-        }
-        controls.extend(self.extra.controls.iter().cloned());
-        for (key, value) in controls {
-            self.draft.control(QUEUE, key, value);
-        }
-        for name in &self.extra.deletes {
-            let place = self.streams.places[name];
-            if self.draft.state(place).is_some() {
-                self.draft.delete(place);
-            }
-        }
-        if let Some(before) = self.extra.trim {
-            self.draft.trim(QUEUE, before);
-        }
-        Ok(())
-    }
-
-    /// The number of a worker's word must be the next one, so that none of its events is missing.
-    fn check_speaker(&mut self) -> Result<(), RecordError> {
-        let Some((run, (epoch, received))) = &self.extra.speaks else {
-            return Ok(());
-        };
-        let place = self.streams.places[run];
-        let state = self.draft.state(place).ok_or(QueueError::RunNotFound)?;
-        let known = state.producers.get(&kind::lease_producer());
-        let expected = match known {
-            Some(known) if known.epoch.get() == *epoch => known.seq.get() + 1,
-            // The queue and the run have moved together ever since.
-            _ => return Err(RecordError::Stale),
-        };
-        if expected == *received {
-            Ok(())
-        } else {
-            let received = *received;
-            Err(QueueError::Seq { expected, received }.into())
-        }
-    }
-
-    fn enqueue(&mut self) -> Result<(), RecordError> {
-        let Some(message) = &self.extra.message else {
-            return Ok(());
-        };
-        let state = self.draft.state(QUEUE).ok_or(RecordError::Stale)?;
-        if state.closed {
-            return Err(QueueError::Closed.into());
-        }
-        // Somebody else's message has come in between.
-        if state.tail != message.at {
-            return Err(RecordError::NameTaken);
-        }
-        let appended = self.draft.append(QUEUE, message.body.clone(), None, false);
-        appended.map_err(QueueError::Append)?;
-        Ok(())
-    }
-
-    fn begin(&mut self, run: &StreamName, event: &RunEvent, at: Timestamp) -> Result<(), RecordError> {
-        let place = self.streams.places[run];
-        let created = match self.extra.origins.get(run) {
-            Some(origin) => self.draft.create(place, StreamKind::Run, origin),
-            None => self
-                .draft
-                .create(place, StreamKind::Run, &Origin::new(json_type())),
-        };
-        created.map_err(|_taken| RecordError::NameTaken)?;
-        self.append_event(place, event, Some((0, 0)), at)
-    }
-
-    fn append(&mut self, append: &RunAppend) -> Result<(), RecordError> {
-        let place = self.streams.places[&append.run];
-        if self.draft.state(place).is_none() {
-            return Err(QueueError::RunNotFound.into());
-        }
-        self.append_event(place, &append.event, append.producer, append.at)
-    }
-
-    fn append_event(
-        &mut self,
-        place: usize,
-        event: &RunEvent,
-        producer: Option<(u64, u64)>,
-        at: Timestamp,
-    ) -> Result<(), RecordError> {
-        let body = json(event.document(at));
-        let appended =
-            self.draft
-                .append_whatever_its_size(place, body, producer.map(lease_mark), event.ends_run());
-        match appended {
-            Ok(AppendDecision::Accept(_)) => Ok(()),
-            // The run has gone on without the queue.
-            Ok(_) => Err(RecordError::Stale),
-            Err(refusal) => Err(QueueError::Append(refusal).into()),
-        }
-    }
-
-    /// Adds letters to the stream of dead letters, if it takes them in. Answers where each of them begins.
-    fn bury(&mut self, letters: &[String]) -> Result<Vec<Position>, RecordError> {
-        let Some(place) = self.streams.dead else {
-            return Ok(Vec::new());
-        };
-        if self.draft.state(place).is_none() {
-            // If forks hold its name there is none, and the queue does without.
-            let _ = self
-                .draft
-                .create(place, StreamKind::Plain, &Origin::new(json_type()));
-        }
-        let Some(tail) = self.tail_of_letters(place) else {
-            // Whoever closed the stream, or put another one in its place, does without them. The queue still has their keys.
-            return Ok(Vec::new());
-        };
-        if self.extra.trims_dead {
-            self.draft.trim(place, tail);
-        }
-        if letters.is_empty() {
-            return Ok(Vec::new());
-        }
-        let body = json(format!("[{}]", letters.join(",")));
-        let appended = self.draft.append_whatever_its_size(place, body, None, false);
-        let AppendDecision::Accept(append) = appended.map_err(QueueError::Append)? else {
-            return Ok(Vec::new());
-        };
-        let mut begins = Vec::with_capacity(letters.len());
-        let mut position = append.start;
-        for end in append.ends.relative(append.payload.len()) {
-            begins.push(position);
-            position = append.start.advance(u64::from(end)).unwrap_or(Position::LAST);
-        }
-        Ok(begins)
-    }
-
-    /// The tail of the stream of dead letters; none if it takes none in.
-    fn tail_of_letters(&mut self, place: usize) -> Option<Position> {
-        let id = self.draft.state(QUEUE)?.id;
-        let letters = self.draft.state(place)?;
-        let takes_them = letters.content_type.kind() == ContentKind::Json
-            && letters.kind == StreamKind::Plain
-            && !letters.closed
-            && self.engine.are_together(id, letters.id);
-        takes_them.then_some(letters.tail)
-    }
 }

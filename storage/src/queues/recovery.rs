@@ -85,6 +85,8 @@ impl Queues {
         let is_deleting = loaded.queue.state().deleting;
         *turn = Some(loaded);
         drop(turn);
+        // Whoever asks for something meanwhile, or once that has failed, is answered.
+        tokio::spawn(self.clone().keep(Arc::clone(&made)));
         if is_deleting {
             let (all, opened) = (self.clone(), Arc::clone(&made));
             tokio::spawn(async move {
@@ -92,8 +94,6 @@ impl Queues {
                     tracing::warn!(queue = %opened.name, %error, "the deletion of a queue goes on with the next start");
                 }
             });
-        } else {
-            tokio::spawn(self.clone().keep(Arc::clone(&made)));
         }
         Ok(made)
     }
@@ -147,6 +147,8 @@ impl Queues {
             // Those that are not awaited any more have come.
             retries_sent: awaited.values().copied().min().unwrap_or(retries),
             awaited,
+            adrift: BTreeMap::new(),
+            has_looked_at_all: false,
             claimants: VecDeque::new(),
             expected: BTreeMap::new(),
             trimmed: (view.oldest, 0),
@@ -173,6 +175,8 @@ impl Queues {
         turn.queue.keep_lease_ends(&before.queue);
         turn.claimants = before.claimants;
         turn.expected = before.expected;
+        turn.adrift = before.adrift;
+        turn.has_looked_at_all = before.has_looked_at_all;
         turn.paused_until_ms = before.paused_until_ms;
         turn.at_once_max = before.at_once_max;
         turn.rates = before.rates;

@@ -89,6 +89,7 @@ impl Queues {
                     run_at: None,
                     retry_of: Some(run.clone()),
                 },
+                epoch: 0,
                 status: RunStatus {
                     state: RunState::Queued,
                     attempt: 0,

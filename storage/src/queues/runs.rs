@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tailwater_stream::queue::{OpenJob, RunState, RunStatus, Settled, WorkerRefusal};
-use tailwater_stream::{Position, StreamId, StreamKind, StreamName, Timestamp};
+use tailwater_stream::queue::{Frontier, Job, OpenJob, RunState, RunStatus, Settled, WorkerRefusal};
+use tailwater_stream::{Position, StreamId, StreamKind, StreamName, Timestamp, kind};
 
 use super::error::{QueueError, damaged};
 use super::opened::{Opened, Turn, now_of};
@@ -23,6 +23,28 @@ pub struct ShownRun {
     /// Its job, if that has a key: because somebody has it, or it waits for something.
     pub open: Option<OpenJob>,
 }
+
+/// What has a name.
+pub(super) enum Named {
+    /// Nothing.
+    Nobody,
+    /// A deleted stream that forks do not let go of.
+    Forks,
+    /// A stream.
+    Stream {
+        /// Which one.
+        id: StreamId,
+        /// What it is for.
+        kind: StreamKind,
+        /// Whether it takes no more.
+        closed: bool,
+        /// Epoch and last number of its lease, if it is a run.
+        lease: (u64, u64),
+    },
+}
+
+/// How often a name is looked at that a deleted stream has.
+const LOOKS_MAX: usize = 8;
 
 impl Queues {
     /// The queue of a run, and the run's stream.
@@ -136,38 +158,107 @@ impl Queues {
             return Err(WorkerRefusal::Ended { state: status.state }.into());
         }
         let changes = if turn.awaited.contains_key(run) {
-            turn.queue.cancel_awaited(run, reason, now)
-        } else {
-            let job = self.unkeyed(turn, status.job).await?;
+            turn.queue.cancel_without_job(run, 0, reason, now)
+        } else if let Some(job) = self.unkeyed(turn, run, status.job).await? {
             turn.queue.cancel_unkeyed(&job, reason, now)
+        } else {
+            // An import has brought it as of another moment than the queue.
+            let Named::Stream { lease, .. } = self.who_has(run).await? else {
+                return Err(QueueError::RunNotFound);
+            };
+            turn.queue.cancel_without_job(run, lease.0, reason, now)
         };
         self.record_and_wait(opened, turn, &changes, Extra::default())
             .await?;
         Ok(at_once)
     }
 
-    /// A job that has no key, from its message.
-    async fn unkeyed(
+    /// What has a name.
+    pub(super) async fn who_has(&self, name: &StreamName) -> Result<Named, QueueError> {
+        let engine = &self.shared.engine;
+        let mut looks_at_deleted = 0;
+        loop {
+            let held = engine.hold(std::slice::from_ref(name)).await?;
+            let (found, settling) = engine.together(&held, |draft| {
+                let is_free = draft.check_free(0).is_ok();
+                let stream = draft.state(0).map(|state| {
+                    let lease = state.producers.get(&kind::lease_producer());
+                    Named::Stream {
+                        id: state.id,
+                        kind: state.kind,
+                        closed: state.closed,
+                        lease: lease.map_or((0, 0), |lease| (lease.epoch.get(), lease.seq.get())),
+                    }
+                });
+                Ok::<_, QueueError>((stream, is_free))
+            })?;
+            match settling.settled().await {
+                crate::engine::Settled::Durable => {}
+                crate::engine::Settled::DecideAgain | crate::engine::Settled::Full => continue,
+                crate::engine::Settled::Failed => return Err(crate::BackendError::Poisoned.into()),
+            }
+            match found {
+                (Some(stream), _) => return Ok(stream),
+                (None, true) => return Ok(Named::Nobody),
+                // To hold the name frees it, unless forks hold it or another one was deleted since.
+                (None, false) if looks_at_deleted == LOOKS_MAX => return Ok(Named::Forks),
+                (None, false) => looks_at_deleted += 1,
+            }
+        }
+    }
+
+    /// The state of a run as it is stored.
+    pub(super) async fn status_of(
+        &self,
+        run: &StreamName,
+        id: StreamId,
+    ) -> Result<Option<RunStatus>, QueueError> {
+        let stored = self.shared.engine.control(id, codec::RUN_KEY).await?;
+        let status = stored.map(|value| codec::decode_status(&value));
+        status
+            .transpose()
+            .map_err(|malformed| damaged(&format!("the run `{run}`"), malformed))
+    }
+
+    /// The job of a message that is still there.
+    pub(super) async fn message_at(
         &self,
         turn: &Turn,
-        job: Option<Position>,
-    ) -> Result<tailwater_stream::queue::Job, QueueError> {
-        let state = turn.queue.state();
-        let position = job.ok_or(QueueError::RunNotFound)?;
-        if position < state.taken.position || position >= state.admitted.position {
-            return Err(QueueError::RunNotFound);
+        position: Position,
+    ) -> Result<Option<Job>, QueueError> {
+        if position < turn.reader.incarnation().view().oldest {
+            return Ok(None);
         }
-        if let Some(job) = turn.queue.ahead().iter().find(|job| job.position == position) {
-            return Ok(job.clone());
-        }
-        let from = tailwater_stream::queue::Frontier {
+        let from = Frontier {
             position,
             messages: 0,
         };
-        let read = self.read_messages(turn, from, state.admitted.position, 1).await?;
-        let message = read.into_iter().next().ok_or(QueueError::RunNotFound)?;
-        message
-            .into_job(turn.queue.config())
-            .ok_or(QueueError::RunNotFound)
+        let admitted = turn.queue.state().admitted.position;
+        let read = self.read_messages(turn, from, admitted, 1).await?;
+        let message = read.into_iter().next();
+        Ok(message.and_then(|message| message.into_job(turn.queue.config())))
+    }
+
+    /// The job of a run, which has no key, from its message. There always is one for a run that has not ended, has no job that
+    /// has a key and is not awaited; but for one that an import has brought as of another moment than the queue.
+    pub(super) async fn unkeyed(
+        &self,
+        turn: &Turn,
+        run: &StreamName,
+        job: Option<Position>,
+    ) -> Result<Option<Job>, QueueError> {
+        let state = turn.queue.state();
+        let between = state.taken.position..state.admitted.position;
+        let Some(position) = job.filter(|job| between.contains(job) && !turn.queue.jobs().contains_key(job))
+        else {
+            return Ok(None);
+        };
+        let ahead = turn.queue.ahead().iter().find(|job| job.position == position);
+        let job = match ahead {
+            Some(job) => Some(job.clone()),
+            None => self.message_at(turn, position).await?,
+        };
+        // In another stream of the name another message may stand there.
+        Ok(job.filter(|job| job.run == *run))
     }
 }

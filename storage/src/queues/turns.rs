@@ -76,6 +76,7 @@ impl From<RecordError> for QueueError {
     fn from(error: RecordError) -> Self {
         match error {
             RecordError::Refused(refused) => refused,
+            RecordError::Adrift { run, .. } => QueueError::Adrift { run },
             // What was decided on was taken back because something before it found no space.
             RecordError::Stale | RecordError::NameTaken => EngineError::Full.into(),
         }
@@ -176,8 +177,10 @@ impl Queues {
             left.into_iter().for_each(|command| command.refuse(&error));
             return;
         }
-        if let Err(error) = self.decide_all(opened, turn, &mut left, &mut pending).await {
-            self.note_trouble(opened, turn, &error);
+        match self.decide_all(opened, turn, &mut left, &mut pending).await {
+            // That is put right below.
+            Ok(()) | Err(QueueError::Adrift { .. }) => {}
+            Err(error) => self.note_trouble(opened, turn, &error),
         }
         self.answer(opened, turn, pending).await;
         if turn.is_stale {
@@ -187,11 +190,14 @@ impl Queues {
                 Err(error) => self.note_trouble(opened, turn, &error),
             }
         }
+        if !turn.adrift.is_empty() && self.does_things_by_itself(turn) {
+            self.agree_with_runs(opened, turn).await;
+        }
         opened.put_back(left);
     }
 
     /// What cannot be stored now is tried again later.
-    fn note_trouble(&self, opened: &Opened, turn: &mut Turn, error: &QueueError) {
+    pub(super) fn note_trouble(&self, opened: &Opened, turn: &mut Turn, error: &QueueError) {
         tracing::warn!(queue = %opened.name, %error, "a queue has to wait");
         turn.pause(self.shared.engine.monotonic_ms() + PAUSE_MS);
     }

@@ -9,7 +9,7 @@ use tailwater_stream::{OffsetToken, Position, StreamName, kind};
 use super::Queues;
 use super::error::QueueError;
 use super::opened::{Answer, Claimant, Command, Handover, Opened, Turn, now_of};
-use super::record::Extra;
+use super::record::{Extra, RecordError};
 use super::turns::Pending;
 use crate::engine::{EngineError, Reader};
 
@@ -290,7 +290,14 @@ impl Queues {
         turn: &mut Turn,
         pending: &mut Pending,
     ) -> Result<(), QueueError> {
-        let served = self.serve_those_there_are_jobs_for(turn, pending).await;
+        let served = match turn.adrift.keys().next() {
+            Some(run) => Err(QueueError::Adrift { run: run.clone() }),
+            None => self.serve_those_there_are_jobs_for(turn, pending).await,
+        };
+        // It is put right once this turn is over, and they are served then.
+        if matches!(served, Err(QueueError::Adrift { .. })) && turn.paused_until_ms.is_none() {
+            return served;
+        }
         let now_ms = self.shared.engine.monotonic_ms();
         let claimants = std::mem::take(&mut turn.claimants);
         let (due, waiting): (VecDeque<_>, VecDeque<_>) = claimants
@@ -331,6 +338,10 @@ impl Queues {
             };
             match recorded {
                 Ok(settling) => pending.push_claim(settling, claimant.answer, leased),
+                Err(error @ RecordError::Adrift { .. }) => {
+                    turn.claimants.push_front(claimant);
+                    return Err(error.into());
+                }
                 Err(error) => {
                     let _ = claimant.answer.send(Err(error.into()));
                     return Err(EngineError::Full.into());

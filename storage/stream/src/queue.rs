@@ -23,8 +23,10 @@
 //! | [`claim`] | jobs are leased |
 //! | [`lease`] | what workers say of their leases |
 //! | [`end`] | cancelled, expired, timed out, given up |
+//! | [`agreement`] | jobs follow runs that are not as they were |
 
 pub mod admit;
+pub mod agreement;
 pub mod backoff;
 pub mod claim;
 pub mod config;
@@ -44,6 +46,7 @@ use crate::name::StreamName;
 use crate::offset::Position;
 
 pub use admit::{Admitted, Arrived, Candidate, Found, Outcome};
+pub use agreement::FoundRun;
 pub use backoff::Backoff;
 pub use claim::Leased;
 pub use config::{ConfigRefusal, QueueConfig};

@@ -34,6 +34,12 @@ pub enum Found {
     },
     /// A run that is tried anew and waits for this very message.
     Awaited,
+    /// A run of this queue with the same payload that has not ended, and whose job is not here: an import has brought it as of
+    /// another moment than the queue. This message is its job.
+    Orphan {
+        /// Attempts so far.
+        attempt: u32,
+    },
     /// A run of this queue with another payload.
     OtherPayload,
     /// A deleted stream that was tried anew, or forked otherwise: its name is free once its forks are gone.
@@ -169,6 +175,7 @@ impl Admission<'_> {
                         run_at: candidate.envelope.run_at,
                         retry_of: None,
                     },
+                    epoch: 0,
                     status,
                     at: self.now.wall,
                 });
@@ -176,11 +183,20 @@ impl Admission<'_> {
                 Outcome::New
             }
             Found::Awaited => {
-                self.changes.push(Change::Adopted {
-                    run: candidate.run.clone(),
-                    status,
-                });
-                self.enter(message, candidate);
+                self.adopt(message, candidate, status);
+                Outcome::New
+            }
+            Found::Orphan { attempt } => {
+                let state = RunState::of_waiting(attempt);
+                self.adopt(
+                    message,
+                    candidate,
+                    RunStatus {
+                        state,
+                        attempt,
+                        ..status
+                    },
+                );
                 Outcome::New
             }
             Found::Same { is_open } => {
@@ -212,6 +228,15 @@ impl Admission<'_> {
                 self.refuse(message, DeadReason::NameTaken, &error)
             }
         }
+    }
+
+    /// The message is the job of a run that is there.
+    fn adopt(&mut self, message: &Arrived, candidate: &Candidate, status: RunStatus) {
+        self.changes.push(Change::Adopted {
+            run: candidate.run.clone(),
+            status,
+        });
+        self.enter(message, candidate);
     }
 
     /// The message is a job, now or at its time.

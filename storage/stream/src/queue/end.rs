@@ -30,17 +30,8 @@ impl Queue {
         now: Now,
     ) -> Decided<Settled> {
         let mut state = self.state.clone();
-        // Without a key it would be ready where it stands, if nobody has been there.
-        let passed = (position >= state.taken.position).then(|| {
-            Box::new(OpenJob {
-                phase: JobPhase::Passed,
-                ..job.clone()
-            })
-        });
-        let mut changes = vec![Change::Job {
-            position,
-            job: passed,
-        }];
+        let mut changes = Vec::new();
+        self.let_go(position, job, &mut state, &mut changes);
         let run = (position, &job.run, job.attempt);
         let ended = self.end_run(run, end, producer, now, &mut state, &mut changes);
         changes.push(Change::State(Box::new(state)));
@@ -51,6 +42,30 @@ impl Queue {
                 retry_at: None,
             },
         }
+    }
+
+    /// There is no such job any more.
+    pub(super) fn let_go(
+        &self,
+        position: Position,
+        job: &OpenJob,
+        state: &mut QueueState,
+        changes: &mut Vec<Change>,
+    ) {
+        if position == state.taken.position {
+            return self.take_behind(job.end, state, changes);
+        }
+        // Without a key it would be ready where it stands, if nobody has been there.
+        let passed = (position > state.taken.position).then(|| {
+            Box::new(OpenJob {
+                phase: JobPhase::Passed,
+                ..job.clone()
+            })
+        });
+        changes.push(Change::Job {
+            position,
+            job: passed,
+        });
     }
 
     /// Adds the end to a run, and whatever follows from it. Answers the run's state.
@@ -220,18 +235,8 @@ impl Queue {
     fn end_unkeyed(&self, job: &Job, end: RunEvent, now: Now) -> Vec<Change> {
         let mut state = self.state.clone();
         let mut changes = Vec::new();
-        if job.position == self.state.taken.position {
-            self.take_behind(job.end, &mut state, &mut changes);
-        } else {
-            let passed = OpenJob {
-                phase: JobPhase::Passed,
-                ..OpenJob::waiting(job, crate::expiry::Timestamp::default())
-            };
-            changes.push(Change::Job {
-                position: job.position,
-                job: Some(Box::new(passed)),
-            });
-        }
+        let open = OpenJob::waiting(job, crate::expiry::Timestamp::default());
+        self.let_go(job.position, &open, &mut state, &mut changes);
         self.end_run(
             (job.position, &job.run, 0),
             end,
@@ -244,8 +249,18 @@ impl Queue {
         changes
     }
 
-    /// Calls off a run that is tried anew and whose message has not come.
-    pub fn cancel_awaited(&self, run: &StreamName, reason: Option<&str>, now: Now) -> Vec<Change> {
+    /// Calls off a run whose job is not here: its message has not come. Its lease is at `epoch`, and whoever has it is fenced off.
+    pub fn cancel_without_job(
+        &self,
+        run: &StreamName,
+        epoch: u64,
+        reason: Option<&str>,
+        now: Now,
+    ) -> Vec<Change> {
+        let producer = match epoch {
+            0 => (0, 1),
+            epoch => ((epoch + 1).next_multiple_of(2), 0),
+        };
         let mut state = self.state.clone();
         state.counters.cancelled += 1;
         let status = RunStatus {
@@ -256,7 +271,7 @@ impl Queue {
         };
         let append = RunAppend {
             run: run.clone(),
-            producer: Some((0, 1)),
+            producer: Some(producer),
             event: RunEvent::Cancelled {
                 reason: reason.map(Into::into),
             },

@@ -283,11 +283,7 @@ impl Queue {
 
 fn waiting_answer(job: &OpenJob, until: Timestamp) -> Settled {
     Settled {
-        state: if job.attempt == 0 {
-            RunState::Queued
-        } else {
-            RunState::Retrying
-        },
+        state: RunState::of_waiting(job.attempt),
         retry_at: Some(until),
     }
 }

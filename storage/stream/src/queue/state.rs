@@ -96,6 +96,15 @@ impl RunState {
         Self::TimedOut,
     ];
 
+    /// That of a run which nobody has, after so many attempts.
+    pub fn of_waiting(attempt: u32) -> Self {
+        if attempt == 0 {
+            Self::Queued
+        } else {
+            Self::Retrying
+        }
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -147,17 +156,20 @@ pub enum DeadReason {
     NameTaken,
     /// Its envelope cannot be meant.
     InvalidEnvelope,
+    /// Its run is not there, and nothing from which it could begin: an import has brought the queue without it.
+    RunMissing,
 }
 
 impl DeadReason {
     /// All of them, each beside its number in the store.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Failed,
         Self::AttemptsUsedUp,
         Self::LeaseLost,
         Self::Conflict,
         Self::NameTaken,
         Self::InvalidEnvelope,
+        Self::RunMissing,
     ];
 
     /// Its name.
@@ -169,6 +181,7 @@ impl DeadReason {
             Self::Conflict => "conflict",
             Self::NameTaken => "name_taken",
             Self::InvalidEnvelope => "invalid_envelope",
+            Self::RunMissing => "run_missing",
         }
     }
 }
@@ -230,6 +243,8 @@ pub enum Change {
         run: StreamName,
         /// Its first event.
         event: RunEvent,
+        /// The epoch of its lease, which nobody has.
+        epoch: u64,
         /// What its key says.
         status: RunStatus,
         /// When.
