@@ -1,6 +1,10 @@
 //! Wakes go out: as events in wake streams, or to webhooks.
 
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use tailwater_stream::subscription::{Delivery, Phase, SendOutcome, SubscriptionId, WakeId, WokenStream};
@@ -30,6 +34,21 @@ struct WakeEvent {
     stream: StreamName,
     generation: u64,
     at: Timestamp,
+}
+
+/// What came of sending. A panic is a failure like any other, which is told and tried again: else nothing would be sent for the
+/// subscription any more, since one wake of it at a time is on its way.
+async fn without_panic(sending: impl Future<Output = SendOutcome>) -> SendOutcome {
+    let mut sending = pin!(sending);
+    poll_fn(|context| {
+        // What has panicked is not asked again.
+        let polled = catch_unwind(AssertUnwindSafe(|| sending.as_mut().poll(context)));
+        polled.unwrap_or_else(|_told_by_the_panic| {
+            let error = "sending it panicked, which is a bug; the server's log says where".into();
+            Poll::Ready(SendOutcome::Failed { error })
+        })
+    })
+    .await
 }
 
 impl WakeEvent {
@@ -78,7 +97,7 @@ impl Subscriptions {
         tokio::spawn(async move {
             let mut stopping = all.shared.is_stopping.subscribe();
             let outcome = tokio::select! {
-                outcome = all.send(sent, streams) => outcome,
+                outcome = without_panic(all.send(sent, streams)) => outcome,
                 // The next start sends it again.
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             };

@@ -38,6 +38,8 @@ pub(crate) struct Receiver {
     is_done_always: Arc<AtomicBool>,
     /// Whose wakes are never answered.
     hangs: Arc<Mutex<BTreeSet<SubscriptionId>>>,
+    /// Whose next wake makes whoever sends it panic.
+    panics: Arc<Mutex<BTreeSet<SubscriptionId>>>,
 }
 
 impl Receiver {
@@ -53,6 +55,11 @@ impl Receiver {
     /// From now on it answers nothing that a subscription sends.
     pub(crate) fn hang(&self, text: &str) {
         self.hangs.lock().expect("no panic").insert(id(text));
+    }
+
+    /// Whoever sends it the next wake of a subscription panics.
+    pub(crate) fn panic_once(&self, text: &str) {
+        self.panics.lock().expect("no panic").insert(id(text));
     }
 
     /// From now on it is done with whatever it is sent, at once.
@@ -76,7 +83,13 @@ impl Deliver for Receiver {
                 .lock()
                 .expect("no panic")
                 .contains(&delivery.subscription);
+            let panics = receiver
+                .panics
+                .lock()
+                .expect("no panic")
+                .remove(&delivery.subscription);
             receiver.letters.lock().expect("no panic").push(delivery);
+            assert!(!panics, "a planted panic");
             if hangs {
                 std::future::pending::<()>().await;
             }

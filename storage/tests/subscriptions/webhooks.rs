@@ -119,6 +119,25 @@ fn a_failed_delivery_is_tried_again_with_the_same_wake_and_ever_later() {
     });
 }
 
+/// The wake counted as on its way for ever, so that nothing was sent for the subscription before a restart.
+#[test]
+fn a_delivery_that_panics_has_failed_and_is_tried_again() {
+    over_each(|scene| async move {
+        scene.made("s", webhook(Some("jobs/*"), &[])).await;
+        scene.receiver.panic_once("s");
+        scene.begin("jobs/a", "one").await;
+        let first = scene.letters(1).await.remove(0);
+        until(|| async { scene.state("s").await.trouble.is_some() }).await;
+        let trouble = scene.state("s").await.trouble.expect("trouble");
+        assert!(trouble.error.contains("panicked"), "{}", trouble.error);
+        scene.pass_ms(trouble.next_attempt_at.millis_since(trouble.failed_at));
+        let again = scene.letters(2).await.remove(1);
+        assert_eq!((again.wake, again.failures), (first.wake, 1));
+        scene.receiver.answer(WebhookAnswer::Done);
+        until(|| async { scene.state("s").await.phase == Phase::Idle }).await;
+    });
+}
+
 #[test]
 fn a_receiver_that_never_calls_back_is_woken_anew_once_its_lease_is_over() {
     over_each(|scene| async move {
