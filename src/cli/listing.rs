@@ -1,20 +1,18 @@
 //! Listings that come in pages: each entry becomes a line.
 
-use serde_json::Value;
-
 use super::error::CommandError;
 use super::output::Output;
 use super::patience::patiently;
 use crate::client::ClientError;
 
 /// A part of a listing, and after what the next one comes; none behind the last one.
-pub(super) type Page = (Vec<Value>, Option<String>);
+pub(super) type Page<T> = (Vec<T>, Option<String>);
 
 /// Prints all entries, each as its `line`. `page` asks for those after a place.
-pub(super) async fn print(
+pub(super) async fn print<T>(
     output: &mut Output,
-    page: impl AsyncFn(Option<&str>) -> Result<Page, ClientError>,
-    line: impl Fn(&Value) -> String,
+    page: impl AsyncFn(Option<&str>) -> Result<Page<T>, ClientError>,
+    line: impl Fn(&T) -> String,
 ) -> Result<(), CommandError> {
     let mut after: Option<String> = None;
     loop {

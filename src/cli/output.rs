@@ -46,13 +46,18 @@ impl Output {
     }
 }
 
-/// A text without quotes, and without what would steer a terminal or end a cell.
+/// A value as [`cell_of`] shows texts, without quotes.
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.replace(|c: char| c.is_control(), " "),
+        Value::String(text) => cell_of(text),
         other => other.to_string(),
     }
+}
+
+/// A text without what would steer a terminal or end a cell.
+pub(super) fn cell_of(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
 }
 
 /// Line breaks in JSON stand between tokens only (strings escape them), so they can go without a trace.

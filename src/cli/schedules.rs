@@ -1,16 +1,14 @@
 //! `tailwater schedule`: what is enqueued at the times of a cron expression.
 
-use serde_json::Value;
-
 use super::arguments::schedules::{
     ScheduleCommand, ScheduleDeleteOptions, ScheduleListOptions, ScheduleOptions, SchedulePutOptions,
 };
 use super::error::CommandError;
 use super::input::json_of;
 use super::listing;
-use super::output::{Output, cell};
+use super::output::{Output, cell_of};
 use super::patience::patiently;
-use crate::client::PutSchedule;
+use crate::client::{PutSchedule, ShownSchedule};
 
 pub(super) async fn schedule(command: &ScheduleCommand, output: &mut Output) -> Result<(), CommandError> {
     match command {
@@ -43,13 +41,13 @@ async fn put(options: &SchedulePutOptions, output: &mut Output) -> Result<(), Co
     } else {
         "changed, if it was another one,"
     };
-    let next = cell(&made.document["next_fire_at"]);
+    let next = made.document.facts.next_fire_at.as_deref();
     eprintln!(
         "{what} the schedule `{id}`; it fires next at {}",
-        if next.is_empty() { "no time" } else { &next }
+        next.map_or_else(|| "no time".to_owned(), cell_of)
     );
     if options.json {
-        output.line(&made.document.to_string())?;
+        output.line(made.document.json.get())?;
     }
     output.flush()
 }
@@ -60,31 +58,34 @@ async fn list(options: &ScheduleListOptions, output: &mut Output) -> Result<(), 
         let page = client.schedules(after).await?;
         Ok((page.schedules, page.after))
     };
-    let line = |schedule: &Value| match (options.json, options.long) {
-        (true, _) => schedule.to_string(),
+    let line = |schedule: &ShownSchedule| match (options.json, options.long) {
+        (true, _) => schedule.json.get().to_owned(),
         (false, true) => long_line(schedule),
-        (false, false) => cell(&schedule["id"]),
+        (false, false) => cell_of(&schedule.facts.id),
     };
     listing::print(output, page, line).await
 }
 
-fn long_line(schedule: &Value) -> String {
-    let cells = [
-        &schedule["id"],
-        &schedule["stream"],
-        &schedule["cron"],
-        &schedule["time_zone"],
-        &schedule["next_fire_at"],
-        &schedule["last_fire"]["at"],
-        &schedule["last_error"]["message"],
+fn long_line(schedule: &ShownSchedule) -> String {
+    let facts = &schedule.facts;
+    let last_fire = facts.last_fire.as_ref().map(|last| last.at.as_str());
+    let last_error = facts.last_error.as_ref().map(|last| last.message.as_str());
+    let cells: [&str; 7] = [
+        &facts.id,
+        &facts.stream,
+        &facts.cron,
+        &facts.time_zone,
+        facts.next_fire_at.as_deref().unwrap_or_default(),
+        last_fire.unwrap_or_default(),
+        last_error.unwrap_or_default(),
     ];
-    cells.map(cell).join("\t")
+    cells.map(cell_of).join("\t")
 }
 
 async fn show(options: &ScheduleOptions, output: &mut Output) -> Result<(), CommandError> {
     let client = options.connection.client()?;
     let schedule = patiently(async || client.schedule(&options.id).await).await?;
-    output.line(&schedule.to_string())?;
+    output.line(schedule.json.get())?;
     output.flush()
 }
 

@@ -33,7 +33,7 @@ pub use operations::{
 };
 pub use queues::{ClaimedJob, DeadPage, Enqueue, Made, QueuePage};
 pub use runs::{Heartbeat, Verdict};
-pub use schedules::{PutSchedule, SchedulePage};
+pub use schedules::{LastError, LastFire, PutSchedule, ScheduleFacts, SchedulePage, ShownSchedule};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use subscriptions::{Ack, Claim, ClaimedStream, Subscribe, Subscribed, SubscriptionPage};
 pub use tail::{Tail, TailEvent};

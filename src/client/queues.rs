@@ -10,11 +10,11 @@ use super::error::ClientError;
 
 /// The answer to a request that makes something, or finds that it is there.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Made {
+pub struct Made<T = Value> {
     /// False if it was there already.
     pub is_new: bool,
     /// It, as the server describes it.
-    pub document: Value,
+    pub document: T,
 }
 
 /// A part of a listing of queues.
@@ -174,13 +174,13 @@ impl Client {
         self.document(request.json(&body)?.send().await?).await
     }
 
-    pub(super) async fn made(
+    pub(super) async fn made<T: serde::de::DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: &impl Serialize,
         action: String,
-    ) -> Result<Made, ClientError> {
+    ) -> Result<Made<T>, ClientError> {
         let response = self.request(method, path, action).json(body)?.send().await?;
         Ok(Made {
             is_new: response.status() == StatusCode::CREATED,

@@ -2,8 +2,8 @@
 
 use http::Method;
 use percent_encoding::utf8_percent_encode;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::connection::{Client, ESCAPED};
@@ -38,11 +38,61 @@ pub struct PutSchedule {
     pub end_at: Option<String>,
 }
 
+/// A schedule as it is now.
+#[derive(Debug, Clone)]
+pub struct ShownSchedule {
+    /// What there is to know of it beside its payload.
+    pub facts: ScheduleFacts,
+    /// All of it, as the server sent it: its payload may be any JSON, also what no number or text of Rust can hold.
+    pub json: Box<RawValue>,
+}
+
+/// What is told of a schedule beside its payload. Times are RFC 3339 texts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ScheduleFacts {
+    /// Names it.
+    pub id: String,
+    /// What is appended to.
+    pub stream: String,
+    /// The cron expression.
+    pub cron: String,
+    /// By whose clocks it fires.
+    pub time_zone: String,
+    /// None if it fires no more, or is paused.
+    pub next_fire_at: Option<String>,
+    /// None if it has not fired.
+    pub last_fire: Option<LastFire>,
+    /// None if it works.
+    pub last_error: Option<LastError>,
+}
+
+/// When a schedule fired last.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LastFire {
+    /// The fire time.
+    pub at: String,
+}
+
+/// Why a schedule cannot fire.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LastError {
+    /// For people.
+    pub message: String,
+}
+
+impl<'de> Deserialize<'de> for ShownSchedule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let facts = serde_json::from_str(json.get()).map_err(D::Error::custom)?;
+        Ok(Self { facts, json })
+    }
+}
+
 /// A part of a listing of schedules.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct SchedulePage {
-    /// In the order of their ids, as the server describes them.
-    pub schedules: Vec<Value>,
+    /// In the order of their ids.
+    pub schedules: Vec<ShownSchedule>,
     /// Ask for what comes after this; absent on the last page.
     pub after: Option<String>,
 }
@@ -52,7 +102,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`] if the server refuses.
-    pub async fn put_schedule(&self, id: &str, schedule: &PutSchedule) -> Result<Made, ClientError> {
+    pub async fn put_schedule(
+        &self,
+        id: &str,
+        schedule: &PutSchedule,
+    ) -> Result<Made<ShownSchedule>, ClientError> {
         let action = format!("make the schedule `{id}`");
         self.made(Method::PUT, &schedule_path(id), schedule, action).await
     }
@@ -61,7 +115,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`] if the server refuses.
-    pub async fn schedule(&self, id: &str) -> Result<Value, ClientError> {
+    pub async fn schedule(&self, id: &str) -> Result<ShownSchedule, ClientError> {
         let action = format!("look at the schedule `{id}`");
         let request = self.request(Method::GET, &schedule_path(id), action);
         self.document(request.send().await?).await

@@ -186,3 +186,28 @@ fn a_schedule_is_made_listed_shown_and_deleted() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("`cron` is \"never\""));
 }
+
+/// What was shown was read as numbers and texts of Rust first: one schedule with another payload hid all of them, and long
+/// numbers were shown as others.
+#[test]
+fn a_schedule_is_shown_whatever_its_payload_and_with_that_as_it_was_sent() {
+    let server = Server::start();
+    succeed(&server, &["queue", "create", QUEUE]);
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let payloads = [
+        "{\"z\":1e400,\"a\":12345678901234567890123}",
+        "\"\\ud800\"",
+        deep.as_str(),
+    ];
+    for (payload, id) in payloads.into_iter().zip(["a", "b", "c"]) {
+        let put = ["schedule", "put", id, "--stream", QUEUE, "--cron", "30 2 * * *"];
+        let made = succeed(&server, &[&put[..], &["--json", payload]].concat());
+        assert!(made.contains(&format!("\"payload\":{payload},")), "{made}");
+        assert_eq!(succeed(&server, &["schedule", "show", id]), made);
+    }
+    assert_eq!(succeed(&server, &["schedule", "list"]), "a\nb\nc\n");
+    let listed = succeed(&server, &["schedule", "list", "--json"]);
+    for (payload, line) in payloads.into_iter().zip(listed.lines()) {
+        assert!(line.contains(&format!("\"payload\":{payload},")), "{line}");
+    }
+}
