@@ -14,7 +14,7 @@ use super::arguments::AppendOptions;
 use super::error::CommandError;
 use super::output::Output;
 use super::patience::patiently;
-use crate::client::{Append, Client, ClientError, Create, Producer, StreamHead, is_json};
+use crate::client::{Append, Client, ClientError, Create, Producer, StreamHead, is_json, is_same_type};
 use stdin::Line;
 
 /// Lines that have come while an append was under way go together in the next one, up to here. A longer line goes alone: it may
@@ -85,7 +85,7 @@ async fn content_type(client: &Client, options: &AppendOptions) -> Result<String
         content_type: actual, ..
     } = head;
     match options.content_type() {
-        Some(wanted) if !wanted.eq_ignore_ascii_case(&actual) => Err(CommandError::OtherContentType {
+        Some(wanted) if !is_same_type(wanted, &actual) => Err(CommandError::OtherContentType {
             name: name.clone(),
             actual,
             wanted: wanted.to_owned(),

@@ -50,6 +50,14 @@ pub enum View {
 
 /// Whether `content_type` means that the stream is a sequence of JSON messages (PROTOCOL.md §9.1).
 pub fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/json")
+    is_same_type(content_type, "application/json")
+}
+
+/// Whether two content types are the same to servers: in any case, and whatever their parameters.
+pub fn is_same_type(one: &str, other: &str) -> bool {
+    let essence = |text: &str| {
+        let essence = text.split(';').next().unwrap_or_default();
+        essence.trim().to_ascii_lowercase()
+    };
+    essence(one) == essence(other)
 }

@@ -89,6 +89,20 @@ fn text_is_printed_raw_and_records_one_a_line() {
     assert!(note.contains("`notes` is a stream of text/plain"), "{note}");
 }
 
+/// `--json` was refused by a stream of `application/json; charset=utf-8`, which the server takes for the same type.
+#[test]
+fn a_type_is_the_same_whatever_its_parameters() {
+    let server = Server::start();
+    let parameters = "Application/JSON; charset=utf-8";
+    succeed(&server, &["create", "orders", "--content-type", parameters]);
+    succeed(&server, &["append", "orders", "[1,2]", "--json"]);
+    succeed(
+        &server,
+        &["append", "orders", "3", "--content-type", "application/json;v=1"],
+    );
+    assert_eq!(succeed(&server, &["read", "orders"]), "1\n2\n3\n");
+}
+
 #[test]
 fn a_fork_begins_with_the_data_of_its_source() {
     let server = Server::start();
