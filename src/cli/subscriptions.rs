@@ -149,10 +149,11 @@ pub(super) async fn ack(options: &SubAckOptions, output: &mut Output) -> Result<
     let client = options.sub.connection.client()?;
     let next_wake =
         patiently(async || client.ack(&options.sub.id, &claim, &acks, options.done).await).await?;
-    output.line(if next_wake {
-        "there is more to do"
-    } else {
-        "there is nothing more to do"
+    output.line(match (options.done, next_wake) {
+        // Servers tell what is left only to those who are done.
+        (false, _) => "the claim goes on",
+        (true, true) => "there is more to do",
+        (true, false) => "there is nothing more to do",
     })?;
     output.flush()
 }

@@ -85,7 +85,8 @@ fn a_worker_can_be_a_shell_script() {
     let file = file.to_str().expect("a plain path");
     let busy = refused(&server, &["claim", "mails", "--worker", "w2"]);
     assert!(busy.contains("(ALREADY_CLAIMED, 409)"), "{busy}");
-    succeed(&server, &["ack", "mails", "--claim", file]);
+    let held = succeed(&server, &["ack", "mails", "--claim", file]);
+    assert_eq!(held, "the claim goes on\n", "not that there is nothing to do");
     let long = succeed(&server, &["list", "--long"]);
     assert!(long.starts_with("mails\tpull-wake\tactive\theld\t1\t"), "{long}");
     let done = succeed(&server, &["ack", "mails", "--claim", file, "--all", "--done"]);
