@@ -157,7 +157,7 @@ fn check_messages(field: &'static str, append: &ExportedAppend, kind: ContentKin
             for end in append.ends.relative(append.payload.len()) {
                 let message = &append.payload[start..end as usize];
                 if !json::is_stored_message(message) {
-                    let fix = "a message of a JSON stream is one JSON value without line breaks, and a comma";
+                    let fix = "a message of a JSON stream is one JSON value without line breaks and without white space around it, and a comma";
                     let value = format_args!("{} at byte {start}", quoted(&String::from_utf8_lossy(message)));
                     return Err(Mistake::value(field, value, fix));
                 }

@@ -65,11 +65,13 @@ pub fn split(body: &[u8]) -> Result<JsonMessages, JsonRefusal> {
 
 /// Whether bytes are one message in the form in which it is stored.
 pub fn is_stored_message(bytes: &[u8]) -> bool {
-    let Some(value) = bytes.strip_suffix(b",") else {
+    let Some(text) = bytes.strip_suffix(b",") else {
         return false;
     };
-    let is_json = serde_json::from_slice::<&RawValue>(value).is_ok();
-    is_json && memchr::memchr2(b'\r', b'\n', value).is_none()
+    // Readers of records count what parsers see of a message, and that has no white space around it.
+    let value = serde_json::from_slice::<&RawValue>(text);
+    let is_value = value.is_ok_and(|value| value.get().len() == text.len());
+    is_value && memchr::memchr2(b'\r', b'\n', text).is_none()
 }
 
 /// Line breaks cannot stand inside JSON strings, so every one of them is white space.
@@ -122,6 +124,19 @@ mod tests {
     #[test]
     fn line_breaks_between_tokens_go_and_escaped_ones_stay() {
         assert_eq!(stored("{\r\n\"a\" :\n\"x\\ny\"\r}"), ["{\"a\" :\"x\\ny\"}"]);
+    }
+
+    /// The mirror found the records of a message with a space around it to be shorter than their positions say.
+    #[test]
+    fn a_stored_message_is_one_value_with_its_comma_and_nothing_else() {
+        for text in ["1,", "{\"a\" : [1, 2]},", "\" \","] {
+            assert!(is_stored_message(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "", ",", "1", "1,,", " 1,", "1 ,", "\t1,", "1\n,", "[1,\n2],", "1 2,",
+        ] {
+            assert!(!is_stored_message(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -174,17 +174,22 @@ fn appends_that_do_not_follow_or_cannot_be_are_refused() {
         (
             r#""text":"{\"step\":2},""#,
             r#""text":"{\"step\":2}""#,
-            r#"line 3: `append.text` is "{\"step\":2}" at byte 0; a message of a JSON stream is one JSON value without line breaks, and a comma"#,
+            r#"line 3: `append.text` is "{\"step\":2}" at byte 0; a message of a JSON stream is one JSON value without line breaks and without white space around it, and a comma"#,
         ),
         (
             r#""text":"{\"step\":2},""#,
             r#""text":"{\"step\":},""#,
-            r#"line 3: `append.text` is "{\"step\":}," at byte 0; a message of a JSON stream is one JSON value without line breaks, and a comma"#,
+            r#"line 3: `append.text` is "{\"step\":}," at byte 0; a message of a JSON stream is one JSON value without line breaks and without white space around it, and a comma"#,
+        ),
+        (
+            r#""text":"{\"step\":2},""#,
+            r#""text":" {\"step\":2},""#,
+            r#"line 3: `append.text` is " {\"step\":2}," at byte 0; a message of a JSON stream is one JSON value without line breaks and without white space around it, and a comma"#,
         ),
         (
             r#""text":"{\"step\":2},""#,
             r#""text":"{\n},""#,
-            r#"line 3: `append.text` is "{\n}," at byte 0; a message of a JSON stream is one JSON value without line breaks, and a comma"#,
+            r#"line 3: `append.text` is "{\n}," at byte 0; a message of a JSON stream is one JSON value without line breaks and without white space around it, and a comma"#,
         ),
         (
             "[11,21]",
@@ -204,7 +209,7 @@ fn appends_that_do_not_follow_or_cannot_be_are_refused() {
         (
             "[11,21]",
             "[12,20]",
-            r#"line 4: `append.text` is "{\"step\":3},{" at byte 0; a message of a JSON stream is one JSON value without line breaks, and a comma"#,
+            r#"line 4: `append.text` is "{\"step\":3},{" at byte 0; a message of a JSON stream is one JSON value without line breaks and without white space around it, and a comma"#,
         ),
         (
             r#""base64":"iVBORw0KGgo=""#,
