@@ -17,6 +17,7 @@ pub(super) async fn append(
     request: &mut Request<Incoming>,
 ) -> Result<Response, Problem> {
     // Refused before its body is waited for if its head alone is wrong.
+    headers::check_body_is_plain(request.headers())?;
     let mut asked = asked(request.headers())?;
     let (body, _share) = request_body::receive(app, client, request.body_mut()).await?;
     let has_data = !body.is_empty();
@@ -39,7 +40,7 @@ pub(super) async fn append(
 /// the type is looked at only once there is one.
 fn asked(head: &HeaderMap) -> Result<AppendRequest, Problem> {
     Ok(AppendRequest {
-        closes: headers::closed(head),
+        closes: headers::closed(head)?,
         producer: headers::producer(head)?,
         stream_seq: headers::single(head, &headers::STREAM_SEQ)?.map(Into::into),
         if_match: headers::if_match(head)?,

@@ -18,10 +18,11 @@ pub(super) async fn create(
     request: &mut Request<Incoming>,
 ) -> Result<Response, Problem> {
     let head = request.headers();
+    headers::check_body_is_plain(head)?;
     let content_type = headers::content_type(head)?;
     let lifetime = headers::lifetime(head)?;
     let fork = fork(app, head)?;
-    let closed = headers::closed(head);
+    let closed = headers::closed(head)?;
     let (body, _share) = request_body::receive(app, client, request.body_mut()).await?;
     let command = CreateCommand {
         content_type,

@@ -209,6 +209,16 @@ impl Problem {
         Self::bad_request("missing_content_type", detail)
     }
 
+    pub(crate) fn encoded_body(coding: &HeaderValue) -> Self {
+        let detail = format!(
+            "The body has the Content-Encoding {coding:?}, and streams keep bodies as they come; send it without any."
+        );
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoded_body", detail).with(
+            &http::header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        )
+    }
+
     pub(crate) fn empty_body() -> Self {
         let detail = "The body is empty; send bytes to append, or `Stream-Closed: true` to close the stream.";
         Self::bad_request("empty_body", detail)

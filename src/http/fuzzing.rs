@@ -59,12 +59,12 @@ pub fn read_request(query: &str, fields: &[(&str, &[u8])]) {
         headers::lifetime(&map).err(),
         headers::producer(&map).err(),
         headers::if_match(&map).err(),
+        headers::closed(&map).err(),
     ];
     for refusal in refusals.into_iter().flatten() {
         // A refusal must be sendable, whatever the client sent.
         drop(refusal.into_response());
     }
-    let _closed = headers::closed(&map);
     let _encoding = compression::Encoding::negotiate(&map);
     let _known = caching::client_has(&map, &HeaderValue::from_static("\"x\""));
 }

@@ -80,10 +80,15 @@ fn value_text<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a str, 
 }
 
 /// Whether `Stream-Closed` is `true`, in any case. Any other value means that it is absent (PROTOCOL.md §4.1).
-pub(crate) fn closed(headers: &HeaderMap) -> bool {
-    headers
-        .get(&STREAM_CLOSED)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+pub(crate) fn closed(headers: &HeaderMap) -> Result<bool, Problem> {
+    let mut values = headers.get_all(&STREAM_CLOSED).iter();
+    let closes = values
+        .next()
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    match values.next() {
+        None => Ok(closes),
+        Some(_) => Err(given_twice(&STREAM_CLOSED)),
+    }
 }
 
 /// `Content-Type`, if there is one.
@@ -99,6 +104,21 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Result<Option<ContentType>, P
             &format!("is {text:?}; send a media type such as `application/json`"),
         )),
     }
+}
+
+/// Refuses a body that is encoded: it would be kept as it comes, and readers would take it for what the stream holds.
+pub(crate) fn check_body_is_plain(headers: &HeaderMap) -> Result<(), Problem> {
+    for value in headers.get_all(http::header::CONTENT_ENCODING) {
+        let mut codings = value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii);
+        let is_plain = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+        if !codings.all(is_plain) {
+            return Err(Problem::encoded_body(value));
+        }
+    }
+    Ok(())
 }
 
 /// `Stream-TTL` or `Stream-Expires-At`.
@@ -278,6 +298,9 @@ mod tests {
     #[test]
     fn a_header_that_comes_twice_is_refused() {
         assert!(single(&map(&[("stream-seq", "a"), ("stream-seq", "b")]), &STREAM_SEQ).is_err());
+        for second in ["true", "false"] {
+            assert!(closed(&map(&[("stream-closed", second), ("stream-closed", "true")])).is_err());
+        }
     }
 
     #[test]
@@ -289,7 +312,22 @@ mod tests {
             ("1", false),
             ("", false),
         ] {
-            assert_eq!(closed(&map(&[("stream-closed", text)])), expected, "{text}");
+            assert_eq!(closed(&map(&[("stream-closed", text)])), Ok(expected), "{text}");
+        }
+        assert_eq!(closed(&map(&[])), Ok(false));
+    }
+
+    #[test]
+    fn only_bodies_without_a_coding_are_taken() {
+        for plain in ["", "identity", "Identity , identity"] {
+            let head = map(&[("content-encoding", plain)]);
+            assert_eq!(check_body_is_plain(&head), Ok(()), "{plain}");
+        }
+        assert_eq!(check_body_is_plain(&map(&[])), Ok(()));
+        for encoded in ["gzip", "identity, zstd", "x"] {
+            let head = map(&[("content-encoding", "identity"), ("content-encoding", encoded)]);
+            let problem = check_body_is_plain(&head).expect_err("a refusal");
+            assert_eq!(problem.code(), "encoded_body", "{encoded}");
         }
     }
 

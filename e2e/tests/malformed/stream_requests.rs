@@ -211,10 +211,18 @@ fn bad_protocol_headers_are_refused() {
     cases.push(post("Producer-Id: p\r\n"));
     cases.push(post("Producer-Epoch: 0\r\nProducer-Seq: 0\r\n"));
     cases.push(post("Producer-Id: p\r\nProducer-Seq: 0\r\n"));
+    // Only the first one counted: who had asked for the close with the second was told that it was done.
+    cases.push(post("Stream-Closed: false\r\nStream-Closed: true\r\n"));
+    cases.push(put("Stream-Closed: false\r\nStream-Closed: true\r\n", REFUSED));
     cases.push(request("POST /v1/stream/text", "", b"x", REFUSED));
     for token in ["garbage", "", "-1", "W/\"x\""] {
         let headers = format!("Content-Type: text/plain\r\nIf-Match: {token}\r\n");
         cases.push(request("POST /v1/stream/text", &headers, b"x", &[400, 412]));
+    }
+    // Readers were given the bytes of a gzip file as a text.
+    for line in ["POST /v1/stream/text", "PUT /v1/stream/new"] {
+        let headers = "Content-Type: text/plain\r\nContent-Encoding: gzip\r\n";
+        cases.push(request(line, headers, b"\x1f\x8b", &[415]));
     }
     for token in [
         "garbage",
