@@ -55,6 +55,31 @@ fn an_append_guarded_by_the_tail_is_refused_once_somebody_else_has_appended() {
     assert_eq!(stream.messages(), [1, 2]);
 }
 
+/// The condition was passed over, and the stream deleted whatever had come since.
+#[test]
+fn a_deletion_guarded_by_the_tail_deletes_nothing_that_has_come_since() {
+    let server = Server::start();
+    let stream = server.stream("guarded").create();
+    let tail = stream.append("1");
+    let guarded = |tail: &str| {
+        stream
+            .request("DELETE")
+            .header("If-Match", &format!("\"{tail}\""))
+    };
+    let newer = stream.append("2");
+    let refused = stream.send(&guarded(&tail)).expect(412);
+    assert_eq!(refused.problem(), "tail_mismatch");
+    assert_eq!(refused.expect_header("stream-next-offset"), newer);
+    stream.delete();
+    stream.send(&stream.creation()).expect(201);
+    let anew = stream.append("[1, 2]");
+    stream.send(&guarded(&newer)).expect(412);
+    assert_eq!(stream.messages(), [1, 2]);
+    stream.send(&guarded(&anew)).expect(204);
+    stream.send(&guarded(&anew)).expect(404);
+    server.stop();
+}
+
 /// The producer's answer was lost; its retry must not be told that somebody else was faster.
 #[test]
 fn a_retry_of_a_guarded_append_is_still_a_duplicate() {

@@ -188,7 +188,7 @@ async fn on_stream(
             ))
             .await
         }
-        Method::DELETE => delete::delete(app, name).await,
+        Method::DELETE => delete::delete(app, name, request.headers()).await,
         Method::OPTIONS => Ok(options()),
         ref other => Err(Problem::method_not_allowed(other, ALLOWED)),
     }

@@ -206,7 +206,7 @@ pub(crate) fn producer(headers: &HeaderMap) -> Result<Option<ProducerMark>, Prob
     Ok(mark)
 }
 
-/// `If-Match: "<offset>"` of an append; `*` matches any stream that exists.
+/// `If-Match: "<offset>"` of an append or a deletion; `*` matches any stream that exists.
 pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<OffsetToken>, Problem> {
     let name = &http::header::IF_MATCH;
     let Some(text) = single(headers, name)?.filter(|text| *text != "*") else {

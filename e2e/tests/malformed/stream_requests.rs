@@ -219,6 +219,11 @@ fn bad_protocol_headers_are_refused() {
         let headers = format!("Content-Type: text/plain\r\nIf-Match: {token}\r\n");
         cases.push(request("POST /v1/stream/text", &headers, b"x", &[400, 412]));
     }
+    // The stream was deleted whatever its tail was.
+    for tail in ["\"0000000000000001_0000000000000001\"", "\"text\""] {
+        let headers = format!("If-Match: {tail}\r\n");
+        cases.push(request("DELETE /v1/stream/text", &headers, b"", &[400, 412]));
+    }
     // Readers were given the bytes of a gzip file as a text.
     for line in ["POST /v1/stream/text", "PUT /v1/stream/new"] {
         let headers = "Content-Type: text/plain\r\nContent-Encoding: gzip\r\n";

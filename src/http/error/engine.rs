@@ -43,6 +43,11 @@ impl Problem {
         Self::conflict("content_type_mismatch", detail).fact("expected", expected)
     }
 
+    fn tail_mismatch(tail: OffsetToken) -> Self {
+        let detail = "The tail is not the offset in If-Match; read what is new and decide again.";
+        Self::new(StatusCode::PRECONDITION_FAILED, "tail_mismatch", detail).next_offset(tail)
+    }
+
     fn next_offset(self, tail: OffsetToken) -> Self {
         self.with(&headers::STREAM_NEXT_OFFSET, headers::token(tail))
             .fact("next_offset", tail.to_string())
@@ -119,6 +124,7 @@ impl From<DeleteError> for Problem {
             DeleteError::NotFound => Self::stream_not_found(),
             DeleteError::Gone => Self::stream_gone(),
             DeleteError::Refused(DeleteRefusal::OpenRun) => Self::open_run(),
+            DeleteError::Refused(DeleteRefusal::TailMismatch { tail }) => Self::tail_mismatch(tail),
             DeleteError::Engine(error) => error.into(),
         }
     }
@@ -217,10 +223,7 @@ impl From<AppendRefusal> for Problem {
             AppendRefusal::ContentType { expected } => Self::content_type_mismatch(expected.as_str()),
             AppendRefusal::Lease(refusal) => refusal.into(),
             AppendRefusal::Producer(refusal) => refusal.into(),
-            AppendRefusal::TailMismatch { tail } => {
-                let detail = "The tail is not the offset in If-Match; read what is new and decide again.";
-                Self::new(StatusCode::PRECONDITION_FAILED, "tail_mismatch", detail).next_offset(tail)
-            }
+            AppendRefusal::TailMismatch { tail } => Self::tail_mismatch(tail),
             AppendRefusal::StreamSeq { last } => {
                 let detail =
                     format!("Stream-Seq must be greater, byte by byte, than the last one, {last:?}.");

@@ -1,6 +1,6 @@
 //! Deletes a stream.
 
-use tailwater_stream::{DeleteRefusal, Record, StreamId, StreamName, Transition};
+use tailwater_stream::{DeleteRefusal, OffsetToken, Record, StreamId, StreamName, Transition};
 
 use super::sequencer::{Decision, Standing};
 use super::{Engine, EngineError};
@@ -36,6 +36,18 @@ impl Engine {
     /// # Errors
     /// [`DeleteError`]; nothing is changed then.
     pub async fn delete(&self, name: &StreamName) -> Result<(), DeleteError> {
+        self.delete_if(name, None).await
+    }
+
+    /// The same, only if the tail is there that the client expects.
+    ///
+    /// # Errors
+    /// [`DeleteError`]; nothing is changed then.
+    pub async fn delete_if(
+        &self,
+        name: &StreamName,
+        if_match: Option<OffsetToken>,
+    ) -> Result<(), DeleteError> {
         let entry = self.open(name).await?;
         loop {
             let step = self
@@ -43,7 +55,7 @@ impl Engine {
                     Standing::Missing => Decision::Answer(Step::Missing),
                     Standing::Deleted(id) => Decision::Answer(Step::Deleted(id)),
                     Standing::Expired => Decision::Look(Step::Expired),
-                    Standing::Alive(state) => match state.delete() {
+                    Standing::Alive(state) => match state.delete(if_match) {
                         Err(refusal) => Decision::Answer(Step::Done(Err(refusal))),
                         Ok(()) => {
                             let delete = Transition::Delete { at: now };

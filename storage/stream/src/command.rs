@@ -210,6 +210,12 @@ pub enum DeleteRefusal {
     /// It is a run that has not ended.
     #[error("the stream is a run that has not ended")]
     OpenRun,
+    /// The tail is not the one that the client expects.
+    #[error("the tail is {tail}")]
+    TailMismatch {
+        /// The tail.
+        tail: OffsetToken,
+    },
 }
 
 /// What became of a trim command.

@@ -387,15 +387,19 @@ impl StreamState {
         self.kind == StreamKind::Run && !self.closed
     }
 
-    /// Whether a client may delete it.
+    /// Whether a client may delete it, who may expect its tail to be there.
     ///
     /// # Errors
-    /// [`DeleteRefusal::OpenRun`] if it is a run that has not ended.
-    pub fn delete(&self) -> Result<(), DeleteRefusal> {
+    /// [`DeleteRefusal::OpenRun`] if it is a run that has not ended, [`DeleteRefusal::TailMismatch`] if its tail is elsewhere.
+    pub fn delete(&self, if_match: Option<OffsetToken>) -> Result<(), DeleteRefusal> {
         if self.is_open_run() {
             return Err(DeleteRefusal::OpenRun);
         }
-        Ok(())
+        let tail = self.tail_token();
+        match if_match.filter(|expected| *expected != tail) {
+            None => Ok(()),
+            Some(_elsewhere) => Err(DeleteRefusal::TailMismatch { tail }),
+        }
     }
 
     /// Decides a client's trim.

@@ -1,7 +1,9 @@
 //! A name that is used again is another stream: its ids grow, and old offsets are not its own.
 
-use tailwater_storage::engine::{AppendError, AppendRequest, TrimError};
-use tailwater_storage::stream::{AppendRefusal, Offset, OffsetRefusal, OffsetToken, TrimRefusal};
+use tailwater_storage::engine::{AppendError, AppendRequest, DeleteError, TrimError};
+use tailwater_storage::stream::{
+    AppendRefusal, DeleteRefusal, Offset, OffsetRefusal, OffsetToken, TrimRefusal,
+};
 
 use crate::over_all;
 use crate::support::ask::{Rig, at, bytes, name};
@@ -36,6 +38,11 @@ fn a_recreated_stream_has_a_greater_id_and_refuses_old_tokens() {
                     refused,
                     Err(AppendError::Refused(AppendRefusal::TailMismatch { .. }))
                 ));
+                let refused = rig.engine.delete_if(&stream, Some(*old)).await;
+                assert!(matches!(
+                    refused,
+                    Err(DeleteError::Refused(DeleteRefusal::TailMismatch { tail })) if tail == tokens[round]
+                ));
             }
             let resolved = reader
                 .resolve(Offset::At(tokens[round]), &view)
@@ -43,7 +50,8 @@ fn a_recreated_stream_has_a_greater_id_and_refuses_old_tokens() {
                 .expect("works");
             assert_eq!(resolved, Ok(at(10 + round as u64)));
             drop(reader);
-            rig.delete("a").await;
+            let deleted = rig.engine.delete_if(&stream, Some(tokens[round])).await;
+            deleted.expect("its tail is there");
         }
     });
 }

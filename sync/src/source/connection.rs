@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, IF_MATCH, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -21,6 +21,7 @@ use super::action::Action;
 use super::error::{Error, Refusal};
 use super::settings::{Root, Settings};
 use super::token::{Token, TokenFault};
+use crate::event::Offset;
 use crate::traces::put_context;
 
 /// A page of a listing or of the change feed, which have at most a thousand entries by default.
@@ -54,6 +55,8 @@ pub(super) struct Ask<'a> {
     pub(super) method: Method,
     pub(super) url: String,
     pub(super) body: Bytes,
+    /// Only if that is the tail.
+    pub(super) if_match: Option<Offset>,
 }
 
 impl<'a> Ask<'a> {
@@ -64,6 +67,7 @@ impl<'a> Ask<'a> {
             method,
             url,
             body,
+            if_match: None,
         }
     }
 }
@@ -171,6 +175,10 @@ impl Connection {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization);
+        }
+        if let Some(tail) = ask.if_match {
+            let tag = HeaderValue::try_from(format!("\"{tail}\"")).expect("digits and an underscore");
+            headers.insert(IF_MATCH, tag);
         }
         if !ask.body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

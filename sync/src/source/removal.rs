@@ -15,20 +15,27 @@ use crate::event::{Incarnation, Offset};
 impl Source {
     /// Deletes a stream, if it is that incarnation; one that is gone already stays so.
     ///
-    /// The protocol's DELETE has no condition: a stream that somebody deletes and creates anew between the look at its
-    /// id and the deletion, which follows at once, is deleted in its place.
+    /// It is deleted only as it was looked at: what somebody has appended since, or made anew under its name, stays. Of two
+    /// streams to which nothing was appended one is like the other.
     ///
     /// # Errors
     /// [`Error::Replaced`] if the name is another stream's.
     pub async fn delete(&self, stream: &Arc<str>, incarnation: Incarnation) -> Result<(), Error> {
-        match self.expect(stream, incarnation).await {
+        let present = match self.expect(stream, incarnation).await {
             Err(Error::StreamGone { .. }) => return Ok(()),
             looked => looked?,
         };
         let url = self.connection.root.stream(stream);
-        let ask = Ask::new(Action::Delete(stream), Method::DELETE, url);
+        let ask = Ask {
+            if_match: Some(present.next),
+            ..Ask::new(Action::Delete(stream), Method::DELETE, url)
+        };
         match self.connection.send(ask).await {
             Err(Error::Refused(refusal)) if says_gone(refusal.code.as_deref()) => Ok(()),
+            Err(Error::Refused(refusal)) if refusal.code.as_deref() == Some("tail_mismatch") => {
+                self.expect(stream, incarnation).await?;
+                Err(Error::Refused(refusal))
+            }
             answer => answer.map(drop),
         }
     }

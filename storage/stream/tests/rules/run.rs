@@ -180,11 +180,11 @@ fn an_ended_run_is_closed_for_everybody_like_any_stream() {
 fn a_run_is_deleted_and_trimmed_once_it_has_ended() {
     let open = run(1);
     assert!(open.is_open_run());
-    assert_eq!(open.delete(), Err(DeleteRefusal::OpenRun));
+    assert_eq!(open.delete(None), Err(DeleteRefusal::OpenRun));
     assert_eq!(open.trim(open.lineage.token(at(1))), Err(TrimRefusal::OpenRun));
     assert_eq!(open.trim(open.lineage.token(at(0))), Err(TrimRefusal::OpenRun));
     let ended = ended(1);
-    assert_eq!(ended.delete(), Ok(()));
+    assert_eq!(ended.delete(None), Ok(()));
     assert_eq!(
         ended.trim(ended.lineage.token(at(1))),
         Ok(TrimDecision::Trim(at(1)))
@@ -199,7 +199,7 @@ fn a_plain_stream_knows_no_lease() {
         let event = by(mark, closing(&state, "x"));
         assert!(state.append(&event, NOW, LIMITS).is_ok());
     }
-    assert_eq!(state.delete(), Ok(()));
+    assert_eq!(state.delete(None), Ok(()));
 }
 
 #[test]
