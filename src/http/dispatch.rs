@@ -214,6 +214,10 @@ async fn on_side(
     if request.method() == Method::OPTIONS {
         return Ok(options());
     }
+    // The router would refuse it in words of its own.
+    if percent_decode_str(request.uri().path()).decode_utf8().is_err() {
+        return Err(Problem::path_not_utf8());
+    }
     request.extensions_mut().insert(caller.clone());
     request.extensions_mut().insert(Limited(client.cloned()));
     let request = request.map(axum::body::Body::new);

@@ -204,6 +204,13 @@ impl Problem {
         )
     }
 
+    pub(crate) fn path_not_utf8() -> Self {
+        Self::bad_request(
+            "invalid_name",
+            "The path is not UTF-8 once its %-escapes are decoded; encode it as UTF-8.",
+        )
+    }
+
     pub(crate) fn missing_content_type() -> Self {
         let detail = "The body has no Content-Type; send the stream's own, which HEAD tells.";
         Self::bad_request("missing_content_type", detail)

@@ -368,3 +368,41 @@ fn history_may_be_cached_for_ever_and_the_tail_may_not() {
     assert_eq!(cache_control(&stream.request("HEAD")), "no-store");
     server.stop();
 }
+
+/// Between a peer and its clients stood a cache that kept a refusal and gave it to whoever came later, so that clients came
+/// again and again for something that had long been there. Caches may keep some refusals without being told so.
+#[test]
+fn no_refusal_may_be_kept_by_a_cache() {
+    let server = Server::start_with(&[("DS_HTTP__CACHE", "public")]);
+    let stream = server.stream("refused").create();
+    let old = stream.append("1");
+    stream.delete();
+    server.send(&stream.creation()).expect(201);
+    stream.append("[2, 3]");
+    stream.close();
+    let below = |path: &str| server.path(&format!("__ds/{path}"));
+    let old_feed = below("changes?after=0000000000000001_0000000000000001");
+    for (request, status) in [
+        (server.stream("nobody").request("GET"), 404),
+        (server.stream("nobody").request("HEAD"), 404),
+        (Request::new("GET", "/elsewhere"), 404),
+        (Request::new("GET", &below("nothing")), 404),
+        (Request::new("GET", &below("subscriptions/nobody")), 404),
+        (Request::new("GET", &below("subscriptions/%ff")), 400),
+        (Request::new("GET", &below("schedules/%ff")), 400),
+        (Request::new("GET", &below("queues/%ff")), 400),
+        (Request::new("PATCH", stream.path()), 405),
+        (Request::new("DELETE", &below("streams")), 405),
+        (stream.reading("soon", ""), 400),
+        (stream.reading(&old, ""), 410),
+        (Request::new("GET", &old_feed), 410),
+        (stream.appending("4"), 409),
+    ] {
+        let refusal = server.send(&request).expect(status);
+        let told = format!("{request:?}: {refusal:?}");
+        assert_eq!(refusal.header("cache-control"), Some("no-store"), "{told}");
+        let content_type = refusal.expect_header("content-type");
+        assert!(content_type.ends_with("json"), "{told}");
+    }
+    server.stop();
+}
