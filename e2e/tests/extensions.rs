@@ -132,6 +132,15 @@ fn a_trim_that_cannot_be_meant_is_refused_with_what_to_do() {
         trim(&server, "trimmed", "7").expect(400).problem(),
         "invalid_offset"
     );
+    for word in ["-1", "now"] {
+        let refused = trim(&server, "trimmed", word).expect(400);
+        assert_eq!(refused.problem(), "invalid_offset");
+        let said = refused.text();
+        assert!(
+            said.contains("`before`") && !said.contains("send `-1`"),
+            "{said} advises what a trim does not take"
+        );
+    }
     assert_eq!(
         trim(&server, "none", &tail).expect(404).problem(),
         "stream_not_found"

@@ -183,6 +183,13 @@ impl Problem {
         Self::bad_request("invalid_offset", format!("{text:?} is no offset; {fix}."))
     }
 
+    /// `before` of a trim, which takes neither `-1` nor `now`.
+    pub(crate) fn place(text: &str) -> Self {
+        let fix = "send an offset exactly as the server gave it in Stream-Next-Offset";
+        let detail = format!("`before` is {text:?}, which is no offset of a place in a stream; {fix}.");
+        Self::bad_request("invalid_offset", detail)
+    }
+
     pub(crate) fn json_body(what: &str) -> Self {
         Self::bad_request("invalid_json", format!("The body {what}."))
     }

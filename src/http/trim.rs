@@ -35,7 +35,7 @@ pub(super) async fn trim(
         ))
     })?;
     let name = StreamName::parse(&body.stream, app.name_limits).map_err(|refusal| Problem::name(&refusal))?;
-    let before = OffsetToken::parse(&body.before).ok_or_else(|| Problem::offset(&body.before))?;
+    let before = OffsetToken::parse(&body.before).ok_or_else(|| Problem::place(&body.before))?;
     if let Some(queues) = &app.queues
         && queues.is_queue(&name).await?
     {
