@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::mistakes::ConfigError;
-use crate::table::{PREFIX, Table};
+use crate::table::{PREFIX, Setting, Table};
 
 /// Everything that was said, as texts. Later sources win: defaults, file, environment, flags.
 #[derive(Debug, Clone, Default)]
@@ -97,13 +97,17 @@ impl Sources {
     }
 }
 
-/// `DS_` variables without `__` belong to others (a service link of an orchestrator looks like that).
+/// `DS_` variables without `__` belong to others (a service link of an orchestrator looks like that), but for those that
+/// are a setting's with `_` in place of `__`: whoever sets one of them means that setting.
 fn variable_entry(table: &Table, name: &str, value: &str) -> Option<Entry> {
+    let rest = name.strip_prefix(PREFIX)?;
     let is_foreign = |prefix: &&str| name.starts_with(*prefix);
-    if !name.starts_with(table.variables) || table.foreign_variables.iter().any(is_foreign) {
+    let is_own = name.starts_with(table.variables) && !table.foreign_variables.iter().any(is_foreign);
+    let is_slip = |setting: &Setting| setting.variable().replace("__", "_") == name;
+    let is_meant = (is_own && rest.contains("__")) || table.settings.iter().any(is_slip);
+    if !is_meant {
         return None;
     }
-    let rest = name.strip_prefix(PREFIX).filter(|rest| rest.contains("__"))?;
     let known = table.settings.iter().find(|setting| setting.variable() == name);
     // A variable in lower case is not the setting's, so its key must not look like the setting's either.
     let key = known.map_or_else(

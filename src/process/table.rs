@@ -22,7 +22,8 @@ pub struct Setting {
 pub struct Table {
     /// In the order in which they are shown.
     pub settings: &'static [Setting],
-    /// Beginnings of the names of variables that are looked at, those with `__` in them.
+    /// Beginnings of the names of variables that are looked at, those with `__` in them. One of a setting that has `_` in
+    /// their places is a mistake.
     pub variables: &'static str,
     /// Beginnings of variables that are other programs'.
     pub foreign_variables: &'static [&'static str],

@@ -111,6 +111,22 @@ fn variables_that_are_not_settings_are_left_alone() {
     assert_eq!(Config::load(&environment), Ok(Config::default()));
 }
 
+/// Such a variable was left alone as somebody else's, and the server kept in memory what was to be kept on disk.
+#[test]
+fn a_variable_with_one_underscore_too_few_is_a_mistake() {
+    for setting in SETTINGS {
+        let variable = setting.variable();
+        let slip = variable.replace("__", "_");
+        assert_eq!(
+            refusal(&variables(&[(&slip, "1")])).0[0].to_string(),
+            format!(
+                "{slip}: unknown setting `{}` (value `1`); did you mean `{variable}`?",
+                setting.key.replace('.', "_")
+            )
+        );
+    }
+}
+
 #[test]
 fn a_file_that_is_not_toml_names_the_line() {
     let errors = refusal(&file("[server]\nbind_address = \n"));

@@ -110,6 +110,9 @@ fn variables_of_the_server_are_left_alone_and_wrong_ones_of_the_mirror_are_not()
     assert!(Effective::load(&variables(&others)).is_ok());
     let said = refusal(&[URL, ("DS_SYNC__READER", "3")]).to_string();
     assert!(said.contains("did you mean `DS_SYNC__READERS`?"), "{said}");
+    let said = refusal(&[("DS_SYNC_POSTGRES_URL", "postgres://me:hush@h/db")]).to_string();
+    assert!(said.contains("did you mean `DS_SYNC__POSTGRES_URL`?"), "{said}");
+    assert!(!said.contains("hush"), "{said}");
     let said = refusal(&[URL, ("DS_SYNC__SOURCE_TOKEN", "hush")]).to_string();
     assert!(
         said.contains("sync.source_token_file") || said.contains("DS_SYNC__SOURCE_TOKEN_FILE"),
