@@ -159,7 +159,8 @@ pub(super) enum Command {
     /// Job queues: enqueue jobs, and run a program for each
     #[command(
         subcommand,
-        after_help = "Example:\n  tailwater queue create jobs/mails\n  tailwater queue work jobs/mails --exec                       ./send-mail &\n  tailwater queue enqueue jobs/mails '{\"to\": \"ada\"}'"
+        after_help = "Example:\n  tailwater queue create jobs/mails\n  tailwater queue work jobs/mails --exec ./send-mail &\n  \
+                      tailwater queue enqueue jobs/mails '{\"to\": \"ada\"}'"
     )]
     Queue(QueueCommand),
 
@@ -173,7 +174,8 @@ pub(super) enum Command {
     /// Schedules: what is enqueued at the times of a cron expression
     #[command(
         subcommand,
-        after_help = "Example:\n  tailwater schedule put nightly --stream jobs/reports --cron '30 2 * * *' '{}'\n                        tailwater schedule list --long"
+        after_help = "Example:\n  tailwater schedule put nightly --stream jobs/reports --cron '30 2 * * *' '{}'\n  \
+                      tailwater schedule list --long"
     )]
     Schedule(ScheduleCommand),
 
