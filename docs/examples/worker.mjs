@@ -4,40 +4,49 @@
 const { STREAMS_URL, QUEUE, UNTIL_EMPTY } = process.env
 const worker = `${process.env.HOSTNAME ?? "js"}:${process.pid}`
 
-/** A refusal is an answer; only a lost connection is tried again, which does no harm to any of these calls. */
+/** A name as it stands in a URL. */
+const escaped = (name) => name.split("/").map(encodeURIComponent).join("/")
+
+/** A refusal is an answer. Lost connections, and refusals because of load, are tried again: that does no harm to any of these calls. */
 async function post(path, body, headers = {}) {
   for (let pause = 100; ; pause = Math.min(2 * pause, 5000)) {
+    let trouble
     try {
-      return await fetch(`${STREAMS_URL}/${path}`, {
+      const answer = await fetch(`${STREAMS_URL}/${path}`, {
         method: "POST",
         headers: { "Content-Type": "application/json", ...headers },
         body: JSON.stringify(body),
       })
+      const text = await answer.text()
+      if (![429, 503].includes(answer.status)) return { ok: answer.ok, text }
+      trouble = text
+      pause = Math.max(pause, 1000 * Number(answer.headers.get("Retry-After") ?? 1))
     } catch (error) {
-      console.error(`${error.cause ?? error}; trying again in ${pause} ms`)
-      await new Promise((resolve) => setTimeout(resolve, pause))
+      trouble = error.cause ?? error
     }
+    console.error(`${trouble}; trying again in ${pause} ms`)
+    await new Promise((resolve) => setTimeout(resolve, pause))
   }
 }
 
 /** What this worker has of a run, until somebody else has it. */
 class Lease {
   constructor({ run, epoch, next_seq, lease_ms }) {
-    Object.assign(this, { run, epoch, seq: next_seq })
+    Object.assign(this, { run: escaped(run), epoch, seq: next_seq })
     this.stop = new AbortController()
     this.timer = setInterval(() => this.heartbeat(), lease_ms / 3)
   }
 
   async heartbeat() {
-    const answer = await post(`__ds/runs/${this.run}/heartbeat`, { epoch: this.epoch })
-    if (!answer.ok || (await answer.json()).cancel) this.stop.abort()
+    const { ok, text } = await post(`__ds/runs/${this.run}/heartbeat`, { epoch: this.epoch })
+    if (!ok || JSON.parse(text).cancel) this.stop.abort()
   }
 
   /** Appends events. Sent again under the same number, they are known. */
   async tell(...events) {
     const producer = { "Producer-Id": "lease", "Producer-Epoch": `${this.epoch}`, "Producer-Seq": `${this.seq}` }
-    const answer = await post(this.run, events, producer)
-    if (!answer.ok) throw new Error(`fenced: ${await answer.text()}`)
+    const { ok, text } = await post(this.run, events, producer)
+    if (!ok) throw new Error(`fenced: ${text}`)
     this.seq += 1
   }
 
@@ -56,9 +65,9 @@ async function work(payload, lease, signal) {
 
 for (;;) {
   const wait_ms = UNTIL_EMPTY ? 0 : 20_000
-  const answer = await post(`__ds/queues/${QUEUE}/claim`, { worker, max: 1, wait_ms })
-  if (!answer.ok) throw new Error(await answer.text())
-  const { jobs } = await answer.json()
+  const { ok, text } = await post(`__ds/queues/${escaped(QUEUE)}/claim`, { worker, max: 1, wait_ms })
+  if (!ok) throw new Error(text)
+  const { jobs } = JSON.parse(text)
   if (jobs.length === 0 && UNTIL_EMPTY) break
   for (const job of jobs) {
     const lease = new Lease(job)

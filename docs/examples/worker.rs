@@ -23,7 +23,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = Client::new(&url)?;
     let worker = format!("rust:{}", std::process::id());
     loop {
-        let jobs = client.claim_jobs(&queue, &worker, 1, wait_ms).await?;
+        let jobs = match client.claim_jobs(&queue, &worker, 1, wait_ms).await {
+            Ok(jobs) => jobs,
+            // The server is away, or has too much to do.
+            Err(error) if error.is_passing() => {
+                eprintln!("{error}; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         if jobs.is_empty() && wait_ms == 0 {
             return Ok(());
         }

@@ -16,6 +16,8 @@ pub struct CuttingProxy {
 
 #[derive(Debug, Default)]
 struct Cuts {
+    /// The first answer with a body that breaks off before its last byte. Without it, answers are dropped whole.
+    within: Option<usize>,
     answers: AtomicUsize,
     cuts: AtomicUsize,
     has_ended: AtomicBool,
@@ -24,7 +26,21 @@ struct Cuts {
 impl CuttingProxy {
     /// Listens before `server` and cuts every `nth` answer instead of passing it on.
     pub fn before(server: SocketAddr, nth: usize) -> Self {
-        let cuts = Arc::new(Cuts::default());
+        Self::cutting(server, nth, Cuts::default())
+    }
+
+    /// The same, but so that of answers with a body number `first`, and each `nth` one behind it, breaks off before its last
+    /// byte.
+    pub fn within(server: SocketAddr, first: usize, nth: usize) -> Self {
+        let cuts = Cuts {
+            within: Some(first),
+            ..Cuts::default()
+        };
+        Self::cutting(server, nth, cuts)
+    }
+
+    fn cutting(server: SocketAddr, nth: usize, cuts: Cuts) -> Self {
+        let cuts = Arc::new(cuts);
         let counted = Arc::clone(&cuts);
         let address = listen(server, move |from, to| pass_or_cut(from, to, nth, &counted));
         Self { address, cuts }
@@ -119,13 +135,22 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// Passes answers on, but drops every `nth` one together with its connection.
+/// Passes answers on, but drops every `nth` one, or its end, together with its connection.
 fn pass_or_cut(mut from: TcpStream, mut to: TcpStream, nth: usize, cuts: &Cuts) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let answer = cuts.answers.fetch_add(1, Ordering::Relaxed) + 1;
-        if answer.is_multiple_of(nth) && !cuts.has_ended.load(Ordering::Relaxed) {
+        // Some clients take a head without its last byte for a whole one.
+        let is_counted = cuts.within.is_none() || !buffer[..count].ends_with(b"\r\n\r\n");
+        let answer = cuts.answers.fetch_add(usize::from(is_counted), Ordering::Relaxed) + 1;
+        let behind_first = answer.checked_sub(cuts.within.unwrap_or(nth));
+        if is_counted
+            && behind_first.is_some_and(|behind| behind.is_multiple_of(nth))
+            && !cuts.has_ended.load(Ordering::Relaxed)
+        {
             cuts.cuts.fetch_add(1, Ordering::Relaxed);
+            if cuts.within.is_some() {
+                let _ = to.write_all(&buffer[..count - 1]);
+            }
             let _ = to.shutdown(Shutdown::Both);
             let _ = from.shutdown(Shutdown::Both);
             return;

@@ -1,5 +1,6 @@
 //! The programs of docs/clients.md do what the page says, over a network that cuts connections.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +12,8 @@ const PAGE: &str = include_str!("../../docs/clients.md");
 const PRINTED: &str = "{\"step\":\"started\"}\n{\"step\":\"rendered\"}\n{\"step\":\"sent\"}\n";
 /// Every so many answers are lost on their way to the program. It takes about a dozen.
 const CUT_EVERY: usize = 3;
+/// Of so many answers with a body the first one breaks off, and that to its repetition comes through.
+const BREAK_EVERY: usize = 2;
 
 /// The page's only program in a language, as it is marked there.
 fn program(language: &str) -> &'static str {
@@ -29,8 +32,15 @@ fn written_to(directory: &Path, name: &str, language: &str) -> PathBuf {
 /// Runs a program, which finds its stream in `STREAM_URL`.
 #[track_caller]
 fn prints_each_event_once(command: &mut Command) {
+    // Programs that knew of lost answers ended with an error where one broke off.
+    prints_each_event_once_over(command, |server| CuttingProxy::before(server, CUT_EVERY));
+    prints_each_event_once_over(command, |server| CuttingProxy::within(server, 1, BREAK_EVERY));
+}
+
+#[track_caller]
+fn prints_each_event_once_over(command: &mut Command, cutting: fn(SocketAddr) -> CuttingProxy) {
     let server = Server::start();
-    let proxy = CuttingProxy::before(server.address(), CUT_EVERY);
+    let proxy = cutting(server.address());
     let url = format!("http://{}{}", proxy.address(), server.path("clients/page"));
     let output = node::run(command.env("STREAM_URL", url));
     assert_eq!(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
+use tailwater_e2e::proxy::CuttingProxy;
 use tailwater_e2e::{PATIENCE, Request, Response, Server, node, server};
 
 fn example(name: &str) -> PathBuf {
@@ -49,6 +50,9 @@ fn script(name: &str) -> Command {
 fn a_worker_in_javascript_does_a_job_and_the_official_client_follows_it() {
     let server = Server::start();
     let run = queue_with(&server, "js", &json!({ "to": "ada" }));
+    // Not the first one: a job whose claim got no answer is given out again once its lease is over.
+    let proxy = CuttingProxy::within(server.address(), 3, 3);
+    let worker_url = format!("http://{}{}", proxy.address(), server.base_path());
     let follower = script("follow.mjs")
         .env("RUN_URL", format!("{}/{run}", url(&server)))
         .stdout(Stdio::piped())
@@ -56,10 +60,11 @@ fn a_worker_in_javascript_does_a_job_and_the_official_client_follows_it() {
         .expect("node starts");
     node::run(
         script("worker.mjs")
-            .env("STREAMS_URL", url(&server))
+            .env("STREAMS_URL", worker_url)
             .env("QUEUE", "jobs/mail")
             .env("UNTIL_EMPTY", "1"),
     );
+    assert!(proxy.cuts() > 0, "nothing broke off");
     let followed = follower.wait_with_output().expect("it ends with the run");
     let text = String::from_utf8(followed.stdout).expect("text");
     let events: Vec<Value> = text
