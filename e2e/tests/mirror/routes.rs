@@ -37,7 +37,7 @@ fn what_tables_of_routes_lack_is_told_made_by_hand_and_filled() {
     let (code, _, said) = rig.command(&["run"], &[]);
     assert_eq!(code, Some(1), "{said}");
     for part in [
-        "route `runs`: there is no table app.runs; let the mirror make it with create_tables = true, or; run:",
+        "route `runs`: there is no table app.runs, and the mirror makes it only with create_tables = true; run:",
         "route `steps`: there is no table app.steps",
         "CREATE TABLE \"app\".\"steps\" (",
     ] {

@@ -21,7 +21,7 @@ pub struct RouteFault {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// It is not there.
-    #[error("there is no table {table}; let the mirror make it with create_tables = true, or")]
+    #[error("there is no table {table}, and the mirror makes it only with create_tables = true")]
     NoTable {
         /// As the route has it.
         table: String,
