@@ -109,6 +109,30 @@ fn a_queue_that_comes_without_its_runs_has_its_jobs_done_or_gives_them_up() {
 }
 
 #[test]
+fn a_run_that_begins_anew_is_fenced_off_from_whoever_had_the_one_before() {
+    over_each(|scene| async move {
+        scene.make(json!({ "max_attempts": 9 })).await;
+        for id in ["a", "b"] {
+            scene.enqueue_as(id).await;
+        }
+        let before = scene.claim_one("before").await;
+        assert_eq!(before.run, name("r/a"));
+        for other in others().await {
+            import(&scene, &other, QUEUE).await;
+            // That the run of b is not there tells of that of a, whose message was not trimmed yet.
+            let claimed = other.claim("w", 5).await;
+            assert_eq!(run_names(&claimed), ["r/a", "r/b"]);
+            assert_eq!((claimed[0].epoch, claimed[0].attempt), (3, 2));
+            assert!(is_fenced(&other, &before).await);
+            assert!(!other.log(&before, 1, "{\"type\":\"log\"}").await);
+            for claimed in &claimed {
+                other.complete(claimed).await;
+            }
+        }
+    });
+}
+
+#[test]
 fn a_queue_that_comes_without_its_runs_is_purged_and_deleted() {
     over_each(|scene| async move {
         scene.make(json!({ "lease_ms": 20_000 })).await;
