@@ -225,6 +225,8 @@ pub(super) struct Turn {
     pub(super) paused_until_ms: Option<u64>,
     /// So many messages are looked at, or overdue things done, in one record: few once there was no space for many.
     pub(super) at_once_max: usize,
+    /// There was no space the last time, when what is overdue came first, and may have left none for all else: now it does not.
+    pub(super) leaves_overdue: bool,
     pub(super) rates: Rates,
 }
 
@@ -233,6 +235,7 @@ impl Turn {
     pub(super) fn pause(&mut self, until_ms: u64) {
         self.paused_until_ms = Some(until_ms);
         self.at_once_max = (self.at_once_max / 8).max(1);
+        self.leaves_overdue = !self.leaves_overdue;
     }
 
     /// There was space.

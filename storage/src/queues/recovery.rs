@@ -156,6 +156,7 @@ impl Queues {
             is_stale: false,
             paused_until_ms: None,
             at_once_max: AT_ONCE_MAX,
+            leaves_overdue: false,
             rates: Rates::default(),
             reader,
         }))
@@ -179,6 +180,7 @@ impl Queues {
         turn.has_looked_at_all = before.has_looked_at_all;
         turn.paused_until_ms = before.paused_until_ms;
         turn.at_once_max = before.at_once_max;
+        turn.leaves_overdue = before.leaves_overdue;
         turn.rates = before.rates;
         Ok(())
     }

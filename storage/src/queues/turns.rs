@@ -177,6 +177,7 @@ impl Queues {
             left.into_iter().for_each(|command| command.refuse(&error));
             return;
         }
+        turn.queue.forget_ended_leases();
         match self.decide_all(opened, turn, &mut left, &mut pending).await {
             // That is put right below.
             Ok(()) | Err(QueueError::Adrift { .. }) => {}
@@ -229,7 +230,7 @@ impl Queues {
         if by_itself && !turn.is_stale {
             done = self.tidy(turn, pending).await;
         }
-        if by_itself && !turn.is_stale {
+        if by_itself && !turn.is_stale && !turn.leaves_overdue {
             match self.do_overdue(turn, pending).await {
                 Ok(false) => {}
                 Ok(true) => opened.bell.notify_one(),
@@ -321,7 +322,9 @@ impl Queues {
         if turn.paused_until_ms.is_some_and(|until_ms| now_ms < until_ms) {
             return false;
         }
-        turn.paused_until_ms = None;
+        if turn.paused_until_ms.take().is_none() {
+            turn.leaves_overdue = false;
+        }
         true
     }
 

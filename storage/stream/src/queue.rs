@@ -88,6 +88,8 @@ pub struct Queue {
     state: QueueState,
     jobs: BTreeMap<Position, OpenJob>,
     index: Index,
+    /// Leases that have ended since [`Queue::forget_ended_leases`]: their epochs, and when they would have ended by themselves.
+    ended_leases: BTreeMap<Position, (u64, u64)>,
     /// Jobs without keys in the order of the stream, from the taken frontier on. Maybe not all of them.
     ahead: VecDeque<Job>,
     /// How far `ahead` reaches. Never before the taken frontier.
@@ -110,6 +112,7 @@ impl Queue {
             config,
             state,
             jobs: jobs.into_iter().collect(),
+            ended_leases: BTreeMap::new(),
             ahead: VecDeque::new(),
             ahead_end,
         };
@@ -130,18 +133,27 @@ impl Queue {
         self.index = index;
     }
 
-    /// Takes over when leases end from the same queue as it was known before.
+    /// Takes over when leases end from the same queue as it was known before, those included that had ended there.
     pub fn keep_lease_ends(&mut self, before: &Self) {
         let leased = self.jobs.iter().filter(|(_, job)| job.lease().is_some());
         for (position, job) in leased {
-            let was_the_same = before
-                .jobs
-                .get(position)
-                .is_some_and(|known| known.epoch == job.epoch);
-            if let Some(at_ms) = before.index.lease_ends_ms(*position).filter(|_| was_the_same) {
+            if let Some(at_ms) = before.lease_end_of(*position, job.epoch) {
                 self.index.set_lease_end(*position, Some(at_ms));
             }
         }
+    }
+
+    /// When the lease of an epoch ends, or would have.
+    fn lease_end_of(&self, position: Position, epoch: u64) -> Option<u64> {
+        let job = self.jobs.get(&position).filter(|job| job.epoch == epoch);
+        let ended = self.ended_leases.get(&position);
+        job.and_then(|_| self.index.lease_ends_ms(position))
+            .or_else(|| ended.filter(|(of, _)| *of == epoch).map(|(_, at_ms)| *at_ms))
+    }
+
+    /// What was decided so far is stored, so that no lease comes back.
+    pub fn forget_ended_leases(&mut self) {
+        self.ended_leases.clear();
     }
 
     /// What it was made with.
@@ -212,6 +224,9 @@ impl Queue {
             Change::State(state) => self.apply_state(state),
             Change::Job { position, job } => {
                 if let Some(known) = self.jobs.remove(position) {
+                    let lease_ends_ms = self.index.lease_ends_ms(*position);
+                    self.ended_leases
+                        .extend(lease_ends_ms.map(|at_ms| (*position, (known.epoch, at_ms))));
                     self.index.remove(*position, &known, &self.config);
                 }
                 if let Some(job) = job {

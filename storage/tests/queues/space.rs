@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tailwater_storage::queues::QueueError;
+use tailwater_storage::stream::Position;
 use tailwater_storage::stream::queue::{RunState, Word};
 use tailwater_storage::{Backend, Memory};
 
-use super::scene::{LEASE_MS, Scene, acid_store, file_store, payloads, queue};
+use super::scene::{LEASE_MS, Scene, acid_store, file_store, payloads, queue, until};
 use crate::support::ask::run;
 use crate::support::faulty_disk::FaultyDisk;
 
@@ -134,5 +135,55 @@ fn where_there_is_no_space_for_many_jobs_they_come_by_and_by() {
             scene.rig.sweep().await;
             tokio::task::yield_now().await;
         }
+    });
+}
+
+/// A lease whose end found no space began once more, and what was overdue came first: while there was no space for it nothing
+/// else was done.
+#[test]
+fn jobs_come_though_there_is_no_space_to_give_another_one_up() {
+    const LONG_LEASE_MS: u64 = 60_000;
+    run(async {
+        let scene = Scene::over(Arc::new(Memory::new(120 << 10))).await;
+        scene
+            .make(json!({ "max_attempts": 1, "lease_ms": LONG_LEASE_MS }))
+            .await;
+        let long = format!("\"{}\"", "x".repeat(30_000));
+        scene.enqueue(&long).await.expect("enqueued");
+        let given = scene.claim_one("w").await;
+        let is_trimmed = || async {
+            scene.pass_ms(1);
+            scene.rig.look("q").await.incarnation().view().oldest > Position::ZERO
+        };
+        until(is_trimmed).await;
+        scene.rig.sweep().await;
+        for stream in ["filler", "spare"] {
+            scene.rig.create(stream).await.expect("created");
+        }
+        let spare = scene.rig.append("spare", &"x".repeat(6_000)).await;
+        spare.expect("there is space");
+        while scene.rig.append("filler", &"x".repeat(10_000)).await.is_ok() {}
+        // What is left is enough for a job, and not for the letter.
+        scene.rig.delete("spare").await;
+        scene.rig.sweep().await;
+        scene.pass_ms(LONG_LEASE_MS);
+        scene.rig.append_json("q", "1").await;
+        let is_admitted = || async {
+            scene.pass_ms(500);
+            scene.get().await.gauges.counters.enqueued == 2
+        };
+        until(is_admitted).await;
+        assert_eq!(scene.get().await.gauges.dead, 0);
+        scene.rig.delete("filler").await;
+        scene.rig.sweep().await;
+        let freed_at = scene.rig.engine.now();
+        let is_given_up = || async {
+            scene.pass_ms(500);
+            scene.get().await.gauges.dead == 1
+        };
+        until(is_given_up).await;
+        let waited_ms = scene.rig.engine.now().millis_since(freed_at);
+        assert!(waited_ms < LONG_LEASE_MS / 2, "{waited_ms}");
+        scene.stands(given.run.as_str(), RunState::Dead).await;
     });
 }
