@@ -220,14 +220,16 @@ impl<'d> Layout<'d> {
         self.sync_dir(&self.dir)
     }
 
-    /// Writes durably, beside `SHARDS`, what that is to say.
+    /// Writes durably, beside `SHARDS`, what that is to say. A draft that is there keeps its name meanwhile: without it, and
+    /// without `SHARDS`, nothing tells that the shards were never finished.
     pub(super) fn draft_count(&self, count: u32) -> Result<(), OpenError> {
         let draft = self.draft();
-        match self.disk.remove(&draft) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.map_err(OpenError::io("remove", &draft))?,
-        }
-        let written = self.disk.create(&draft).and_then(|file| {
+        let opened = match self.disk.create(&draft) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.disk.open(&draft),
+            created => created,
+        };
+        let written = opened.and_then(|file| {
+            file.set_len(0)?;
             file.write_at(0, text_of(count).as_bytes())?;
             file.sync()
         });

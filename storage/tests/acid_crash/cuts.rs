@@ -72,6 +72,29 @@ fn wherever_the_making_of_a_store_is_cut_it_is_made_in_the_end() {
     }
 }
 
+/// What noted that shards were being made was removed before it was written anew. A crash between the two left shards that
+/// nothing told of, and what had never been a store was refused as a damaged one.
+#[test]
+fn wherever_the_making_of_a_store_is_cut_twice_it_is_made_in_the_end() {
+    for seed in seeds(16) {
+        for second in 1..6 {
+            for cut in 1.. {
+                let mut run = Run::new(seed, Repair::Slow);
+                run.disk.cut_at(cut);
+                let was_cut = run.try_open().is_err();
+                run.crash(Crash::Machine);
+                run.disk.cut_at(second);
+                let _ = run.try_open();
+                run.crash(Crash::Machine);
+                run.open();
+                if !was_cut {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn wherever_the_process_ends_what_was_acknowledged_is_there() {
     cut_everywhere(Crash::Process, Repair::Changing, 4);
