@@ -31,6 +31,23 @@ async fn others() -> [Scene; 2] {
     ]
 }
 
+/// Stores that have got a queue while it was empty, and later its runs `r/a` and `r/b`, the first of which somebody has.
+async fn others_with_runs_of_no_job(scene: &Scene) -> ([Scene; 2], Claimed) {
+    scene.make(json!({})).await;
+    let others = others().await;
+    for other in &others {
+        import(scene, other, QUEUE).await;
+    }
+    for id in ["a", "b"] {
+        scene.enqueue_as(id).await;
+    }
+    let begun = scene.claim_one("elsewhere").await;
+    for other in &others {
+        import(scene, other, RUNS).await;
+    }
+    (others, begun)
+}
+
 /// Waits until the queue's stream has no message any more that was given to a worker.
 async fn trimmed(scene: &Scene) {
     let is_trimmed = async || {
@@ -247,17 +264,8 @@ fn a_run_that_lacks_what_its_queue_has_seen_is_taken_from_its_worker() {
 #[test]
 fn an_open_run_without_a_job_is_that_of_the_next_message_of_its_id() {
     over_each(|scene| async move {
-        scene.make(json!({})).await;
-        let others = others().await;
+        let (others, begun) = others_with_runs_of_no_job(&scene).await;
         for other in &others {
-            import(&scene, other, QUEUE).await;
-        }
-        for id in ["a", "b"] {
-            scene.enqueue_as(id).await;
-        }
-        let begun = scene.claim_one("elsewhere").await;
-        for other in &others {
-            import(&scene, other, RUNS).await;
             assert!(other.enqueue_as("b").await.new);
             let appended = r#"{"payload":1,"id":"a"}"#;
             other.rig.append_json(QUEUE, appended).await;
@@ -282,17 +290,8 @@ fn an_open_run_without_a_job_is_that_of_the_next_message_of_its_id() {
 #[test]
 fn an_open_run_without_a_job_is_called_off() {
     over_each(|scene| async move {
-        scene.make(json!({})).await;
-        let others = others().await;
+        let (others, begun) = others_with_runs_of_no_job(&scene).await;
         for other in &others {
-            import(&scene, other, QUEUE).await;
-        }
-        for id in ["a", "b"] {
-            scene.enqueue_as(id).await;
-        }
-        let begun = scene.claim_one("elsewhere").await;
-        for other in &others {
-            import(&scene, other, RUNS).await;
             for run in ["r/a", "r/b"] {
                 let settled = other.queues.cancel(&name(run), Some("unwanted".into())).await;
                 assert_eq!(settled.expect("open").state, RunState::Cancelled);
