@@ -10,19 +10,7 @@ use super::command::{base_url, client, fail, stderr, succeed, tailwater};
 #[test]
 fn a_stream_lives_from_create_to_rm() {
     let server = Server::start();
-    let start = succeed(
-        &server,
-        &[
-            "create",
-            "a/orders",
-            "--content-type",
-            "application/json",
-            "--ttl",
-            "3600",
-        ],
-    );
-    assert_eq!(start.trim(), "0000000000000000_0000000000000000");
-    let again = [
+    let create = [
         "create",
         "a/orders",
         "--content-type",
@@ -30,7 +18,9 @@ fn a_stream_lives_from_create_to_rm() {
         "--ttl",
         "3600",
     ];
-    assert!(stderr(&client(&server, &again)).contains("exists already"));
+    let start = succeed(&server, &create);
+    assert_eq!(start.trim(), "0000000000000000_0000000000000000");
+    assert!(stderr(&client(&server, &create)).contains("exists already"));
     let tail = succeed(&server, &["append", "a/orders", r#"{"id":1}"#]);
     succeed(&server, &["append", "a/orders", r#"[{"id":2},[3]]"#, "--close"]);
     assert_eq!(
