@@ -134,15 +134,14 @@ impl Registry {
         }
     }
 
-    /// Drops the entries of one shard that are clean, that nobody pins, and that `may_go` says, which is asked last. Answers
-    /// how many went.
+    /// Drops the entries of one shard that nobody pins, that `may_go` says, and that are clean, which they are but for a moment.
+    /// Answers how many went.
     pub(super) fn evict(&self, shard: usize, mut may_go: impl FnMut(&Entry) -> bool) -> u64 {
         let mut shard = self.shards[shard].lock();
         let before = shard.0.len();
         shard.0.retain(|Slot { entry, .. }| {
             let unpinned = Arc::strong_count(entry) == 1;
-            let is_clean = || entry.sequencer.lock().is_clean();
-            !(unpinned && is_clean() && may_go(entry))
+            !(unpinned && may_go(entry) && entry.sequencer.lock().is_clean())
         });
         let evicted = (before - shard.0.len()) as u64;
         self.count.fetch_sub(evicted, Ordering::Relaxed);
