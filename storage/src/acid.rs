@@ -24,6 +24,7 @@ mod compact;
 mod copy;
 mod era;
 mod layout;
+mod lookup;
 mod placement;
 mod prefixes;
 mod read;
@@ -296,20 +297,12 @@ impl Backend for AcidStore {
     }
 
     fn load(&self, name: &StreamName) -> Result<Option<StreamState>, BackendError> {
-        let own = self.shard(Placement::of_name(name));
-        let mut newest = own.load(name)?;
-        if newest.as_ref().is_some_and(|state| !state.deleted) {
-            return Ok(newest);
-        }
-        // One that is deleted and still held may stand elsewhere than the one that has the name by now.
-        let below = self.prefixes.placements_of(name);
-        for placement in own.redirects(name)?.into_iter().chain(below) {
-            let found = self.shard(placement).load(name)?;
-            if found.as_ref().map(|state| state.id) > newest.as_ref().map(|state| state.id) {
-                newest = found;
-            }
-        }
-        Ok(newest)
+        let found = self.load_all(std::slice::from_ref(name))?;
+        Ok(found.into_iter().next().flatten())
+    }
+
+    fn load_all(&self, names: &[StreamName]) -> Result<Vec<Option<StreamState>>, BackendError> {
+        lookup::newest(&self.shards, &self.prefixes, names)
     }
 
     fn list(&self, request: &ListRequest<'_>) -> Result<Vec<StreamState>, BackendError> {

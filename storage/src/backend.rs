@@ -75,6 +75,14 @@ pub trait Backend: Send + Sync + 'static {
     /// If the backend cannot be read.
     fn load(&self, name: &StreamName) -> Result<Option<StreamState>, BackendError>;
 
+    /// The same of some names, in their order.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn load_all(&self, names: &[StreamName]) -> Result<Vec<Option<StreamState>>, BackendError> {
+        names.iter().map(|name| self.load(name)).collect()
+    }
+
     /// Committed streams that are not deleted, in the order of their names.
     ///
     /// # Errors

@@ -13,6 +13,7 @@
 //! | `pages.rs`, `header.rs` | how redb's file stands in ours, with checksums |
 //! | `shadow.rs` | a file to look at that stays as it is |
 
+mod ahead;
 mod change;
 mod header;
 mod medium;

@@ -120,6 +120,23 @@ pub trait DiskFile: Send + Sync + 'static {
     /// As the system says.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// From where on no byte of a range was ever written, so that all are zeros which may take no space; its end if that is
+    /// not known.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn unwritten_from(&self, range: Range<u64>) -> io::Result<u64> {
+        Ok(range.end)
+    }
+
+    /// Bytes that may still be written to its file system; none if that is not known.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+
     /// Makes what was written durable, and the file's length; not its name, which is up to [`Disk::sync_dir`].
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! A batch of records as one change of a shard.
 
+use std::collections::BTreeMap;
+
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -24,6 +26,7 @@ pub(super) fn write(
         blocks: transaction.open_table(tables::BLOCKS)?,
         transaction,
         touched: HashMap::default(),
+        controls: BTreeMap::new(),
     };
     for part in records.iter().flat_map(|record| &record.parts) {
         batch.apply(part)?;
@@ -31,12 +34,14 @@ pub(super) fn write(
     batch.finish()
 }
 
-struct Batch<'t, 'm> {
+struct Batch<'t, 'm, 'r> {
     meta: &'m mut ShardMeta,
     streams: StreamTables<'t>,
     blocks: Table<'t, Key<16>, Bytes>,
     transaction: &'t WriteTransaction,
     touched: HashMap<StreamId, Touched, RandomState>,
+    /// Control keys with the last value that the batch gives each; none for those that it removes.
+    controls: BTreeMap<(StreamId, &'r [u8]), Option<&'r [u8]>>,
 }
 
 /// A stream that the batch changes. Its row is written once, however often it changes.
@@ -58,13 +63,14 @@ impl Touched {
     }
 }
 
-impl Batch<'_, '_> {
-    fn apply(&mut self, part: &Part) -> Result<(), Failure> {
+impl<'r> Batch<'_, '_, 'r> {
+    fn apply(&mut self, part: &'r Part) -> Result<(), Failure> {
         let (id, transition) = match part {
             Part::Stream { id, transition } => (*id, transition),
             Part::Control(change) => {
-                let value = change.value.as_deref();
-                return self.streams.put_control(change.stream, &change.key, value);
+                let key = (change.stream, change.key.as_ref());
+                self.controls.insert(key, change.value.as_deref());
+                return Ok(());
             }
         };
         match transition {
@@ -188,6 +194,9 @@ impl Batch<'_, '_> {
             if keeps_trimmed_bytes != touched.is_marked {
                 tables::mark_trimmed(self.transaction, id, keeps_trimmed_bytes)?;
             }
+        }
+        for ((id, key), value) in self.controls {
+            self.streams.put_control(id, key, value)?;
         }
         Ok(())
     }

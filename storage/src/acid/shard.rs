@@ -9,14 +9,15 @@ use redb::WriteTransaction;
 use tailwater_stream::{AppendExtent, Position, StreamId, StreamName, StreamState, Timestamp};
 
 use super::block::{Block, PIECE_BYTES};
+use super::lookup::Found;
 use super::placement::Placement;
 use super::read;
-use super::tables::{self, BLOCKS, PIECES, ShardMeta};
+use super::tables::{self, BLOCKS, PIECES, REDIRECTS, ShardMeta};
 use crate::backend::{BackendError, ControlsRequest, ReadError, ReadRequest, Slices};
-use crate::database::{Database, DatabaseOptions, Failure, Turn, View};
+use crate::database::{Database, DatabaseOptions, Failure, Tables, Turn, View};
 use crate::disk::Disk;
 use crate::reachable::oldest_reachable;
-use crate::stream_tables::keys::pair_key;
+use crate::stream_tables::keys::{self, pair_key};
 use crate::stream_tables::{StreamRow, StreamTables, deadline, queries};
 
 /// Rows that are removed in one change at the most, so that appends do not wait for long.
@@ -179,12 +180,6 @@ impl Shard {
             .ask(|tables| queries::names(tables, "", after, count_max))
     }
 
-    pub(super) fn redirects(&self, name: &StreamName) -> Result<Vec<Placement>, BackendError> {
-        let view = self.database.view()?;
-        let found = view.ask(|tables| tables::redirects(tables, name.as_str()))?;
-        Ok(found.into_iter().map(Placement).collect())
-    }
-
     /// The prefixes of names that lead elsewhere, as far as they stand here, and where they lead.
     pub(super) fn prefixes(&self) -> Result<Vec<(String, Vec<Placement>)>, BackendError> {
         let found = self.database.view()?.ask(tables::prefixes)?;
@@ -195,12 +190,32 @@ impl Shard {
             .collect())
     }
 
-    pub(super) fn load(&self, name: &StreamName) -> Result<Option<StreamState>, BackendError> {
-        let row = self.database.view()?.ask(|tables| {
-            let id = queries::id_of(tables, name)?;
-            id.map_or(Ok(None), |id| queries::with_producers(tables, id))
-        });
-        Ok(row?.map(|row| row.state))
+    /// What is known of names here, and where else to look for those that no stream has which is not deleted.
+    pub(super) fn found(&self, asked: &[&StreamName]) -> Result<Vec<Found>, BackendError> {
+        self.database.view()?.ask(|tables| {
+            let redirects = tables.table(REDIRECTS)?;
+            let found = |newest, name: &StreamName| {
+                let mut found = Found {
+                    newest,
+                    elsewhere: Vec::new(),
+                };
+                if !found.is_alive() {
+                    let placements = tables::redirects_in(&redirects, name.as_str())?;
+                    found.elsewhere = placements.into_iter().map(Placement).collect();
+                }
+                Ok(found)
+            };
+            let states = newest_of(tables, asked)?.into_iter();
+            states
+                .zip(asked)
+                .map(|(newest, name)| found(newest, name))
+                .collect()
+        })
+    }
+
+    /// The newest stream here of each name.
+    pub(super) fn load_all(&self, asked: &[&StreamName]) -> Result<Vec<Option<StreamState>>, BackendError> {
+        self.database.view()?.ask(|tables| newest_of(tables, asked))
     }
 
     /// Streams that are not deleted, in the order of their names.
@@ -330,6 +345,16 @@ impl Shard {
         while !self.change(|transaction, meta| remove_some(transaction, meta, id, reachable))? {}
         Ok(reachable.since(row.stored_from))
     }
+}
+
+fn newest_of(tables: &impl Tables, asked: &[&StreamName]) -> Result<Vec<Option<StreamState>>, Failure> {
+    let owners = tables.table(keys::NAMES)?;
+    let newest = |name: &&StreamName| {
+        let id = queries::owner_in(&owners, name)?;
+        let row = id.map_or(Ok(None), |id| queries::with_producers(tables, id))?;
+        Ok(row.map(|row| row.state))
+    };
+    asked.iter().map(newest).collect()
 }
 
 /// Removes blocks of a stream that end at or before a position, some at a time. Answers whether those were all.

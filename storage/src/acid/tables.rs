@@ -7,7 +7,7 @@
 //! | `pieces` | id, first position | bytes of a block that has none in its own row |
 //! | `redirects` | name, or `/` and a prefix of names | placements where a stream that has it may stand, beside the name's own: a byte each |
 
-use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use tailwater_stream::StreamId;
 
 use super::placement::Placement;
@@ -209,7 +209,10 @@ pub(super) fn put_redirect(transaction: &WriteTransaction, name: &str, placement
 
 /// Where a stream of this name may stand beside the place that the name itself gives.
 pub(super) fn redirects(tables: &impl Tables, name: &str) -> Result<Vec<u8>, Failure> {
-    let table = tables.table(REDIRECTS)?;
+    redirects_in(&tables.table(REDIRECTS)?, name)
+}
+
+pub(super) fn redirects_in(table: &impl ReadableTable<Bytes, Bytes>, name: &str) -> Result<Vec<u8>, Failure> {
     let key = name.as_bytes();
     let found = table.get(key)?;
     found.map_or(Ok(Vec::new()), |found| read_redirects(key, found.value()))

@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::ahead::Ahead;
 use super::header::Header;
 use super::pages::{self, Waiting};
 use crate::disk::DiskFile;
@@ -51,6 +52,7 @@ pub(super) struct Medium {
     /// crash has kept only the checksum from being written.
     unchecked: Mutex<BTreeSet<u64>>,
     waiting: Waiting,
+    ahead: Ahead,
     /// Whether a sync was put off.
     owes_sync: AtomicBool,
     /// Held for reading during every operation, so that none is under way once the medium is retired.
@@ -89,6 +91,7 @@ impl Medium {
             len: AtomicU64::new(len),
             unchecked: Mutex::default(),
             waiting: Waiting::default(),
+            ahead: Ahead::of(len / pages::PAGE_BYTES),
             owes_sync: AtomicBool::new(false),
             standing: RwLock::default(),
         }
@@ -232,7 +235,7 @@ impl redb::StorageBackend for Backend {
         )
     }
 
-    /// What the file grows by stays a hole until it is written, but for checksums: redb doubles its file, or adds 4 GiB
+    /// What the file grows by stays a hole until it or a page near it is written, but for checksums: redb doubles its file, or adds 4 GiB
     /// to a large one, of which a commit may need one page, and that is no reason to call a disk full.
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.check()?;
@@ -240,6 +243,7 @@ impl redb::StorageBackend for Backend {
         let before = self.0.len.load(Ordering::Acquire);
         self.0.use_file(may_be_lost, |file| {
             file.set_len(pages::outer_len(len))?;
+            self.0.ahead.set_pages(len / pages::PAGE_BYTES);
             pages::take_groups(file, before, len)
         })?;
         self.0.len.store(len, Ordering::Release);
@@ -259,7 +263,7 @@ impl redb::StorageBackend for Backend {
         self.0.check()?;
         if !Header::has(offset, data.len()) {
             return self.0.use_file(may_be_lost, |file| {
-                pages::write(file, &self.0.waiting, offset, data)
+                pages::write(file, &self.0.ahead, &self.0.waiting, offset, data)
             });
         }
         self.0.use_file(may_be_lost, |file| self.0.mend(file))?;

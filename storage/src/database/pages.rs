@@ -20,13 +20,14 @@ use parking_lot::Mutex;
 
 use smallvec::SmallVec;
 
+use super::ahead::Ahead;
 use super::header::HEADER_PAGES;
 use crate::disk::DiskFile;
 
 pub(super) const PAGE_BYTES: u64 = 4096;
 const CRC_BYTES: u64 = 4;
 /// Pages whose checksums stand together.
-const GROUP_PAGES: u64 = PAGE_BYTES / CRC_BYTES;
+pub(super) const GROUP_PAGES: u64 = PAGE_BYTES / CRC_BYTES;
 
 /// Checksums that wait at the most, so that a change of very many pages does not keep all of them in memory.
 const WAITING_MAX: usize = 16 << 10;
@@ -128,10 +129,17 @@ pub(super) fn mend(file: &dyn DiskFile, page: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes pages. Their checksums wait.
-pub(super) fn write(file: &dyn DiskFile, waiting: &Waiting, offset: u64, data: &[u8]) -> io::Result<()> {
+/// Writes pages, once there is space for them and for some behind them. Their checksums wait.
+pub(super) fn write(
+    file: &dyn DiskFile,
+    ahead: &Ahead,
+    waiting: &Waiting,
+    offset: u64,
+    data: &[u8],
+) -> io::Result<()> {
     for piece in pieces(offset, data.len())? {
         let pages = &data[piece.part.clone()];
+        ahead.take(file, piece.first, pages.len() as u64 / PAGE_BYTES)?;
         file.write_at(piece.at, pages)?;
         let mut waiting = waiting.crcs.lock();
         waiting.extend((piece.first..).zip(crcs(piece.first, pages)));
@@ -201,7 +209,7 @@ pub(super) fn take_groups(file: &dyn DiskFile, len: u64, longer: u64) -> io::Res
 }
 
 /// Where a group begins, of which this page is one.
-fn group_at(page: u64) -> u64 {
+pub(super) fn group_at(page: u64) -> u64 {
     (HEADER_PAGES + page / GROUP_PAGES * (GROUP_PAGES + 1)) * PAGE_BYTES
 }
 
@@ -301,8 +309,8 @@ mod tests {
         file.set_len(outer_len(8 * PAGE_BYTES)).expect("long enough");
         let [first, second] = [5, 6].map(|page| page * PAGE_BYTES);
         let waiting = Waiting::default();
-        write(file.as_ref(), &waiting, first, &[1; 4096]).expect("written");
-        write(file.as_ref(), &waiting, second, &[2; 4096]).expect("written");
+        write(file.as_ref(), &Ahead::of(0), &waiting, first, &[1; 4096]).expect("written");
+        write(file.as_ref(), &Ahead::of(0), &waiting, second, &[2; 4096]).expect("written");
         waiting.write(file.as_ref()).expect("written");
         let mut page = [0; 4096];
         read(file.as_ref(), &waiting, second, &mut page).expect("it is there");
@@ -356,7 +364,7 @@ mod tests {
             for _ in 0..rng.usize(..8) {
                 let (number, byte) = (rng.u64(1..3000), rng.u8(..));
                 let offset = number * PAGE_BYTES;
-                write(file.as_ref(), &waiting, offset, &[byte; 4096]).expect("written");
+                write(file.as_ref(), &Ahead::of(0), &waiting, offset, &[byte; 4096]).expect("written");
                 written.insert(number, byte);
                 read(file.as_ref(), &waiting, offset, &mut page).expect("its checksum waits");
                 read(file.as_ref(), &none, offset, &mut page).expect_err("it is not written");
@@ -377,7 +385,14 @@ mod tests {
         file.set_len(outer_len(2000 * PAGE_BYTES)).expect("long enough");
         let waiting = Waiting::default();
         for page in [7, 8, 1500] {
-            write(file.as_ref(), &waiting, page * PAGE_BYTES, &[1; 4096]).expect("written");
+            write(
+                file.as_ref(),
+                &Ahead::of(0),
+                &waiting,
+                page * PAGE_BYTES,
+                &[1; 4096],
+            )
+            .expect("written");
         }
         file.set_len(len).expect("shorter");
         waiting.cut(8);

@@ -303,6 +303,19 @@ impl DiskFile for MemoryFile {
         Ok(())
     }
 
+    fn unwritten_from(&self, range: Range<u64>) -> io::Result<u64> {
+        let pages = range.start / PAGE_BYTES as u64..range.end.div_ceil(PAGE_BYTES as u64);
+        let content = self.content.lock();
+        let last = content.written.pages.range(pages).next_back();
+        Ok(last.map_or(range.start, |(number, _)| (number + 1) * PAGE_BYTES as u64))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let taken = self.state.pages.load(Ordering::SeqCst);
+        let free = self.state.pages_max.load(Ordering::SeqCst).saturating_sub(taken);
+        Ok(free.saturating_mul(PAGE_BYTES as u64))
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check(Fault::Writes)?;
         let mut content = self.content.lock();

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -68,9 +69,7 @@ impl Disk for RealDisk {
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        let space = rustix::fs::statvfs(dir)?;
-        // What is kept back for the superuser does not count: the store is not the one to eat it up.
-        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+        Ok(free(&rustix::fs::statvfs(dir)?))
     }
 
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -98,6 +97,11 @@ impl RealFile {
     }
 }
 
+/// What is kept back for the superuser does not count: the store is not the one to eat it up.
+fn free(space: &rustix::fs::StatVfs) -> u64 {
+    space.f_bavail.saturating_mul(space.f_frsize)
+}
+
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
@@ -113,6 +117,24 @@ impl DiskFile for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+
+    /// Where a file system keeps no record of holes, all of it counts as written.
+    fn unwritten_from(&self, range: Range<u64>) -> io::Result<u64> {
+        use rustix::fs::{SeekFrom, seek};
+        let mut written = range.start;
+        while written < range.end {
+            match seek(&*self.file, SeekFrom::Data(written)) {
+                Ok(data) if data < range.end => written = seek(&*self.file, SeekFrom::Hole(data))?,
+                Ok(_) | Err(rustix::io::Errno::NXIO) => return Ok(written),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(range.end)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(free(&rustix::fs::fstatvfs(&*self.file)?))
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -205,11 +205,24 @@ impl Reader {
     /// # Errors
     /// [`ReadFailure`] if the bytes are not there any more.
     pub async fn read(&self, from: Position, view: &View, bytes_max: u64) -> Result<Slices, ReadFailure> {
+        let read = |backend: &dyn Backend, request| Ok((backend.read(request)?, ()));
+        self.gather(from, view, bytes_max, read, |()| {}).await
+    }
+
+    /// As [`Reader::read`], which `read` does in each storage, with what it finds beside the bytes.
+    async fn gather<T: Send + 'static>(
+        &self,
+        from: Position,
+        view: &View,
+        bytes_max: u64,
+        read: fn(&dyn Backend, ReadRequest) -> Result<(Slices, T), ReadError>,
+        mut take: impl FnMut(T),
+    ) -> Result<Slices, ReadFailure> {
         let mut slices = Slices::none(from);
         while slices.end < view.tail && slices.end.since(from) < bytes_max {
             let bytes_left = bytes_max - slices.end.since(from);
             let (request, span_end) = self.request(slices.end, view.tail, bytes_left);
-            let more = self.ask(request, Backend::read).await?;
+            let (more, beside) = self.ask(request, read).await?;
             // The first message of a further storage may be longer than what is left.
             if !slices.is_empty() && more.end.since(from) > bytes_max {
                 break;
@@ -217,6 +230,7 @@ impl Reader {
             let stopped_early = more.end < span_end;
             slices.pieces.extend(more.pieces);
             slices.end = more.end;
+            take(beside);
             if stopped_early {
                 break;
             }
@@ -235,13 +249,18 @@ impl Reader {
         view: &View,
         bytes_max: u64,
     ) -> Result<Vec<MessageRecord>, ReadFailure> {
-        let slices = self.read(from, view, bytes_max).await?;
+        let mut extents = Vec::new();
+        let slices = self
+            .gather(from, view, bytes_max, read_with_extents, |more| {
+                extents.extend(more)
+            })
+            .await?;
         let end = slices.end;
         let bytes = slices.into_contiguous();
         let mut records = Vec::new();
         let mut start = from;
         let mut cost = 0;
-        for extent in self.extents(from, end).await? {
+        for extent in extents {
             for (number, message_end) in extent.message_ends().enumerate() {
                 if message_end <= start {
                     continue;
@@ -262,18 +281,6 @@ impl Reader {
         }
         debug_assert_eq!(start, end, "records cover what was read");
         Ok(records)
-    }
-
-    /// The appends that have bytes between two positions, the last cut off at `until`.
-    async fn extents(&self, from: Position, until: Position) -> Result<Vec<AppendExtent>, ReadFailure> {
-        let mut extents = Vec::new();
-        let mut from = from;
-        while from < until {
-            let (request, span_end) = self.request(from, until, u64::MAX);
-            extents.extend(self.ask(request, Backend::extents).await?);
-            from = span_end;
-        }
-        Ok(extents)
     }
 
     /// The appends from `from` on that stand in one storage and begin within `bytes_max`, at least one.
@@ -400,4 +407,18 @@ fn thread_nanos() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let time = Duration::try_from(time).unwrap_or_default();
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Bytes, and the appends that have them, with one look at the disk.
+fn read_with_extents(
+    backend: &dyn Backend,
+    request: ReadRequest,
+) -> Result<(Slices, Vec<AppendExtent>), ReadError> {
+    let slices = backend.read(request)?;
+    let extents = backend.extents(ReadRequest {
+        until: slices.end,
+        bytes_max: u64::MAX,
+        ..request
+    })?;
+    Ok((slices, extents))
 }

@@ -33,6 +33,8 @@ const GROUP_MS: u64 = 1 << 14;
 
 /// The version of all values.
 const VERSION: u8 = 1;
+/// Most values are no longer.
+const VALUE_BYTES: usize = 128;
 
 const WAITING: u8 = 0;
 const LEASED: u8 = 1;
@@ -62,6 +64,13 @@ pub(super) struct StoredEnd {
     pub(super) at: Timestamp,
     /// When the run began, to tell it from a later one of its name.
     pub(super) began_at: Timestamp,
+}
+
+/// A value that is about to be written, of those that are written for each job.
+fn begun() -> Vec<u8> {
+    let mut out = Vec::with_capacity(VALUE_BYTES);
+    out.put_u8(VERSION);
+    out
 }
 
 fn key(prefix: &[u8], rest: &str) -> Bytes {
@@ -175,7 +184,7 @@ fn counted(counters: &mut Counters) -> [&mut u64; 11] {
 }
 
 pub(super) fn encode_state(state: &QueueState) -> Bytes {
-    let mut out = vec![VERSION];
+    let mut out = begun();
     put_frontier(&mut out, state.admitted);
     put_frontier(&mut out, state.taken);
     out.put_u8(u8::from(state.paused));
@@ -215,7 +224,7 @@ pub(super) fn decode_state(bytes: &[u8]) -> Result<QueueState, Malformed> {
 }
 
 pub(super) fn encode_job(job: &OpenJob) -> Bytes {
-    let mut out = vec![VERSION];
+    let mut out = begun();
     out.put_position(job.end);
     out.put_time(job.enqueued_at);
     out.put_str(job.run.as_str());

@@ -56,7 +56,7 @@ pub(crate) fn id_of(tables: &impl Tables, name: &StreamName) -> Result<Option<St
     owner_in(&tables.table(keys::NAMES)?, name)
 }
 
-pub(super) fn owner_in(
+pub(crate) fn owner_in(
     names: &impl ReadableTable<keys::Bytes, keys::Bytes>,
     name: &StreamName,
 ) -> Result<Option<StreamId>, Failure> {

@@ -126,8 +126,7 @@ impl Engine {
             return Ok(());
         }
         let names: Vec<_> = missing.iter().map(|entry| entry.name.clone()).collect();
-        let load = move |backend: &dyn crate::Backend| names.iter().map(|name| backend.load(name)).collect();
-        let states: Vec<_> = self.ask(load).await?;
+        let states = self.ask(move |backend| backend.load_all(&names)).await?;
         for (entry, state) in missing.into_iter().zip(states) {
             let take_over = async || {
                 self.shared.stats.loads.add(u64::from(state.is_some()));

@@ -217,12 +217,18 @@ pub fn parse_job(text: &str) -> Option<Position> {
 /// A JSON object that is written member by member, so that values that came as text are kept as they were.
 struct Document(String);
 
+/// Most events are no longer, but for what jobs and workers say.
+const EVENT_BYTES: usize = 256;
+
 impl Document {
     fn new(kind: &str, at: Timestamp) -> Self {
-        Self(format!(
-            "{{\"type\":\"{kind}\",\"at\":\"{}\"",
-            rfc3339::format(at)
-        ))
+        let mut text = String::with_capacity(EVENT_BYTES);
+        text += "{\"type\":\"";
+        text += kind;
+        text += "\",\"at\":\"";
+        text += &rfc3339::format(at);
+        text.push('"');
+        Self(text)
     }
 
     fn json(&mut self, name: &str, value: &JsonText) {

@@ -123,6 +123,25 @@ impl DiskFile for OpenFile {
         Ok(())
     }
 
+    /// Zeros count as never written: nobody can tell them from those that were.
+    fn unwritten_from(&self, range: Range<u64>) -> io::Result<u64> {
+        let state = self.user.disk.lock();
+        state.check_running()?;
+        let content = state.inode(self.user.id).content.bytes();
+        let part = &content[range.start as usize..range.end as usize];
+        let written = part
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
+        Ok(range.start + written as u64)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let state = self.user.disk.lock();
+        state.check_running()?;
+        Ok(state.free())
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.user.disk.lock();
         state.begin_change()?;
