@@ -160,13 +160,14 @@ impl Caller {
 pub(super) fn origin_of(app: &App, caller: &Caller, head: &HeaderMap, uri: &http::Uri) -> String {
     let Origin { scheme, host } = caller.origin(head, &app.config.proxy.trusted);
     let named = head.get(HOST).and_then(|host| host.to_str().ok());
-    let bound = app.config.server.bind_address.to_string();
     let host = host
         .as_deref()
         .or(uri.authority().map(http::uri::Authority::as_str))
-        .or(named)
-        .unwrap_or(&bound);
-    format!("{scheme}://{host}")
+        .or(named);
+    host.map_or_else(
+        || format!("{scheme}://{}", app.config.server.bind_address),
+        |host| format!("{scheme}://{host}"),
+    )
 }
 
 /// The beginning of the URLs that a client uses.

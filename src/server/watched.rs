@@ -227,6 +227,9 @@ impl Body for BusyBody {
     }
 }
 
+/// What an answer's head and a small body take together at the most, and an event with what stands around it.
+const JOINED_BYTES_MAX: usize = 1024;
+
 /// A stream whose incoming bytes are counted.
 pub(super) struct Watched<S> {
     stream: S,
@@ -291,8 +294,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        // hyper mostly has one slice, and the system has a shorter way for that.
-        let polled = match single(slices) {
+        // The system has a shorter way for one slice, which costs more than to copy a few small ones.
+        let mut joined = [0; JOINED_BYTES_MAX];
+        let polled = match single(slices).or_else(|| join(slices, &mut joined)) {
             Some(slice) => Pin::new(&mut self.stream).poll_write(context, slice),
             None => Pin::new(&mut self.stream).poll_write_vectored(context, slices),
         };
@@ -327,15 +331,28 @@ fn single<'a>(slices: &'a [std::io::IoSlice<'_>]) -> Option<&'a [u8]> {
     filled.next().is_none().then_some(first)
 }
 
+/// All slices in one, if they fit into it.
+fn join<'b>(slices: &[std::io::IoSlice<'_>], buffer: &'b mut [u8; JOINED_BYTES_MAX]) -> Option<&'b [u8]> {
+    let mut len = 0;
+    for slice in slices {
+        buffer.get_mut(len..len + slice.len())?.copy_from_slice(slice);
+        len += slice.len();
+    }
+    Some(&buffer[..len])
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::{self, IoSlice};
+    use std::pin::Pin;
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
+    use std::task::{Context, Poll};
     use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufStream};
+    use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufStream};
 
-    use super::{Activity, Overdue, Protocol, Timeouts, Watched};
+    use super::{Activity, JOINED_BYTES_MAX, Overdue, Protocol, Timeouts, Watched};
 
     const PATIENCE: Duration = Duration::from_secs(60);
     const TIMEOUTS: Timeouts = Timeouts {
@@ -369,5 +386,64 @@ mod tests {
             0,
             "it is late no more"
         );
+    }
+    /// Keeps what is written, each write by itself.
+    #[derive(Default)]
+    struct Calls(Vec<(&'static str, Vec<u8>)>);
+
+    impl AsyncWrite for Calls {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push(("one", bytes.to_vec()));
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            let len = bytes.len();
+            self.0.push(("many", bytes));
+            Poll::Ready(Ok(len))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn small_slices_are_written_as_one_and_longer_ones_are_not_copied() {
+        let activity = Arc::new(Activity::new(Protocol::Http1));
+        let mut watched = Watched::new(Calls::default(), activity);
+        let (head, long) = ([b'h'; 300], [b'b'; JOINED_BYTES_MAX - 299]);
+        for parts in [
+            vec![&head[..]],
+            vec![&head[..], b"", b"body"],
+            vec![&head[..], &long[..JOINED_BYTES_MAX - 300]],
+            vec![&head[..], &long[..]],
+            vec![&long[..], &long[..], &head[..]],
+        ] {
+            let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            let written = watched.write_vectored(&slices).await.expect("it takes all");
+            let whole = parts.concat();
+            assert_eq!(written, whole.len());
+            let is_one = parts.len() == 1 || whole.len() <= JOINED_BYTES_MAX;
+            let how = if is_one { "one" } else { "many" };
+            assert_eq!(watched.stream.0.pop(), Some((how, whole)));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What answers say of queues and jobs.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tailwater_storage::queues::{Claimed, DeadJob, Described, Enqueued};
 use tailwater_storage::stream::queue::event::job_text;
@@ -15,6 +16,9 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~')
     .remove(b'/');
+
+/// What is told of a job is mostly no longer, but for its payload.
+const CLAIMED_BYTES: usize = 320;
 
 /// The name of a stream as it stands in a URL, or in a header.
 pub(in crate::http) fn encoded(stream: &StreamName) -> String {
@@ -95,26 +99,46 @@ pub(in crate::http) fn enqueued(enqueued: &Enqueued, root: &str) -> Value {
 
 /// Jobs that a worker has, as text: payloads are told as they came.
 pub(super) fn claimed(jobs: &[Claimed], root: &str) -> String {
-    let jobs: Vec<_> = jobs
-        .iter()
-        .map(|claimed| {
-            let facts = json!({
-                "job": job_text(claimed.job),
-                "run": claimed.run.as_str(),
-                "url": url(root, &claimed.run),
-                "epoch": claimed.epoch,
-                "producer": tailwater_storage::stream::kind::LEASE_PRODUCER,
-                "next_seq": 1,
-                "attempt": claimed.attempt,
-                "lease_ms": claimed.lease_ms,
-                "resume_from": claimed.resume_from.map(|offset| offset.to_string()),
-            });
-            let facts = facts.to_string();
-            let open = facts.strip_suffix('}').unwrap_or_default();
-            format!("{open},\"payload\":{}}}", claimed.payload)
-        })
-        .collect();
-    format!("{{\"jobs\":[{}]}}", jobs.join(","))
+    let mut text = b"{\"jobs\":[".to_vec();
+    for (number, claimed) in jobs.iter().enumerate() {
+        if number > 0 {
+            text.push(b',');
+        }
+        text.reserve(CLAIMED_BYTES + claimed.payload.as_str().len());
+        let facts = ClaimedFacts {
+            job: job_text(claimed.job),
+            run: claimed.run.as_str(),
+            url: url(root, &claimed.run),
+            epoch: claimed.epoch,
+            producer: tailwater_storage::stream::kind::LEASE_PRODUCER,
+            next_seq: 1,
+            attempt: claimed.attempt,
+            lease_ms: claimed.lease_ms,
+            resume_from: claimed.resume_from.map(|offset| offset.to_string()),
+        };
+        serde_json::to_writer(&mut text, &facts).expect("texts and numbers can be written");
+        // The payload comes last, within the same braces.
+        text.pop();
+        text.extend_from_slice(b",\"payload\":");
+        text.extend_from_slice(claimed.payload.as_str().as_bytes());
+        text.push(b'}');
+    }
+    text.extend_from_slice(b"]}");
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+/// What is told of a job that a worker has, beside its payload.
+#[derive(Serialize)]
+struct ClaimedFacts<'c> {
+    job: String,
+    run: &'c str,
+    url: String,
+    epoch: u64,
+    producer: &'static str,
+    next_seq: u64,
+    attempt: u32,
+    lease_ms: u64,
+    resume_from: Option<String>,
 }
 
 /// A job that was given up.

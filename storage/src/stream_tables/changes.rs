@@ -116,11 +116,18 @@ impl<'t> StreamTables<'t> {
     /// Gives a stream its name. A name belongs to the highest id that was given it.
     pub(crate) fn put_name(&mut self, name: &StreamName, id: StreamId) -> Result<(), Failure> {
         let key = name.as_str().as_bytes();
-        if self.owner(name)? < Some(id) {
-            let names = self.names.open(self.transaction)?;
-            names.insert(key, row::value(|out| out.put_id(id)).as_slice())?;
+        let names = self.names.open(self.transaction)?;
+        let mut put = |id| {
+            let before = names.insert(key, row::value(|out| out.put_id(id)).as_slice())?;
+            before
+                .map(|before| queries::read_name(key, before.value()))
+                .transpose()
+        };
+        // Next to always there was none, or an older one.
+        match put(id)? {
+            Some(newer) if newer > id => put(newer).map(|_own| ()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn owner(&mut self, name: &StreamName) -> Result<Option<StreamId>, Failure> {

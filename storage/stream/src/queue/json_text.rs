@@ -35,7 +35,7 @@ impl JsonText {
 
     /// A string as a JSON value.
     pub fn string(text: &str) -> Self {
-        Self(serde_json::Value::from(text).to_string().into())
+        Self(serde_json::to_string(text).expect("a text is JSON").into())
     }
 
     /// What stands at a JSON pointer (RFC 6901), written so that equal values are equal texts; none if nothing does. What
