@@ -17,7 +17,7 @@ use crate::arguments::Setup;
 use crate::cores;
 use crate::job_cycles::{JobCycles, cycle_readings, payload};
 use crate::scenario::{Outcome, Pace};
-use crate::statistics::new_latencies;
+use crate::statistics::{new_latencies, to_f64};
 use crate::usage::{Disk, Meter};
 
 /// Where `make` installs PostgreSQL, from the workspace's root, unless `POSTGRES_BIN` names another place.
@@ -94,10 +94,14 @@ pub(crate) fn run(cycles: &JobCycles, pace: &Pace, setup: &Setup) -> Result<Outc
     fs::write(&script, cycle(&job))?;
     let log = postgres.home.path().join("cycles");
     postgres.bench(cycles.workers, pace.warm_up(), &script, None)?;
+    postgres.wait_for_backends()?;
     let meter = Meter::start_with_ended_children(postgres.child.id(), Disk::of(postgres.home.path())?)?;
-    postgres.bench(cycles.workers, pace.window(), &script, Some(&log))?;
-    let spent = meter.stop()?;
+    let cycles_per_second = postgres.bench(cycles.workers, pace.window(), &script, Some(&log))?;
+    postgres.wait_for_backends()?;
+    let mut spent = meter.stop()?;
     let latencies = read_log(postgres.home.path())?;
+    // What it took to connect, and to end, is no part of it.
+    spent.elapsed = Duration::from_secs_f64(to_f64(latencies.len()) / cycles_per_second);
     ensure!(
         postgres.sql("SELECT count(*) FROM jobs WHERE state = 1")? == "0",
         "jobs were taken and not completed"
@@ -168,7 +172,20 @@ impl Postgres {
         checked(&asked.output()?)
     }
 
-    fn bench(&self, workers: usize, span: Duration, script: &Path, log: Option<&Path>) -> Result<()> {
+    /// Waits until no process serves a connection any more: only then does the CPU of all of them count.
+    fn wait_for_backends(&self) -> Result<()> {
+        let others = "SELECT count(*) FROM pg_stat_activity \
+                      WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        let deadline = Instant::now() + READY_TIMEOUT;
+        while self.sql(others)? != "0" {
+            ensure!(Instant::now() < deadline, "connections to PostgreSQL do not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Runs cycles for so long. Answers how many there were each second, once all workers had connected.
+    fn bench(&self, workers: usize, span: Duration, script: &Path, log: Option<&Path>) -> Result<f64> {
         let seconds = span.as_secs().max(1).to_string();
         let mut command = self.client("pgbench");
         command
@@ -194,8 +211,16 @@ impl Postgres {
             printed.contains("number of failed transactions: 0 "),
             "cycles have failed: {printed}"
         );
-        Ok(())
+        cycles_per_second(&printed).with_context(|| format!("pgbench tells no rate: {printed}"))
     }
+}
+
+/// The rate that `pgbench` tells at its end, in its words.
+fn cycles_per_second(printed: &str) -> Option<f64> {
+    let line = printed
+        .lines()
+        .find(|line| line.contains("without initial connection time"))?;
+    line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok()
 }
 
 impl Drop for Postgres {
@@ -243,4 +268,17 @@ fn checked(output: &Output) -> Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cycles_per_second;
+
+    #[test]
+    fn the_rate_is_the_one_without_connecting() {
+        let printed = "latency average = 15.2 ms\ninitial connection time = 250.1 ms\n\
+                       tps = 4195.250000 (without initial connection time)";
+        assert_eq!(cycles_per_second(printed), Some(4195.25));
+        assert_eq!(cycles_per_second("latency average = 15.2 ms"), None);
+    }
 }

@@ -67,6 +67,9 @@ pub struct Reader {
     incarnation: Arc<Incarnation>,
 }
 
+/// What is asked of the backend about one storage, on the runtime and, if it may have to wait for a disk, once more off it.
+type Question<T> = fn(&dyn Backend, ReadRequest) -> Result<T, ReadError>;
+
 enum Look {
     Found(Arc<Incarnation>),
     Expired,
@@ -215,7 +218,7 @@ impl Reader {
         from: Position,
         view: &View,
         bytes_max: u64,
-        read: fn(&dyn Backend, ReadRequest) -> Result<(Slices, T), ReadError>,
+        read: Question<(Slices, T)>,
         mut take: impl FnMut(T),
     ) -> Result<Slices, ReadFailure> {
         let mut slices = Slices::none(from);
@@ -252,7 +255,7 @@ impl Reader {
         let mut extents = Vec::new();
         let slices = self
             .gather(from, view, bytes_max, read_with_extents, |more| {
-                extents.extend(more)
+                extents.extend(more);
             })
             .await?;
         let end = slices.end;
@@ -363,7 +366,7 @@ impl Reader {
     async fn ask<T: Send + 'static>(
         &self,
         request: ReadRequest,
-        question: fn(&dyn Backend, ReadRequest) -> Result<T, ReadError>,
+        question: Question<T>,
     ) -> Result<T, ReadFailure> {
         let mut answer = question(self.engine.shared.backend.as_ref(), request);
         if let Err(ReadError::Cold) = answer {
