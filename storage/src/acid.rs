@@ -158,7 +158,7 @@ pub fn stats_of_directory(data_dir: &Path) -> Result<AcidStats, OpenError> {
 /// Checks the store of a directory, and changes nothing of it.
 ///
 /// # Errors
-/// As [`verify`]; [`OpenError::Locked`] if another process uses the store.
+/// As [`verify()`]; [`OpenError::Locked`] if another process uses the store.
 pub fn verify_directory(data_dir: &Path) -> Result<AcidVerifyReport, OpenError> {
     directory::while_unused(data_dir, || verify(&RealDisk, data_dir))
 }

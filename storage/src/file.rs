@@ -89,7 +89,7 @@ pub fn open(options: FileOptions) -> Result<FileStore, OpenError> {
 /// Checks the store of a directory, and changes nothing of it.
 ///
 /// # Errors
-/// As [`verify`]; [`OpenError::Locked`] if another process uses the store.
+/// As [`verify()`]; [`OpenError::Locked`] if another process uses the store.
 pub fn verify_directory(data_dir: &Path) -> Result<VerifyReport, OpenError> {
     directory::while_unused(data_dir, || verify(&RealDisk, data_dir))
 }
