@@ -55,6 +55,25 @@ fn an_append_guarded_by_the_tail_is_refused_once_somebody_else_has_appended() {
     assert_eq!(stream.messages(), [1, 2]);
 }
 
+/// The condition was passed over, and both were told that all is well.
+#[test]
+fn of_two_who_want_to_be_the_first_one_is_told_so() {
+    let server = Server::start();
+    let stream = server.stream("claims/1");
+    let first = stream.creation().header("If-None-Match", "*");
+    stream.send(&first).expect(201);
+    let refused = stream.send(&first).expect(412);
+    assert_eq!(refused.problem(), "already_exists");
+    stream.send(&stream.creation()).expect(200);
+    for (name, value) in [("If-None-Match", "\"x\""), ("If-Match", "*")] {
+        let refused = stream.send(&stream.creation().header(name, value)).expect(400);
+        assert_eq!(refused.problem(), "invalid_header");
+    }
+    stream.delete();
+    stream.send(&first).expect(201);
+    server.stop();
+}
+
 /// The condition was passed over, and the stream deleted whatever had come since.
 #[test]
 fn a_deletion_guarded_by_the_tail_deletes_nothing_that_has_come_since() {

@@ -23,6 +23,7 @@ pub(super) async fn create(
     let lifetime = headers::lifetime(head)?;
     let fork = fork(app, head)?;
     let closed = headers::closed(head)?;
+    let only_new = headers::only_new(head)?;
     let (body, _share) = request_body::receive(app, client, request.body_mut()).await?;
     let command = CreateCommand {
         content_type,
@@ -30,6 +31,7 @@ pub(super) async fn create(
         closed,
         fork,
         body,
+        only_new,
     };
     let _waiting = app.writes.begin();
     let created = app.engine.create(name, command).await?;

@@ -59,6 +59,7 @@ pub fn read_request(query: &str, fields: &[(&str, &[u8])]) {
         headers::lifetime(&map).err(),
         headers::producer(&map).err(),
         headers::if_match(&map).err(),
+        headers::only_new(&map).err(),
         headers::closed(&map).err(),
     ];
     for refusal in refusals.into_iter().flatten() {

@@ -222,6 +222,22 @@ pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<OffsetToken>, Probl
     })
 }
 
+/// `If-None-Match: *` of a creation: whether only a stream that is not there is to be created. Other conditions are about
+/// content, which a creation does not change.
+pub(crate) fn only_new(headers: &HeaderMap) -> Result<bool, Problem> {
+    let fix = "send `If-None-Match: *` to create only what is not there, or no condition";
+    if let Some(text) = single(headers, &http::header::IF_MATCH)? {
+        let what = format!("is {text:?}, and a creation changes no stream that exists; {fix}");
+        return Err(Problem::header(&http::header::IF_MATCH, &what));
+    }
+    let name = &http::header::IF_NONE_MATCH;
+    match single(headers, name)? {
+        None => Ok(false),
+        Some("*") => Ok(true),
+        Some(text) => Err(Problem::header(name, &format!("is {text:?}; {fix}"))),
+    }
+}
+
 /// A number in plain decimal digits, without leading zeros, up to `max`.
 pub(crate) fn decimal(text: &str, max: u64) -> Option<u64> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -342,6 +358,22 @@ mod tests {
         assert_eq!(if_match(&map(&[("if-match", "*")])), Ok(None));
         for text in [offset, "\"\"", "W/\"x\"", "\"-1\""] {
             assert!(if_match(&map(&[("if-match", text)])).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_creation_may_ask_for_what_is_not_there_and_for_no_other_condition() {
+        assert_eq!(only_new(&map(&[])), Ok(false));
+        assert_eq!(only_new(&map(&[("if-none-match", "*")])), Ok(true));
+        for head in [
+            &[("if-none-match", "\"x\"")][..],
+            &[("if-none-match", "")],
+            &[("if-none-match", "*"), ("if-none-match", "*")],
+            &[("if-match", "*")],
+            &[("if-match", "\"x\""), ("if-none-match", "*")],
+        ] {
+            let problem = only_new(&map(head)).expect_err("a refusal");
+            assert_eq!(problem.code(), "invalid_header", "{head:?}");
         }
     }
 }

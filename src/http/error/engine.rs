@@ -187,6 +187,11 @@ impl From<ForkRefusal> for Problem {
 impl From<CreateRefusal> for Problem {
     fn from(refusal: CreateRefusal) -> Self {
         match refusal {
+            CreateRefusal::Exists => {
+                let detail = "A stream of that name exists, and only a new one was wanted (If-None-Match: *); use it as it is, or \
+                              another name.";
+                Self::new(StatusCode::PRECONDITION_FAILED, "already_exists", detail)
+            }
             CreateRefusal::Conflict { difference } => {
                 let detail = format!(
                     "A stream of that name exists, but its {difference} differs; use it as it is, or another name."

@@ -72,6 +72,8 @@ pub struct CreateCommand {
     pub fork: Option<ForkRequest>,
     /// Its first content, as sent.
     pub body: Bytes,
+    /// Whether a stream that exists is reason to refuse, also the very same one.
+    pub only_new: bool,
 }
 
 /// What became of a create command.
@@ -86,6 +88,9 @@ pub enum CreateDecision {
 /// Why a stream is not created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateRefusal {
+    /// There is a stream of that name, and only a new one was wanted.
+    #[error("a stream of that name exists")]
+    Exists,
     /// A stream of that name exists with another configuration.
     #[error("a stream of that name exists, but its {difference} differs")]
     Conflict {

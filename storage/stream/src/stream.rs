@@ -185,8 +185,12 @@ impl StreamState {
     /// Whether a repeated create command asks for this very stream (PROTOCOL.md §5.1).
     ///
     /// # Errors
-    /// [`CreateRefusal::Conflict`] naming the first thing that differs.
+    /// [`CreateRefusal::Exists`] if only a new stream was wanted, else [`CreateRefusal::Conflict`] naming the first thing that
+    /// differs.
     pub fn create_again(&self, command: &CreateCommand) -> Result<CreateDecision, CreateRefusal> {
+        if command.only_new {
+            return Err(CreateRefusal::Exists);
+        }
         let differs = |difference| Err(CreateRefusal::Conflict { difference });
         if command.fork != self.requested.fork {
             return differs("fork source or offset");

@@ -39,6 +39,7 @@ pub(crate) fn create_command(create: &Create) -> CreateCommand {
             sub_offset: fork.sub_offset,
         }),
         body: Bytes::from(create.body.raw.clone()),
+        only_new: false,
     }
 }
 
@@ -60,6 +61,7 @@ pub(crate) fn append_command(append: &Append, kind: ContentKind) -> AppendComman
 
 pub(crate) fn of_create_refusal(refusal: &CreateRefusal) -> Outcome {
     match refusal {
+        CreateRefusal::Exists => unreachable!("nobody asks for new streams alone here"),
         CreateRefusal::Conflict { .. } => Outcome::Conflict,
         CreateRefusal::Json(_) => Outcome::InvalidJson,
         CreateRefusal::TooLarge { .. } => Outcome::TooLarge,

@@ -37,6 +37,27 @@ fn the_same_request_finds_its_stream() {
     );
 }
 
+/// `If-None-Match: *` was passed over, and two who wanted to be the first were both told that all is well.
+#[test]
+fn whoever_wants_a_new_stream_does_not_find_the_same() {
+    let command = asking(Some(TEXT));
+    let state = created(&command);
+    let only_new = CreateCommand {
+        only_new: true,
+        ..command
+    };
+    assert_eq!(state.create_again(&only_new), Err(CreateRefusal::Exists));
+    let another = CreateCommand {
+        only_new: true,
+        ..asking(Some(JSON))
+    };
+    assert_eq!(
+        state.create_again(&another),
+        Err(CreateRefusal::Exists),
+        "that it differs does not matter"
+    );
+}
+
 #[test]
 fn no_content_type_means_the_default_one() {
     let default = created(&asking(None));
