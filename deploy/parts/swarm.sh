@@ -5,6 +5,10 @@
 versions=()
 had_before=0
 readonly SWARM_SERVICES=(tailwater edge mirror)
+# A task of a first version that has failed so often will not run.
+readonly SWARM_FAILURES_MAX=3
+# For so long, in intervals of the health check, a first version may take to fetch its images and to start: 15 minutes with 5 s.
+readonly SWARM_FIRST_ATTEMPTS=180
 
 check_swarm() {
     needed SWARM_STACK SWARM_NODE SWARM_CONTEXT SWARM_EDGE_SUBNET
@@ -57,11 +61,61 @@ keep_version() {
 
 roll_out_swarm() {
     export DEPLOY_IMAGE DEPLOY_TAG MIRROR_STREAMS SERVER_NAME SERVER_CORS_ORIGINS SWARM_STACK SWARM_EDGE_SUBNET
-    if [ "${DRY_RUN:-}" != 1 ] && [ -n "$(swarm stack services --quiet "$SWARM_STACK" 2>/dev/null)" ]; then
+    if [ -n "$(swarm stack services --quiet "$SWARM_STACK" 2>/dev/null)" ]; then
         had_before=1
     fi
-    run swarm stack deploy --compose-file "$here/swarm/stack.yml" --detach=false --with-registry-auth "$SWARM_STACK" || return 1
-    [ "${DRY_RUN:-}" = 1 ] || is_not_taken_back
+    # Docker waits for ever for tasks that fail if there is no version before, which Swarm could take them back to.
+    local detach=false
+    [ "$had_before" = 1 ] || detach=true
+    run swarm stack deploy --compose-file "$here/swarm/stack.yml" "--detach=$detach" --with-registry-auth "$SWARM_STACK" ||
+        return 1
+    if [ "${DRY_RUN:-}" = 1 ]; then
+        return 0
+    elif [ "$had_before" = 1 ]; then
+        is_not_taken_back
+    else
+        runs_for_the_first_time
+    fi
+}
+
+# Waits until all tasks of a first version run, and no longer than until one fails again and again.
+runs_for_the_first_time() {
+    local attempt services waiting='' failed
+    for ((attempt = 1; attempt <= SWARM_FIRST_ATTEMPTS; attempt++)); do
+        services=$(swarm stack services --format '{{.Name}} {{.Replicas}}' "$SWARM_STACK") || return 1
+        waiting=$(awk '{ split($2, tasks, "/") } tasks[1] != tasks[2]' <<<"$services")
+        if [ -n "$services" ] && [ -z "$waiting" ]; then
+            return 0
+        fi
+        failed=$(failing_task) || return 1
+        if [ -n "$failed" ]; then
+            echo "deploy/deploy: a task has failed $SWARM_FAILURES_MAX times: $failed" >&2
+            tell_where_to_look
+            return 1
+        fi
+        sleep "$HEALTHCHECK_INTERVAL_SECS"
+    done
+    waiting=${waiting:-none is there}
+    echo "deploy/deploy: these services do not have all their tasks after $SWARM_FIRST_ATTEMPTS looks: ${waiting//$'\n'/, }" >&2
+    tell_where_to_look
+    return 1
+}
+
+# The first task that has failed too often, with what Swarm says of it; nothing if there is none.
+failing_task() {
+    swarm stack ps --no-trunc --filter desired-state=shutdown --format '{{.Name}}|{{.CurrentState}}|{{.Error}}' "$SWARM_STACK" |
+        awk -F '|' -v max="$SWARM_FAILURES_MAX" '
+            $2 ~ /^(Failed|Rejected)/ && ++failures[$1] == max && !told { told = 1; print $1 ": " $2 ": " $3 }'
+}
+
+tell_where_to_look() {
+    local docker="docker --context $SWARM_CONTEXT"
+    cat >&2 <<TEXT
+deploy/deploy: the last lines of a program say why, and docs/production.md (exit codes) what to do:
+    $docker service logs --tail 20 ${SWARM_STACK}_tailwater        and _edge, _mirror
+    $docker stack ps --no-trunc $SWARM_STACK                what Swarm says: no such image, no suitable node, ...
+    $docker stack rm $SWARM_STACK                           ends the attempts; the volume and the secrets stay
+TEXT
 }
 
 # Swarm itself takes a service back whose tasks fail, and says that all went well.

@@ -25,6 +25,10 @@ SECRETS = {
 }
 
 
+# What Swarm says of a first version all of whose tasks run.
+ALL_RUN = ("stack services --format", "tailwater_tailwater 1/1\ntailwater_edge 1/1\ntailwater_mirror 2/2\n", 0)
+
+
 class Place:
     """A copy of the sources in a temporary directory, which goes with the test."""
 
@@ -33,7 +37,7 @@ class Place:
         test.addCleanup(directory.cleanup)
         self.top = copy_of_sources(pathlib.Path(directory.name))
         self.tools = self.top / "tools"
-        fakes.install(self.tools, rules)
+        fakes.install(self.tools, [*rules, ALL_RUN])
         files = self.top / "files"
         files.mkdir()
         for name, content in SECRETS.items():

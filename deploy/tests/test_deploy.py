@@ -9,7 +9,7 @@ from tools import TOP, expect_success, run, tool
 
 TARGETS = ["fly", "kubernetes", "swarm"]
 # What a command that begins so changes nowhere.
-HARMLESS = re.compile(r"^kubectl kustomize |^fly releases |rollout history |(secret|config|service) inspect |stack services ")
+HARMLESS = re.compile(r"^kubectl kustomize |^fly releases |rollout history |(secret|config|service) inspect |stack (services|ps) ")
 UNWELL = ("^curl ", "", 22)
 HAD_BEFORE = [
     ("^fly releases --app (\\S+)", '[{"Version":7,"ImageRef":"registry.test/tailwater:v1"},{"ImageRef":"x:v0"}]', 0),
@@ -252,6 +252,26 @@ class Failures(unittest.TestCase):
         undone = [command.split()[-1] for command in commands if "service rollback" in command]
         self.assertEqual(undone, ["tailwater_edge", "tailwater_mirror"])
         self.assertFalse(any(command.startswith("curl ") for command in commands), "the old version would be well")
+
+    def test_a_first_version_on_swarm_whose_tasks_fail_is_waited_for_until_they_have_failed_again_and_again(self):
+        # It was waited for until somebody broke it off: `docker stack deploy --detach=false` never ends then.
+        failed = "tailwater_tailwater.1|Failed 3 seconds ago|task: non-zero exit (2)\n"
+        services = ("stack services --format", "tailwater_tailwater 0/1\ntailwater_edge 1/1\n", 0)
+        commands, said = self.roll_back("swarm", [services, ("stack ps", failed * 3, 0)])
+        self.assertIn("a task has failed 3 times: tailwater_tailwater.1: Failed 3 seconds ago: task: non-zero exit (2)", said)
+        self.assertIn("service logs --tail 20 tailwater_tailwater", said)
+        self.assertIn("nothing ran before", said)
+        self.assertTrue(any("stack deploy" in command and "--detach=true" in command for command in commands), commands)
+        self.assertFalse(any(command.startswith("curl ") for command in commands))
+
+    def test_a_first_version_on_swarm_that_neither_runs_nor_fails_is_not_waited_for_for_ever(self):
+        # Two failures of a task, or one of each of several, are a start that is slow.
+        failed = "".join(f"tailwater_mirror.{slot}|Failed 3 seconds ago|it waits\n" * 2 for slot in (1, 2))
+        services = ("stack services --format", "tailwater_tailwater 0/1\ntailwater_edge 1/1\n", 0)
+        commands, said = self.roll_back("swarm", [services, ("stack ps", failed, 0)])
+        self.assertIn("do not have all their tasks after 180 looks: tailwater_tailwater 0/1", said)
+        self.assertIn("stack ps --no-trunc tailwater", said)
+        self.assertEqual(sum("stack ps" in command for command in commands), 180)
 
     def test_fly_deploys_the_images_of_before(self):
         commands, _ = self.roll_back("fly", [*HAD_BEFORE, UNWELL])
