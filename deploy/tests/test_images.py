@@ -1,6 +1,7 @@
 """Dockerfile and docker-compose.yml: what the tools say of them, and what operators rely on."""
 
 import ipaddress
+import os
 import pathlib
 import re
 import stat
@@ -116,6 +117,15 @@ class Compose(unittest.TestCase):
                 if (name, port.split("/")[0].lstrip(":")) != ("envoy", "8443:8443"):
                     self.assertTrue(port.startswith("127.0.0.1:"), f"{name}: {port}")
         self.assertIn("127.0.0.1:9901:9901", str(self.services["envoy"]["ports"]).replace("/tcp", ""))
+        # Whoever has one of these ports taken already could start nothing.
+        chosen = {"TAILWATER_ADMIN_PORT": "19901", "ELECTRIC_PORT": "13000", "PROMETHEUS_PORT": "19090", "GRAFANA_PORT": "13001"}
+        command = [*tool("DOCKER_COMPOSE"), *PROFILES, "config"]
+        elsewhere = expect_success(self, command, cwd=self.top, env={**os.environ, **chosen})
+        services = yaml.safe_load(elsewhere)["services"]
+        for port in chosen.values():
+            published = [ports for service in services.values() for ports in service.get("ports", []) if port in str(ports)]
+            self.assertEqual(len(published), 1, port)
+            self.assertIn("127.0.0.1", str(published), "for the host alone")
         self.assertTrue(self.config["networks"]["inner"]["internal"])
         self.assertEqual(set(self.services["postgres"]["networks"]), {"inner"})
         beside_the_edge = {name for name, service in self.services.items() if "edge" in service["networks"]}
