@@ -30,10 +30,17 @@ fn the_mirror_makes_its_tables_and_electric_follows_them_by_the_roles_of_compose
     let refused = script().output().expect("the script runs");
     assert!(!refused.status.success(), "without passwords");
     assert!(node::written(&refused).contains("run deploy/compose/setup"));
-    for name in ["mirror", "electric"] {
-        let path = secrets.path().join(format!("{name}_password"));
-        std::fs::write(path, format!("password-of-{name}\n")).expect("it can be written");
-    }
+    let write_passwords = |before: &str| {
+        for name in ["mirror", "electric"] {
+            let path = secrets.path().join(format!("{name}_password"));
+            std::fs::write(path, format!("{before}password-of-{name}\n")).expect("it can be written");
+        }
+    };
+    // The image runs it once, and what it had not done then stayed undone.
+    postgres.sql("logs", "CREATE ROLE mirror");
+    write_passwords("old-");
+    node::run(&mut script());
+    write_passwords("");
     node::run(&mut script());
 
     let mirror = Mirror::start(&[
