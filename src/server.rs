@@ -1,5 +1,6 @@
 //! Listens, serves connections over HTTP/1.1 and HTTP/2, in clear or in TLS, and stops when it is told to.
 
+mod background;
 mod certificates;
 mod clear_socket;
 mod connection;
@@ -21,14 +22,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tailwater_storage::BackendError;
 use tailwater_storage::OpenError;
-use tailwater_storage::engine::SWEEP_INTERVAL_MS;
+use tailwater_storage::panics::Task;
 use tailwater_storage::queues::QueueError;
 use tailwater_storage::schedules::ScheduleError;
 use tailwater_storage::subscriptions::SubscriptionError;
-use tailwater_storage::{BackendError, Engine};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::Signal;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::Config;
@@ -39,7 +39,7 @@ use crate::shutdown::{self, Signals};
 use crate::traces::{Tracing, TracingError};
 use crate::webhooks::{AuthoritiesError, KeyFileError};
 
-use certificates::Files;
+use background::{Background, Renewal};
 pub use certificates::TlsError;
 use metrics_port::MetricsPort;
 use tls::Tls;
@@ -139,30 +139,20 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
             keys,
             data_dir: data_dir.clone(),
         };
-        control_socket::ControlSocket::listen(asked, &data_dir, timeouts)
+        control_socket::ControlSocket::listen(asked, &data_dir, timeouts, engine.clone())
     });
     let metrics_address = metrics_port.as_ref().map(MetricsPort::address);
-    let metrics_server = metrics_port.map(|port| port.serve(&app));
+    let (tls, renewal) = tls.map(|renewal| (Arc::clone(&renewal.0), renewal)).unzip();
+    let background = Background::start(&app, metrics_port, renewal);
     startup::announce(&config, address, metrics_address, files_max);
 
-    let sweeper = tokio::spawn(sweep(engine.clone()));
-    let usher = tokio::spawn({
-        let app = Arc::clone(&app);
-        async move { app.give_turns().await }
-    });
-    let (tls, renewer) = tls
-        .map(|(tls, files, hangups)| {
-            let renewer = tokio::spawn(Arc::clone(&tls).keep_current(files, hangups));
-            (tls, renewer)
-        })
-        .unzip();
     let failure = engine.failure();
     let failed = failure.clone();
     let (closing, closed) = watch::channel(());
     let stopped = tokio::select! {
         () = signals.stop() => Ok(()),
         error = storage_failed(failure) => Err(ServeError::Storage(error)),
-        () = accept(&app, tls, listener, closed) => Ok(()),
+        () = accept_for_ever(&app, tls, listener, closed) => Ok(()),
     };
     app.stop();
     #[cfg(feature = "otlp")]
@@ -174,12 +164,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), ServeError> {
     subscriptions.stop();
     queues.stop();
     schedules.stop();
-    sweeper.abort();
-    usher.abort();
-    for task in [renewer, metrics_server].into_iter().flatten() {
-        task.abort();
-    }
-    drop(control);
+    drop((background, control));
     // Nothing commits any more: what was accepted is durable once the committers have ended.
     if tokio::task::spawn_blocking(move || engine.stop()).await.is_err() {
         tracing::error!("the engine could not be stopped");
@@ -206,7 +191,7 @@ async fn open_storage(config: &Arc<Config>) -> Result<storage::Storage, ServeErr
 
 /// Reads the files of TLS before anything else is begun: a certificate that is wrong is told of at once, however long
 /// the storage takes to recover. From here on SIGHUP does not end the process.
-async fn start_tls(config: &Arc<Config>) -> Result<Option<(Arc<Tls>, Files, Signal)>, ServeError> {
+async fn start_tls(config: &Arc<Config>) -> Result<Option<Renewal>, ServeError> {
     let config = Arc::clone(config);
     let started = tokio::task::spawn_blocking(move || Tls::start(&config.tls)).await;
     let Some((tls, files)) = started.expect("reading files does not panic")? else {
@@ -271,22 +256,30 @@ async fn storage_failed(mut failure: watch::Receiver<Option<BackendError>>) -> B
     }
 }
 
-async fn sweep(engine: Engine) {
-    let mut tick = tokio::time::interval(Duration::from_millis(SWEEP_INTERVAL_MS));
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        if let Err(error) = engine.sweep().await {
-            tracing::error!(%error, "the sweep over expired and idle streams failed");
-        }
-    }
-}
-
 /// Connections that are told at a time that there are too many; those beyond are dropped without a word.
 const REFUSALS_MAX: usize = 64;
 
 /// Accepts connections for ever. Each holds a clone of `closed` until it ends.
-async fn accept(app: &Arc<App>, tls: Option<Arc<Tls>>, listener: TcpListener, closed: watch::Receiver<()>) {
+async fn accept_for_ever(
+    app: &Arc<App>,
+    tls: Option<Arc<Tls>>,
+    listener: TcpListener,
+    closed: watch::Receiver<()>,
+) {
+    let panics = &app.engine.stats().panics;
+    panics
+        .keep(Task::Connections, || {
+            accept(app, tls.as_ref(), &listener, &closed)
+        })
+        .await;
+}
+
+async fn accept(
+    app: &Arc<App>,
+    tls: Option<&Arc<Tls>>,
+    listener: &TcpListener,
+    closed: &watch::Receiver<()>,
+) {
     let side = crate::http::router(app);
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     loop {
@@ -294,7 +287,7 @@ async fn accept(app: &Arc<App>, tls: Option<Arc<Tls>>, listener: TcpListener, cl
             Ok((stream, peer)) => match admit(app, peer.ip(), tls.is_some()) {
                 Ok(admitted) => {
                     let (app, side, closed) = (Arc::clone(app), side.clone(), closed.clone());
-                    match &tls {
+                    match tls {
                         None => tokio::spawn(connection::serve(app, stream, side, admitted, closed)),
                         Some(tls) => {
                             let tls = Arc::clone(tls);

@@ -2,11 +2,19 @@
 
 use tailwater_process::page::Page;
 use tailwater_storage::Engine;
+use tailwater_storage::panics::Task;
 use tailwater_storage::stats::{EngineStats, Histogram};
 
 pub(super) fn render(page: &mut Page, engine: &Engine) {
     let stats = engine.stats();
     writes(page, stats);
+    page.labelled(
+        "tailwater_task_panics_total",
+        "counter",
+        "Panics of tasks in the background, which are begun again: each is a bug, and the log says where.",
+        "task",
+        Task::ALL.map(|task| (task.name(), stats.panics.of(task))),
+    );
     commits(page, engine);
     streams(page, engine);
 }

@@ -41,6 +41,12 @@ impl TlsMetrics {
         self.failed_reloads.add(1);
     }
 
+    /// How often new files were taken into use.
+    #[cfg(test)]
+    pub(crate) fn reloads(&self) -> u64 {
+        self.reloads.get()
+    }
+
     pub(super) fn render(&self, page: &mut Page) {
         page.counter(
             "tailwater_tls_handshake_failures_total",

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_storage::Store;
+use tailwater_storage::panics::Task;
 use tailwater_storage::store::BackupReport;
+use tailwater_storage::{Engine, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
@@ -45,12 +46,17 @@ pub(super) struct ControlSocket {
 
 impl ControlSocket {
     /// Listens in the data directory, which must be locked: a socket that is there is one that nobody listens on.
-    /// None, after a warning, if that is impossible, which is no reason not to serve.
-    pub(super) fn listen(asked: Asked, data_dir: &Path, timeouts: Timeouts) -> Option<Self> {
+    /// None, after a warning, if that is impossible, which is no reason not to serve. `engine` counts the panics of it.
+    pub(super) fn listen(asked: Asked, data_dir: &Path, timeouts: Timeouts, engine: Engine) -> Option<Self> {
         let path = socket_of(data_dir);
         match bind(&path) {
             Ok(listener) => {
-                let accepting = tokio::spawn(accept(listener, asked, timeouts));
+                let accepting = tokio::spawn(async move {
+                    let panics = &engine.stats().panics;
+                    panics
+                        .keep(Task::ControlSocket, || accept(&listener, &asked, timeouts))
+                        .await;
+                });
                 Some(Self { path, accepting })
             }
             Err(error) => {
@@ -87,7 +93,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     socket.listen(CONNECTIONS_MAX as u32)
 }
 
-async fn accept(listener: UnixListener, asked: Asked, timeouts: Timeouts) {
+async fn accept(listener: &UnixListener, asked: &Asked, timeouts: Timeouts) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {

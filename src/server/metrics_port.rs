@@ -8,9 +8,9 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tailwater_storage::panics::Task;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
 use super::{Port, ServeError, listen};
 use crate::http::{self, App};
@@ -42,14 +42,17 @@ impl MetricsPort {
         self.address
     }
 
-    /// Serves until the task is aborted.
-    pub(super) fn serve(self, app: &Arc<App>) -> JoinHandle<()> {
-        tokio::spawn(accept(self.listener, Arc::clone(app)))
+    /// Serves for ever.
+    pub(super) async fn serve(self, app: Arc<App>) {
+        let panics = &app.engine.stats().panics;
+        panics
+            .keep(Task::MetricsPort, || accept(&self.listener, &app))
+            .await;
     }
 }
 
-async fn accept(listener: TcpListener, app: Arc<App>) {
-    let router = http::metrics_router(&app);
+async fn accept(listener: &TcpListener, app: &Arc<App>) {
+    let router = http::metrics_router(app);
     let server = &app.config.server;
     let (head_within, all_within) = (
         server.header_timeout,

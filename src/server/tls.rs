@@ -64,12 +64,11 @@ impl Tls {
     }
 
     /// Reads the files again, for ever: on SIGHUP, which `hangups` receives, and when they are no longer what they
-    /// were. `files` is what is in use.
-    pub(super) async fn keep_current(self: Arc<Self>, files: Files, mut hangups: Signal) {
-        let mut changes = Changes {
-            known: files,
-            changed: None,
-        };
+    /// were.
+    ///
+    /// # Panics
+    /// If reading them does.
+    pub(super) async fn keep_current(&self, changes: &mut Changes, hangups: &mut Signal) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -79,7 +78,9 @@ impl Tls {
             };
             let settings = self.settings.clone();
             let read = tokio::task::spawn_blocking(move || Files::read(&settings));
-            let Ok(Some(files)) = read.await else { return };
+            let Some(files) = read.await.expect("reading files does not panic") else {
+                return;
+            };
             if let Some(files) = changes.look(files, asked) {
                 self.renew(files);
             }
@@ -108,11 +109,21 @@ impl Tls {
 }
 
 /// Tells which changes of the files are to be acted upon.
-struct Changes {
+pub(super) struct Changes {
     /// What is in use, or could not be used.
     known: Files,
     /// What was there at the last look, if it is another thing.
     changed: Option<Files>,
+}
+
+impl From<Files> for Changes {
+    /// `files` is what is in use.
+    fn from(files: Files) -> Self {
+        Self {
+            known: files,
+            changed: None,
+        }
+    }
 }
 
 impl Changes {
@@ -148,10 +159,7 @@ mod tests {
 
     #[test]
     fn a_change_is_used_once_when_it_has_settled_or_is_asked_for() {
-        let mut changes = Changes {
-            known: Files::holding("a", "a"),
-            changed: None,
-        };
+        let mut changes = Changes::from(Files::holding("a", "a"));
         let mut is_used =
             |cert: &str, key: &str, asked| changes.look(Files::holding(cert, key), asked).is_some();
         assert!(!is_used("a", "a", false), "nothing is new");

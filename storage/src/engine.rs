@@ -63,6 +63,7 @@ pub use watch::{Incarnation, View};
 
 use crate::backend::{Backend, BackendError, Nature, Outcome, Usage};
 use crate::clock::Clock;
+use crate::panics::Task;
 use crate::stats::EngineStats;
 use crate::subscriptions::Moves;
 use crate::sync::{AtomicU64, Mutex, thread};
@@ -152,6 +153,16 @@ impl Shared {
     /// Shows parts of a record that has become durable to all who look.
     fn show(&self, sequencer: &mut Sequencer, parts: &[Part]) {
         sequencer.show(parts, &self.changes, &self.stats, &self.leftovers, &self.moves);
+    }
+
+    /// What is committed and what is shown may have parted, for any of the streams: lets no partition take records any
+    /// more, and tells all who wait.
+    fn fail_all(&self, error: BackendError) {
+        self.fail(error);
+        for partition in &self.partitions {
+            drop(partition.fail());
+        }
+        self.registry.look_at_all(|entry| entry.sequencer.lock().fail());
     }
 
     fn fail(&self, error: BackendError) {
@@ -511,7 +522,18 @@ fn publisher(shared: &Arc<Shared>) -> Publisher {
     runtime.spawn(async move {
         while let Some(batch) = finished.recv().await {
             let Some(shared) = shared.upgrade() else { return };
-            committer::publish(&shared, batch);
+            let publishing = async { committer::publish(&shared, batch) };
+            if shared
+                .stats
+                .panics
+                .watch(Task::Publisher, publishing)
+                .await
+                .is_err()
+            {
+                // What is durable and not shown would be decided upon as if it were not there.
+                shared.fail_all(BackendError::Panicked);
+                return;
+            }
         }
     });
     Publisher::Task(sender)

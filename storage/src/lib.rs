@@ -20,6 +20,7 @@
 //! | `backup` | where copies of stores may be made, and why one could not be |
 //! | `findings` | what a check of a store finds |
 //! | `codec` | how the rules' own types become bytes |
+//! | [`panics`] | tasks in the background, which are begun again if they panic |
 //! | [`clock`] | where the engine's time comes from |
 //! | [`stats`] | what the engine counts and measures |
 //! | `watched_commits` | commits as they are told of to whoever traces them, in builds with that feature |
@@ -38,6 +39,7 @@ pub mod file;
 mod findings;
 pub mod memory;
 mod page;
+pub mod panics;
 pub mod queues;
 mod reachable;
 pub mod schedules;

@@ -206,12 +206,14 @@ impl Queues {
     ) -> Result<T, QueueError> {
         let (answer, answered) = oneshot::channel();
         opened.send(command(answer));
-        // A queue that is gone drops what it was asked.
+        // A queue that is gone drops what it was asked, and so does a turn that panics.
         answered.await.unwrap_or_else(|_dropped| {
             Err(if self.is_stopping() {
                 QueueError::Stopping
-            } else {
+            } else if opened.is_gone() {
                 QueueError::NotFound
+            } else {
+                QueueError::Interrupted
             })
         })
     }

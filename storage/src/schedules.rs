@@ -113,7 +113,7 @@ impl Schedules {
     }
 
     /// Looks at timers, for ever.
-    async fn keep_time(self) {
+    async fn keep_time(&self) {
         let mut stopping = self.shared.is_stopping.subscribe();
         loop {
             self.tick();

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::panics::TaskPanics;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -92,6 +94,8 @@ pub struct EngineStats {
     pub batch_records: Histogram<10>,
     /// Duration of one commit, in microseconds.
     pub commit_micros: Histogram<14>,
+    /// Panics of tasks in the background: those of the engine, and of all that stands on it.
+    pub panics: TaskPanics,
     #[cfg(feature = "watched-commits")]
     pub(crate) watcher: crate::watched_commits::Watcher,
 }
@@ -113,6 +117,7 @@ impl Default for EngineStats {
             commit_micros: Histogram::new([
                 1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000,
             ]),
+            panics: TaskPanics::default(),
             #[cfg(feature = "watched-commits")]
             watcher: crate::watched_commits::Watcher::default(),
         }

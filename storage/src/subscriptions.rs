@@ -167,24 +167,24 @@ impl Subscriptions {
     }
 
     /// Hands streams out as they are noted, for ever.
-    async fn follow(self) {
+    async fn follow(&self) {
         let mut stopping = self.shared.is_stopping.subscribe();
-        loop {
+        while !*stopping.borrow_and_update() {
             tokio::select! {
                 () = self.shared.engine.moves().news() => self.hand_out(),
-                _ = stopping.changed() => return,
+                _ = stopping.changed() => {}
             }
         }
     }
 
     /// Looks at timers, for ever.
-    async fn keep_time(self) {
+    async fn keep_time(&self) {
         let mut stopping = self.shared.is_stopping.subscribe();
-        loop {
+        while !*stopping.borrow_and_update() {
             self.tick();
             tokio::select! {
                 () = self.shared.timers.wait(self.now(), TICK_MS) => {}
-                _ = stopping.changed() => return,
+                _ = stopping.changed() => {}
             }
         }
     }

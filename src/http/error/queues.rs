@@ -60,6 +60,10 @@ impl From<QueueError> for Problem {
         let said = sentence(&error);
         match error {
             QueueError::NotFound => Self::queue_not_found(),
+            QueueError::Interrupted => {
+                let detail = format!("{said} Look, and try again; the server's log says where it was.");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "interrupted", detail)
+            }
             QueueError::Stopping => Self::shutting_down(),
             QueueError::RunNotFound => Self::run_not_found(),
             QueueError::Deleting => {

@@ -289,7 +289,8 @@ impl Partition {
         Some(self.queue.lock().take())
     }
 
-    fn fail(&self) -> Batch {
+    /// Takes no records any more. Answers those that no commit has taken.
+    pub(super) fn fail(&self) -> Batch {
         let mut queue = self.queue.lock();
         queue.failed = true;
         std::mem::take(&mut queue.batch)
@@ -337,7 +338,16 @@ pub(super) fn spawn(shared: Arc<Shared>, number: usize, publisher: Publisher) ->
     #[cfg(not(feature = "shuttle"))]
     return thread::Builder::new()
         .name(format!("committer-{number}"))
-        .spawn(move || committer.run())
+        .spawn(move || {
+            // Whoever waits for a commit would wait for ever.
+            if catch_unwind(AssertUnwindSafe(|| committer.run())).is_err() {
+                tracing::error!(
+                    partition = committer.number,
+                    "a committer panicked: no more writes are taken"
+                );
+                committer.shared.fail_all(BackendError::Panicked);
+            }
+        })
         .expect("a thread for the committer can be made");
     #[cfg(feature = "shuttle")]
     return thread::spawn(move || committer.run());

@@ -69,6 +69,9 @@ pub enum QueueError {
     /// There is no queue of that name.
     #[error("there is no such queue")]
     NotFound,
+    /// The queue's turn panicked, and it is not known whether the command was carried out.
+    #[error("the queue's turn was cut off by a bug, and whether this was done is not known")]
+    Interrupted,
     /// The runtime of queues does nothing more.
     #[error("the server is stopping")]
     Stopping,

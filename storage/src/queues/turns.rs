@@ -14,6 +14,7 @@ use super::record::{Extra, RecordError};
 use super::{Queues, TICK_MS};
 use crate::backend::BackendError;
 use crate::engine::{EngineError, Settled, Settling, View};
+use crate::panics::{Task, TaskPanics};
 
 /// What could not be stored for want of space is tried again after so long.
 const PAUSE_MS: u64 = 1_000;
@@ -86,11 +87,27 @@ impl From<RecordError> for QueueError {
 impl Queues {
     /// Takes a queue's turns as long as it exists.
     pub(super) async fn keep(self, opened: Arc<Opened>) {
-        self.take_turns(&opened).await;
+        let panics = &self.shared.engine.stats().panics;
+        while panics.watch(Task::Queue, self.take_turns(&opened)).await.is_err() {
+            self.doubt(&opened).await;
+            TaskPanics::pause().await;
+        }
         // Nobody gives jobs to those who still wait.
         if let Some(turn) = opened.turn.lock().await.as_mut() {
             for claimant in turn.claimants.drain(..) {
                 let _ = claimant.answer.send(Ok(Handover::new(&opened, Vec::new())));
+            }
+        }
+    }
+
+    /// A turn has panicked: what is stored decides, and nothing is done by itself for a while. Whoever had asked for
+    /// something in it is told, for nobody else would be.
+    async fn doubt(&self, opened: &Opened) {
+        if let Some(turn) = opened.turn.lock().await.as_mut() {
+            turn.is_stale = true;
+            turn.pause(self.shared.engine.monotonic_ms() + PAUSE_MS);
+            for (_, answer) in std::mem::take(&mut turn.expected) {
+                let _ = answer.send(Err(QueueError::Interrupted));
             }
         }
     }

@@ -11,6 +11,7 @@ use super::opened::{Opened, Turn};
 use super::{ScheduleError, ScheduleStats, Schedules, SchedulesLimits, Shared, TURNS_MAX, codec, zones};
 use crate::backend::BackendError;
 use crate::engine::{Engine, EngineError};
+use crate::panics::Task;
 use crate::sync::Mutex;
 use crate::timers::Timers;
 
@@ -32,7 +33,13 @@ impl Schedules {
             }),
         };
         all.load_all().await?;
-        tokio::spawn(all.clone().keep_time());
+        tokio::spawn({
+            let all = all.clone();
+            async move {
+                let panics = &all.shared.engine.stats().panics;
+                panics.keep(Task::ScheduleClock, || all.keep_time()).await;
+            }
+        });
         tokio::spawn(all.clone().follow_imports());
         Ok(all)
     }
@@ -89,7 +96,10 @@ impl Schedules {
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             };
             for id in imported {
-                if let Err(error) = self.take_over(&id).await {
+                let panics = &self.shared.engine.stats().panics;
+                let taken = panics.watch(Task::ScheduleImports, self.take_over(&id)).await;
+                // A panic has told of itself, and the next one is taken over all the same.
+                if let Ok(Err(error)) = taken {
                     tracing::error!(schedule = %id, %error, "an imported schedule cannot be used");
                 }
             }

@@ -9,6 +9,7 @@ use tailwater_stream::{AppendRefusal, ContentKind, Epoch, ProducerId, ProducerMa
 use super::opened::{Opened, Turn};
 use super::{ScheduleError, Schedules, codec};
 use crate::engine::{AppendError, AppendRequest, EngineError, OpenError};
+use crate::panics::Task;
 
 /// What could not be stored is tried again after so long.
 const PAUSE_MS: u64 = 1_000;
@@ -18,10 +19,26 @@ const FIRES_A_TURN: usize = 100;
 impl Schedules {
     /// A turn that nobody asked for.
     pub(super) async fn take_turn(&self, opened: &Arc<Opened>) {
-        let mut turn = opened.turn.lock().await;
+        let turn = async {
+            let mut turn = opened.turn.lock().await;
+            opened.unschedule();
+            if let Some(turn) = turn.as_mut() {
+                self.settle(opened, turn).await;
+            }
+        };
+        let panics = &self.shared.engine.stats().panics;
+        if panics.watch(Task::Schedule, turn).await.is_err() {
+            self.pause(opened).await;
+        }
+    }
+
+    /// A turn has panicked and has set no timer, without which there would be no other one.
+    async fn pause(&self, opened: &Arc<Opened>) {
         opened.unschedule();
-        if let Some(turn) = turn.as_mut() {
-            self.settle(opened, turn).await;
+        if let Some(turn) = opened.turn.lock().await.as_mut() {
+            let until = self.now().plus_millis(PAUSE_MS);
+            turn.paused_until = Some(until);
+            self.shared.timers.set(opened, &mut turn.timer, Some(until));
         }
     }
 

@@ -14,6 +14,7 @@ use super::turns::{PAUSE_MS, damaged};
 use super::{Shared, SubscriptionError, SubscriptionLimits, SubscriptionStats, Subscriptions, TURNS_MAX};
 use crate::backend::BackendError;
 use crate::engine::{Engine, EngineError};
+use crate::panics::{Task, TaskPanics};
 use crate::sync::Mutex;
 use crate::timers::Timers;
 
@@ -46,10 +47,36 @@ impl Subscriptions {
             }),
         };
         all.load_all().await?;
-        tokio::spawn(all.clone().follow());
-        tokio::spawn(all.clone().keep_time());
-        tokio::spawn(all.clone().recover());
+        tokio::spawn(all.clone().follow_news());
+        tokio::spawn({
+            let all = all.clone();
+            async move {
+                let panics = &all.shared.engine.stats().panics;
+                panics.keep(Task::SubscriptionClock, || all.keep_time()).await;
+            }
+        });
+        tokio::spawn(all.clone().begin());
         Ok(all)
+    }
+
+    /// Looks for what has moved before the start.
+    async fn begin(self) {
+        let panics = &self.shared.engine.stats().panics;
+        panics.keep(Task::SubscriptionRecovery, || self.recover()).await;
+    }
+
+    /// Hands streams out as they are noted, for ever.
+    async fn follow_news(self) {
+        let panics = &self.shared.engine.stats().panics;
+        while panics
+            .watch(Task::SubscriptionMoves, self.follow())
+            .await
+            .is_err()
+        {
+            TaskPanics::pause().await;
+            // What it had taken to hand out is lost, so all is looked at anew.
+            self.clone().begin().await;
+        }
     }
 
     async fn load_all(&self) -> Result<(), SubscriptionError> {
@@ -93,7 +120,7 @@ impl Subscriptions {
 
     /// Looks at every stream that somebody subscribes to, and at every link whose stream may be gone, until all of that
     /// could be read; then everything goes on where it was.
-    async fn recover(self) {
+    async fn recover(&self) {
         let mut stopping = self.shared.is_stopping.subscribe();
         while let Err(error) = self.find_moved().await {
             if self.shared.engine.failure().borrow().is_some() {
@@ -175,7 +202,9 @@ impl Subscriptions {
     pub(super) fn look_for(&self, id: SubscriptionId) {
         let all = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = all.take_over(&id).await {
+            let panics = &all.shared.engine.stats().panics;
+            let taken = panics.watch(Task::SubscriptionRecovery, all.take_over(&id)).await;
+            if let Ok(Err(error)) = taken {
                 tracing::error!(subscription = %id, %error, "an imported subscription cannot be used");
             }
         });

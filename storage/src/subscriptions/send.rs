@@ -1,10 +1,6 @@
 //! Wakes go out: as events in wake streams, or to webhooks.
 
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use tailwater_stream::subscription::{Delivery, Phase, SendOutcome, SubscriptionId, WakeId, WokenStream};
@@ -17,6 +13,7 @@ use super::deliver::{WebhookAnswer, WebhookDelivery};
 use super::opened::{Opened, Turn};
 use super::turns::{PAUSE_MS, fresh};
 use crate::engine::{AppendError, AppendRequest, Reader};
+use crate::panics::Task;
 
 /// A wake on its way.
 enum Sent {
@@ -34,21 +31,6 @@ struct WakeEvent {
     stream: StreamName,
     generation: u64,
     at: Timestamp,
-}
-
-/// What came of sending. A panic is a failure like any other, which is told and tried again: else nothing would be sent for the
-/// subscription any more, since one wake of it at a time is on its way.
-async fn without_panic(sending: impl Future<Output = SendOutcome>) -> SendOutcome {
-    let mut sending = pin!(sending);
-    poll_fn(|context| {
-        // What has panicked is not asked again.
-        let polled = catch_unwind(AssertUnwindSafe(|| sending.as_mut().poll(context)));
-        polled.unwrap_or_else(|_told_by_the_panic| {
-            let error = "sending it panicked, which is a bug; the server's log says where".into();
-            Poll::Ready(SendOutcome::Failed { error })
-        })
-    })
-    .await
 }
 
 impl WakeEvent {
@@ -97,11 +79,15 @@ impl Subscriptions {
         tokio::spawn(async move {
             let mut stopping = all.shared.is_stopping.subscribe();
             let outcome = tokio::select! {
-                outcome = without_panic(all.send(sent, streams)) => outcome,
+                outcome = all.send_without_panic(sent, streams) => outcome,
                 // The next start sends it again.
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             };
-            all.note_outcome(&opened, wake, &outcome).await;
+            let panics = &all.shared.engine.stats().panics;
+            let noting = all.note_outcome(&opened, wake, &outcome);
+            if panics.watch(Task::Subscription, noting).await.is_err() {
+                all.pause(&opened).await;
+            }
         });
     }
 
@@ -138,6 +124,16 @@ impl Subscriptions {
                     failures: state.trouble.as_ref().map_or(0, |trouble| trouble.failures),
                 })
             }
+        })
+    }
+
+    /// What came of sending. A panic is a failure like any other, which is told and tried again: else nothing would be sent
+    /// for the subscription any more, since one wake of it at a time is on its way.
+    async fn send_without_panic(&self, sent: Sent, streams: Vec<WokenStream>) -> SendOutcome {
+        let panics = &self.shared.engine.stats().panics;
+        let sending = panics.watch(Task::Subscription, self.send(sent, streams));
+        sending.await.unwrap_or_else(|_panicked| SendOutcome::Failed {
+            error: "sending it panicked, which is a bug; the server's log says where".into(),
         })
     }
 

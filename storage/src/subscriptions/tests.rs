@@ -17,6 +17,7 @@ use super::opened::Opened;
 use super::{AckRequest, Claim, NewSubscription, StreamAck, SubscriptionLimits, Subscriptions};
 use crate::clock::{Clock, ManualClock};
 use crate::engine::AppendRequest;
+use crate::panics::Task;
 use crate::sync::Mutex;
 use crate::{Engine, EngineLimits, Memory};
 
@@ -47,11 +48,20 @@ fn id() -> SubscriptionId {
 
 /// An engine with a subscription of everything below `jobs/`.
 async fn subscribed(clock: Arc<dyn Clock>) -> (Engine, Subscriptions) {
+    let engine = engine(clock);
+    let subscriptions = subscribed_in(&engine).await;
+    (engine, subscriptions)
+}
+
+fn engine(clock: Arc<dyn Clock>) -> Engine {
     let memory = Arc::new(Memory::new(1 << 30));
-    let engine = Engine::start(memory, clock, EngineLimits::default()).expect("memory works");
+    Engine::start(memory, clock, EngineLimits::default()).expect("memory works")
+}
+
+async fn subscribed_in(engine: &Engine) -> Subscriptions {
     let started = Subscriptions::start(engine.clone(), Arc::new(Nobody), LIMITS).await;
     let subscriptions = started.expect("memory works");
-    create(&engine, "wakes").await;
+    create(engine, "wakes").await;
     let asked = NewSubscription {
         id: id(),
         config: SubscriptionConfig {
@@ -66,7 +76,7 @@ async fn subscribed(clock: Arc<dyn Clock>) -> (Engine, Subscriptions) {
         root: "http://127.0.0.1/v1/stream".into(),
     };
     subscriptions.create(asked, 10).await.expect("made");
-    (engine, subscriptions)
+    subscriptions
 }
 
 async fn create(engine: &Engine, stream: &str) {
@@ -191,4 +201,27 @@ async fn a_turn_ends_though_streams_never_stop_moving() {
     *clock.moving.lock() = None;
     assert_eq!(claim.work.len(), 1, "what had moved when the turn began");
     assert!(opened.moved_count() > 0, "the others are left to the next turn");
+}
+
+/// Each of these tasks ended without a word, and without any one of them nobody was woken, or no lease ended.
+#[tokio::test]
+async fn workers_are_woken_and_leases_end_after_panics_of_the_tasks_behind_it() {
+    let tasks = [
+        Task::SubscriptionMoves,
+        Task::SubscriptionRecovery,
+        Task::SubscriptionClock,
+    ];
+    let clock = Arc::new(ManualClock::at_millis(1_000));
+    let engine = engine(Arc::<ManualClock>::clone(&clock));
+    let panics = &engine.stats().panics;
+    tasks.into_iter().for_each(|task| panics.plant(task));
+    let subscriptions = subscribed_in(&engine).await;
+    create(&engine, "jobs/a").await;
+    append(&engine, "jobs/a").await;
+    until(|| async { subscriptions.stats().wakes.get() == 1 }).await;
+    subscriptions.claim(&id(), "w").await.expect("work");
+    until(|| async { tasks.iter().all(|task| panics.of(*task) == 1) }).await;
+    // From here on nobody but the clock's task looks at it.
+    clock.advance_millis(600_000);
+    until(|| async { subscriptions.stats().expired_leases.get() == 1 }).await;
 }

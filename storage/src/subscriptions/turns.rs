@@ -9,6 +9,7 @@ use super::opened::{CHUNK, Opened, Turn};
 use super::{SubscriptionError, Subscriptions, codec};
 use crate::backend::BackendError;
 use crate::engine::EngineError;
+use crate::panics::Task;
 
 /// What could not be stored for want of space is tried again after so long.
 pub(super) const PAUSE_MS: u64 = 1_000;
@@ -21,10 +22,25 @@ pub(super) fn fresh() -> WakeId {
 impl Subscriptions {
     /// A turn that nobody asked for.
     pub(super) async fn take_turn(&self, opened: &Arc<Opened>) {
-        let mut turn = opened.turn.lock().await;
+        let turn = async {
+            let mut turn = opened.turn.lock().await;
+            opened.unschedule();
+            if let Some(turn) = turn.as_mut() {
+                self.settle(opened, turn).await;
+            }
+        };
+        let panics = &self.shared.engine.stats().panics;
+        if panics.watch(Task::Subscription, turn).await.is_err() {
+            self.pause(opened).await;
+        }
+    }
+
+    /// A turn has panicked and has set no timer, without which there might be no other one.
+    pub(super) async fn pause(&self, opened: &Arc<Opened>) {
         opened.unschedule();
-        if let Some(turn) = turn.as_mut() {
-            self.settle(opened, turn).await;
+        if let Some(turn) = opened.turn.lock().await.as_mut() {
+            turn.paused_until = Some(self.now().plus_millis(PAUSE_MS));
+            self.set_timer(opened, turn);
         }
     }
 
@@ -87,15 +103,14 @@ impl Subscriptions {
 
     /// Looks at the streams that have moved until now.
     pub(super) async fn look(&self, opened: &Arc<Opened>, turn: &mut Turn) -> Result<(), SubscriptionError> {
-        let moved = opened.take_moved();
-        for (number, chunk) in moved.chunks(CHUNK).enumerate() {
-            let looked = self.look_at(opened, turn, chunk).await;
-            if looked.is_err() {
-                // They have moved all the same.
-                let unseen = moved[number * CHUNK..].iter();
-                unseen.for_each(|stream| opened.note(stream.clone()));
-            }
-            looked?;
+        let mut unseen = Unseen {
+            opened,
+            streams: opened.take_moved(),
+        };
+        while !unseen.streams.is_empty() {
+            let seen = unseen.streams.len().saturating_sub(CHUNK);
+            self.look_at(opened, turn, &unseen.streams[seen..]).await?;
+            unseen.streams.truncate(seen);
         }
         Ok(())
     }
@@ -169,6 +184,19 @@ impl Subscriptions {
     ) -> Result<(), SubscriptionError> {
         self.hand_out();
         self.look(opened, turn).await
+    }
+}
+
+/// Streams that have moved and were taken to be looked at. Those that are not, since something failed or panicked, have moved
+/// all the same.
+struct Unseen<'a> {
+    opened: &'a Opened,
+    streams: Vec<StreamName>,
+}
+
+impl Drop for Unseen<'_> {
+    fn drop(&mut self) {
+        self.streams.drain(..).for_each(|stream| self.opened.note(stream));
     }
 }
 

@@ -8,7 +8,7 @@ use tailwater_storage::disk::Disk;
 use tailwater_storage::engine::{AppendError, AppendRequest, CreateError, DeleteError, EngineError};
 use tailwater_storage::file::Durability;
 use tailwater_storage::stream::{CreateCommand, Lifetime, Transition};
-use tailwater_storage::{FileOptions, FileStore};
+use tailwater_storage::{BackendError, FileOptions, FileStore};
 
 use crate::support::ask::{Rig, at, bytes, name, producer, text_of, waits};
 use crate::support::faulty_disk::FaultyDisk;
@@ -93,6 +93,21 @@ fn refused_appends_of_one_stream_read_its_committed_state_once_a_batch() {
         }
         let (loads, batches) = (gate.loads(&name("a")) - loads, gate.batches().len() - batches);
         assert!(loads <= batches, "{loads} loads in {batches} batches");
+    });
+}
+
+/// The committer ended without a word: whoever appended from then on waited for ever, and the server said that it was ready.
+#[test]
+fn a_committer_that_panics_is_a_failure_of_the_storage() {
+    behind_a_gate(async |rig: Rig, gate| {
+        rig.create("a").await.expect("created");
+        gate.leave_one_out();
+        assert!(has_failed(&rig.append("a", "in its batch").await));
+        assert!(has_failed(&rig.append("a", "behind it").await));
+        let failure = rig.engine.failure().borrow().clone();
+        assert!(matches!(failure, Some(BackendError::Panicked)), "{failure:?}");
+        // It ends although a committer has ended before.
+        rig.engine.stop();
     });
 }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use tailwater_storage::panics::Task;
 use tailwater_storage::queues::QueueError;
 use tailwater_storage::stream::queue::{Envelope, JsonText, RunState, Word, WorkerRefusal};
 use tailwater_storage::{Backend, Memory};
 
 use super::scene::{LEASE_MS, Scene, over_each, payloads, queue, run_names, until};
 use crate::support::ask::{name, run, waits};
-use crate::support::gated::Gated;
+use crate::support::gated::{Gated, Question};
 
 #[test]
 fn jobs_are_given_out_in_order_each_once_and_their_runs_tell_of_it() {
@@ -407,5 +408,26 @@ fn a_worker_is_heard_while_very_many_leases_end() {
         let beat = scene.queues.heartbeat(&last.run, last.epoch).await;
         beat.expect("nobody has taken it away yet");
         until(|| async { scene.get().await.gauges.counters.leases_lost == 1_099 }).await;
+    });
+}
+
+/// The queue stood still until the next start, and whoever claimed waited for an answer that nobody gave.
+#[test]
+fn a_queue_whose_turn_panics_goes_on_with_what_is_stored() {
+    run(async {
+        let backend = Gated::inline(1 << 20);
+        let scene = Scene::over(Arc::<Gated>::clone(&backend)).await;
+        scene.make(json!({})).await;
+        backend.panic_at(Question::Read);
+        scene.rig.append_json("q", "[{\"payload\":1}]").await;
+        let panics = &scene.rig.engine.stats().panics;
+        until(|| async { panics.of(Task::Queue) == 1 }).await;
+        assert!(backend.has_panicked());
+        until(|| async {
+            scene.rig.clock.advance_millis(100);
+            scene.queues.tick();
+            payloads(&scene.claim("w", 1).await) == ["1"]
+        })
+        .await;
     });
 }

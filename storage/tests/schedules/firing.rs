@@ -1,10 +1,14 @@
 //! What is enqueued and when, and what is told of it.
 
+use std::sync::Arc;
+
+use tailwater_storage::panics::Task;
 use tailwater_storage::stream::schedule::{EnqueueAs, Fired, Misfire};
 use tailwater_storage::stream::{ScheduleConfig, Timestamp};
 
-use super::scene::{JOBS, PERIOD_MS, config, job, over_each, until};
-use crate::support::ask::START_MS;
+use super::scene::{JOBS, PERIOD_MS, Scene, config, job, over_each, until};
+use crate::support::ask::{START_MS, name, run};
+use crate::support::gated::{Gated, Question};
 
 #[test]
 fn each_fire_time_enqueues_a_job_and_the_next_and_the_last_are_told() {
@@ -124,5 +128,30 @@ fn a_stream_that_takes_nothing_is_told_of_and_tried_again() {
         assert_eq!(scene.jobs().await, [job("s", 1)]);
         assert_eq!(scene.get("s").await.state.trouble, None);
         assert_eq!(scene.schedules.stats().failures.get(), 2);
+    });
+}
+
+/// Nothing set the timer of a schedule whose turn had panicked, so that it never fired again before a restart.
+#[test]
+fn a_schedule_whose_turn_panics_fires_later() {
+    run(async {
+        let backend = Gated::inline(1 << 20);
+        let scene = Scene::over(Arc::<Gated>::clone(&backend)).await;
+        scene.rig.create_json(JOBS).await;
+        scene.put("s", config()).await.expect("made");
+        // After a start nobody has opened the stream, so it is loaded in the turn.
+        let clock = Arc::clone(&scene.rig.clock);
+        let scene = scene.again_over(Arc::<Gated>::clone(&backend), clock).await;
+        backend.panic_at(Question::Load(name(JOBS)));
+        scene.pass_ms(PERIOD_MS);
+        let panics = &scene.rig.engine.stats().panics;
+        until(|| async { panics.of(Task::Schedule) == 1 }).await;
+        assert!(backend.has_panicked());
+        until(|| async {
+            scene.pass_ms(100);
+            scene.schedules.stats().fires.get() > 0
+        })
+        .await;
+        assert_eq!(scene.jobs().await[0], job("s", 1));
     });
 }

@@ -1,9 +1,14 @@
 //! Wake events, claims, acks and ends of leases.
 
+use std::sync::Arc;
+
+use tailwater_storage::panics::Task;
 use tailwater_storage::stream::subscription::LeaseRefusal;
 use tailwater_storage::subscriptions::SubscriptionError;
 
-use super::scene::{LEASE_MS, ack_of, id, over_each, pull, until};
+use super::scene::{LEASE_MS, Scene, ack_of, id, over_each, pull, until};
+use crate::support::ask::run;
+use crate::support::gated::{Gated, Question};
 
 #[test]
 fn an_append_wakes_a_worker_that_claims_and_acks_it() {
@@ -168,5 +173,27 @@ fn a_subscription_that_is_made_anew_has_its_own_events() {
             assert_eq!(scene.events().await.len(), round);
             scene.subscriptions.delete(&id("s")).await.expect("deleted");
         }
+    });
+}
+
+/// What a turn that panicked had taken to look at was forgotten, and nobody was woken for it before it moved again.
+#[test]
+fn a_worker_is_woken_although_a_turn_panics() {
+    run(async {
+        let backend = Gated::inline(1 << 20);
+        let scene = Scene::over(Arc::<Gated>::clone(&backend)).await;
+        scene.rig.create_json("wakes").await;
+        scene.made("s", pull(Some("jobs/*"), &[])).await;
+        backend.panic_at(Question::Control);
+        scene.begin("jobs/a", "one").await;
+        let panics = &scene.rig.engine.stats().panics;
+        until(|| async { panics.of(Task::Subscription) == 1 }).await;
+        assert!(backend.has_panicked());
+        until(|| async {
+            scene.pass_ms(100);
+            !scene.events().await.is_empty()
+        })
+        .await;
+        assert_eq!(scene.events().await[0]["stream"], "jobs/a");
     });
 }

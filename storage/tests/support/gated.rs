@@ -28,6 +28,14 @@ pub(crate) enum Held {
     Behind,
 }
 
+/// What a backend can be asked in the background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Question {
+    Load(StreamName),
+    Control,
+    Read,
+}
+
 #[derive(Default)]
 struct Gate {
     held: bool,
@@ -37,6 +45,10 @@ struct Gate {
     at_gate: [Option<usize>; PARTITIONS],
     refused: Option<Choice>,
     fails: bool,
+    /// Whether the next commit leaves out what became of its last record.
+    leaves_one_out: bool,
+    /// At what it panics, once.
+    panics_at: Option<Question>,
     /// Listings of all streams that fail from now on.
     failing_lists: usize,
     batches: Vec<Vec<Record>>,
@@ -217,6 +229,26 @@ impl Gated {
         self.gate().fails = false;
     }
 
+    /// The next commit does not say what became of its last record, which no backend may do.
+    pub(crate) fn leave_one_out(&self) {
+        self.gate().leaves_one_out = true;
+    }
+
+    /// It panics when it is next asked that.
+    pub(crate) fn panic_at(&self, question: Question) {
+        self.gate().panics_at = Some(question);
+    }
+
+    /// Whether it has panicked since it was told to.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.gate().panics_at.is_none()
+    }
+
+    fn go_off(&self, question: &Question) {
+        let planted = self.gate().panics_at.take_if(|planted| planted == question);
+        assert!(planted.is_none(), "a planted panic at {question:?}");
+    }
+
     /// The next listings of all streams fail.
     pub(crate) fn fail_lists(&self, count: usize) {
         self.gate().failing_lists = count;
@@ -299,6 +331,9 @@ impl Backend for Gated {
             }
             outcomes.push(outcome);
         }
+        if std::mem::take(&mut self.gate().leaves_one_out) {
+            outcomes.pop();
+        }
         Ok(outcomes)
     }
 
@@ -306,6 +341,7 @@ impl Backend for Gated {
         if !self.nature.answers_inline && !request.may_wait {
             return Err(ReadError::Cold);
         }
+        self.go_off(&Question::Read);
         self.memory.read(request)
     }
 
@@ -324,6 +360,7 @@ impl Backend for Gated {
             return Err(BackendError::Damaged { what });
         }
         drop(gate);
+        self.go_off(&Question::Load(name.clone()));
         self.memory.load(name)
     }
 
@@ -374,6 +411,7 @@ impl Backend for Gated {
     }
 
     fn control(&self, stream: StreamId, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
+        self.go_off(&Question::Control);
         self.memory.control(stream, key)
     }
 
