@@ -14,7 +14,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What is wrong with a file, whatever it is for. What is said follows the file's name.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PemFault {
-    #[error("cannot be read: {0}; name a file that the server may read")]
+    #[error("cannot be read: {0}; name a file that the program may read")]
     Unreadable(#[source] io::Error),
     #[error("has more than {FILE_BYTES_MAX} bytes; name a file in PEM that has nothing else in it")]
     TooLong,

@@ -29,7 +29,8 @@ prepare_fly() {
     fi
     export FLY_API_TOKEN
     cp "$here/fly/$environment/"*.toml "$generated/edge/"
-    stage_secrets "$FLY_APP" "SERVER_CERTIFICATE=$SERVER_CERTIFICATE_FILE" "SERVER_KEY=$SERVER_KEY_FILE"
+    stage_secrets "$FLY_APP" "SERVER_CERTIFICATE=$SERVER_CERTIFICATE_FILE" "SERVER_KEY=$SERVER_KEY_FILE" \
+        "SERVER_CA=$SERVER_CA_FILE"
     stage_secrets "$FLY_APP-edge" "SERVER_CA=$SERVER_CA_FILE" "EDGE_CERTIFICATE=$EDGE_CERTIFICATE_FILE" \
         "EDGE_KEY=$EDGE_CERTIFICATE_KEY_FILE"
     if [ -n "$MIRROR_STREAMS" ]; then
@@ -56,8 +57,8 @@ roll_out_fly() {
         remember_image "$FLY_APP" fly.toml
         [ -z "$MIRROR_STREAMS" ] || remember_image "$FLY_APP-mirror" mirror.toml
     fi
-    deploy_app "$FLY_APP" fly.toml --image "$DEPLOY_IMAGE:$DEPLOY_TAG" --env "DS_HTTP__CORS_ORIGINS=$SERVER_CORS_ORIGINS" ||
-        return 1
+    deploy_app "$FLY_APP" fly.toml --image "$DEPLOY_IMAGE:$DEPLOY_TAG" --env "DS_HTTP__CORS_ORIGINS=$SERVER_CORS_ORIGINS" \
+        --env "TAILWATER_URL=https://$SERVER_NAME:4437/v1/stream" || return 1
     deploy_app "$FLY_APP-edge" edge.toml || return 1
     if [ -n "$MIRROR_STREAMS" ]; then
         deploy_app "$FLY_APP-mirror" mirror.toml --image "$DEPLOY_IMAGE-sync:$DEPLOY_TAG" \
@@ -93,7 +94,8 @@ roll_back_fly() {
             deploy_app "$app" "$file" --image "$image" --env "DS_SYNC__SOURCE_URL=https://$SERVER_NAME:4437/v1/stream" \
                 --env "DS_SYNC__STREAMS=$MIRROR_STREAMS" || result=1
         else
-            deploy_app "$app" "$file" --image "$image" --env "DS_HTTP__CORS_ORIGINS=$SERVER_CORS_ORIGINS" || result=1
+            deploy_app "$app" "$file" --image "$image" --env "DS_HTTP__CORS_ORIGINS=$SERVER_CORS_ORIGINS" \
+                --env "TAILWATER_URL=https://$SERVER_NAME:4437/v1/stream" || result=1
         fi
     done
     return "$result"

@@ -113,6 +113,40 @@ class Kubernetes(unittest.TestCase):
             self.assertEqual(jobs, {"tailwater", "tailwater-sync"}, "the jobs that the rules know")
 
 
+class Commands(unittest.TestCase):
+    """What commands find that are run beside the server, in its container."""
+
+    def check(self, environment):
+        self.assertEqual(environment["TAILWATER_URL"], "https://tailwater:4437/v1/stream", "the path belongs to it")
+        self.assertIn(environment["TAILWATER_CA_FILE"], ("/run/secrets/server_ca", "/run/tailwater/tls/ca.crt", "/run/tailwater/ca.crt"))
+        # It was set on Swarm, and webhooks trusted the server's own authority and no other.
+        self.assertNotIn("SSL_CERT_FILE", environment)
+
+    def test_swarm_has_their_url_and_authority(self):
+        text = (TOP / "deploy/swarm/stack.yml").read_text().replace("${SERVER_NAME}", "tailwater")
+        server = yaml.safe_load(text)["services"]["tailwater"]
+        self.check(server["environment"])
+        self.assertIn("server_ca", [secret["source"] for secret in server["secrets"]])
+
+    @unittest.skipUnless(shutil.which(tool("KUBECTL")[0]), "there is no kubectl")
+    def test_kubernetes_has_them_and_the_name_leads_to_the_pod_itself(self):
+        objects = manifests(self, "production")
+        [settings] = [item["data"] for (kind, name), item in objects.items() if name.startswith("tailwater-settings")]
+        self.check(settings)
+        pod = objects["StatefulSet", "tailwater"]["spec"]["template"]["spec"]
+        self.assertEqual(pod["hostAliases"], [{"ip": "127.0.0.1", "hostnames": ["tailwater"]}])
+
+    def test_fly_has_them(self):
+        for environment in ENVIRONMENTS:
+            config = tomllib.loads((TOP / f"deploy/fly/{environment}/fly.toml").read_text())
+            place = Place(self)
+            self.assertEqual(place.deploy("fly", environment, SERVER_NAME="tailwater").returncode, 0)
+            [deployed] = [command for command in place.commands() if "--config fly.toml" in command]
+            given = dict(pair.split("=", 1) for pair in re.findall(r"--env (\S+)", deployed))
+            self.check({**config["env"], **given})
+            self.assertIn(config["env"]["TAILWATER_CA_FILE"], [file["guest_path"] for file in config["files"]])
+
+
 class Edge(unittest.TestCase):
     """Envoy's configuration, as it is filled in for a rollout."""
 

@@ -131,8 +131,7 @@ pub(super) enum Command {
 
     /// Ask a server, or a mirror, whether it is ready: for health checks of containers
     ///
-    /// Exits with 0 if it is, and else with 1 and the reason. Needs no token. SSL_CERT_FILE names the authority of a
-    /// server that speaks TLS.
+    /// Exits with 0 if it is, and else with 1 and the reason. Needs no token.
     #[command(
         after_help = "Examples:\n  tailwater health\n  tailwater health --alive --url http://127.0.0.1:4438"
     )]
@@ -303,11 +302,31 @@ pub(super) struct Connection {
     /// File with that token, in place of the token itself
     #[arg(long, value_name = "FILE", env = "TAILWATER_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
+}
+
+/// Whose certificates are believed.
+#[derive(Debug, Args)]
+pub(super) struct Trust {
+    /// File with authorities in PEM that may have signed the server's certificate, beside those that the system trusts
+    #[arg(long, value_name = "FILE", env = "TAILWATER_CA_FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+impl Trust {
+    /// A client for the server at a URL.
+    pub(super) fn client(&self, url: &str) -> Result<Client, CommandError> {
+        // An empty variable is how a shell script says that there is none.
+        let file = self.ca_file.as_deref();
+        let file = file.filter(|path| !path.as_os_str().is_empty());
+        Ok(Client::trusting(url, file)?)
+    }
 }
 
 impl Connection {
     pub(super) fn client(&self) -> Result<Client, CommandError> {
-        let client = Client::new(&self.url)?;
+        let client = self.trust.client(&self.url)?;
         // An empty variable is how a shell script says that there is none.
         let typed = self.token.as_deref().filter(|token| !token.is_empty());
         let file = self.token_file.as_deref();
@@ -333,6 +352,8 @@ pub(super) struct HealthOptions {
     /// How long to wait for an answer
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(super) timeout: u64,
+    #[command(flatten)]
+    pub(super) trust: Trust,
 }
 
 fn parse_name(text: &str) -> Result<String, String> {

@@ -170,7 +170,11 @@ impl CommandError {
     /// 2 if what was typed or configured is wrong, else 1.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Client(ClientError::BadUrl { .. } | ClientError::BadHeader { .. })
+            Self::Client(
+                ClientError::BadUrl { .. }
+                | ClientError::BadHeader { .. }
+                | ClientError::BadAuthorities { .. },
+            )
             | Self::Token(_)
             | Self::ConfigFile { .. }
             | Self::Config(_)

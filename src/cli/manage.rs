@@ -10,7 +10,7 @@ use super::arguments::{
 use super::error::CommandError;
 use super::output::Output;
 use super::patience::patiently;
-use crate::client::{Client, Create, Fork, Health};
+use crate::client::{Create, Fork, Health};
 
 pub(super) async fn create(options: &CreateOptions, output: &mut Output) -> Result<(), CommandError> {
     let name = &options.stream.name;
@@ -101,7 +101,7 @@ pub(super) async fn health(options: &HealthOptions) -> Result<(), CommandError> 
     } else {
         Health::Ready
     };
-    let client = Client::new(&options.url)?;
+    let client = options.trust.client(&options.url)?;
     Ok(client
         .health(question, Duration::from_secs(options.timeout))
         .await?)

@@ -1,6 +1,6 @@
 //! The base URL, TLS, and one request with its answer. Knows no operation.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::authorities;
 use super::error::{ClientError, Problem};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +49,11 @@ impl Client {
     /// A client for the streams below `base_url`, such as `http://127.0.0.1:4437/v1/stream`. Connects when
     /// the first request is made. Needs no runtime before that.
     pub fn new(base_url: &str) -> Result<Self, ClientError> {
+        Self::trusting(base_url, None)
+    }
+
+    /// Likewise, with a file of authorities in PEM that may have signed the server's certificate, beside those of the system.
+    pub fn trusting(base_url: &str, authorities: Option<&Path>) -> Result<Self, ClientError> {
         let bad = |reason: &str| ClientError::BadUrl {
             url: base_url.to_owned(),
             reason: reason.to_owned(),
@@ -79,7 +85,7 @@ impl Client {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(is_tls)?)
+            .with_tls_config(authorities::tls(is_tls, authorities)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
@@ -376,24 +382,6 @@ pub(super) fn escape_name(name: &str) -> String {
         .map(|segment| utf8_percent_encode(segment, ESCAPED).to_string())
         .collect();
     segments.join("/")
-}
-
-/// Plain HTTP needs no authorities, and loading the machine's takes longer than many a command.
-fn tls(is_tls: bool) -> Result<rustls::ClientConfig, ClientError> {
-    use hyper_rustls::ConfigBuilderExt as _;
-
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring supports the versions of TLS that rustls deems safe");
-    let builder = if is_tls {
-        builder
-            .with_native_roots()
-            .map_err(|source| ClientError::NoAuthorities { source })?
-    } else {
-        builder.with_root_certificates(rustls::RootCertStore::empty())
-    };
-    Ok(builder.with_no_client_auth())
 }
 
 /// Takes `code`, `detail` and `field` out of a problem document (RFC 9457), or what stands for them in refusals of subscriptions

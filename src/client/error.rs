@@ -1,6 +1,7 @@
 //! What can go wrong between a client and a server, and what to do about it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -25,9 +26,18 @@ pub enum ClientError {
         /// What the library said.
         source: InvalidHeaderValue,
     },
+    /// The file of authorities cannot be used.
+    #[error("--ca-file or TAILWATER_CA_FILE names {}, which {reason}", path.display())]
+    BadAuthorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// The machine's certificate authorities could not be loaded.
     #[error(
-        "cannot load the certificate authorities that this machine trusts: {source}; set SSL_CERT_FILE to a PEM file"
+        "cannot load the certificate authorities that this machine trusts: {source}; name a PEM file with --ca-file or \
+         TAILWATER_CA_FILE"
     )]
     NoAuthorities {
         /// What the system said.
@@ -47,7 +57,7 @@ pub enum ClientError {
     /// There is a server, but not one to talk TLS with.
     #[error(
         "no TLS with {url}: {source}; does the server speak plain http://, or is its authority's certificate missing \
-         (set SSL_CERT_FILE to a PEM file)?"
+         (name it with --ca-file or TAILWATER_CA_FILE)?"
     )]
     Tls {
         /// The base URL.
@@ -116,6 +126,7 @@ impl ClientError {
                 matches!(problem.status.as_u16(), 408 | 429) || problem.status.is_server_error()
             }
             Self::BadUrl { .. }
+            | Self::BadAuthorities { .. }
             | Self::BadHeader { .. }
             | Self::NoAuthorities { .. }
             | Self::Tls { .. }

@@ -1,5 +1,6 @@
 //! A client for streams over HTTP(S). Knows the protocol's outside only: nothing of this server's insides.
 //!
+//! - `authorities`: whom it believes that a server is the one it asks for.
 //! - `connection`: the base URL, TLS, one request and its answer.
 //! - `operations`: create, append, close, delete, head, list, health.
 //! - `catch_up`: reads what a stream has, page by page.
@@ -11,6 +12,7 @@
 //! - `sse`: splits an SSE body into events.
 //! - `error`: what can go wrong, and what to do about it.
 
+mod authorities;
 mod catch_up;
 mod connection;
 mod error;

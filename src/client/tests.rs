@@ -245,6 +245,29 @@ async fn plain_http_behind_an_https_url_is_told_as_such() {
     server.await.expect("it answered");
 }
 
+#[test]
+fn a_file_of_authorities_that_cannot_be_used_is_refused_by_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("ca.pem");
+    let said = |url: &str| {
+        let error = Client::trusting(url, Some(&path)).err();
+        error.map(|error| error.to_string()).unwrap_or_default()
+    };
+    let missing = said("https://localhost/v1/stream");
+    assert!(
+        missing.starts_with("--ca-file or TAILWATER_CA_FILE names ") && missing.contains("cannot be read"),
+        "{missing}"
+    );
+    assert_eq!(
+        said("http://localhost/v1/stream"),
+        "",
+        "in clear there is nobody to believe"
+    );
+    std::fs::write(&path, "nothing").expect("written");
+    let empty = said("https://localhost/v1/stream");
+    assert!(empty.contains("has no certificate in PEM"), "{empty}");
+}
+
 #[tokio::test]
 async fn binary_data_is_decoded_whatever_lines_it_came_in() {
     let headers = "content-type: text/event-stream\r\nstream-sse-data-encoding: base64\r\n";

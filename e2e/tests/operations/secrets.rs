@@ -127,7 +127,7 @@ fn secrets_are_shown_nowhere_while_all_of_it_works() {
         command
             .env("TAILWATER_URL", &root)
             .env("TAILWATER_TOKEN", CLIENT_TOKEN)
-            .env("SSL_CERT_FILE", &authority)
+            .env("TAILWATER_CA_FILE", &authority)
             .env("RUST_LOG", "trace");
         let (code, said) = outcome(command);
         hunt.look(&format!("what {arguments:?} says"), &said);
