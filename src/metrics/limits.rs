@@ -23,6 +23,9 @@ pub(super) fn render(page: &mut Page, app: &App, look: Option<&StoreLook>) {
         all.push(("subscription_turns", served.all.turns().1 as u64));
         all.push(("webhooks_running", subscriptions.max_deliveries as u64));
     }
+    if app.queues.is_some() {
+        all.push(("queues", app.config.queues.max_queues as u64));
+    }
     if app.schedules.is_some() {
         all.push(("schedules", app.config.schedules.max_schedules as u64));
     }
