@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tailwater_storage::Engine;
-use tailwater_storage::engine::{Begun, EngineError, Existing, ImportError, Importer};
+use tailwater_storage::engine::{Begun, EngineError, Existing, Finished, ImportError, Importer};
 use tailwater_storage::stream::{NameLimits, StreamName};
 
 use super::format::{Event, ExportReader, FormatError};
@@ -164,7 +164,10 @@ impl Intake {
             Event::End => {
                 self.passes_over = true;
                 let finished = self.importer.finish().await;
-                finished.map(|()| self.report.imported += 1)
+                finished.map(|finished| match finished {
+                    Finished::Imported => self.report.imported += 1,
+                    Finished::Present => self.report.present += 1,
+                })
             }
             Event::Abandoned { .. } => {
                 self.passes_over = true;

@@ -52,7 +52,7 @@ pub use create::{CreateError, Created, Origin};
 pub use delete::DeleteError;
 pub use export::{Export, ExportedAppend, ExportedStream, Exporter};
 pub(crate) use hidden::HiddenError;
-pub use import::{Begun, Existing, ImportError, Importer};
+pub use import::{Begun, Existing, Finished, ImportError, Importer};
 pub use list::{Listed, Listing};
 pub use reader::{MessageRecord, OpenError, RECORD_BYTES, ReadFailure, Reader};
 pub use sequencer::Settled;

@@ -48,7 +48,7 @@ const PAGE_NAMES: usize = 256;
 const LOOKS_MAX: usize = 4;
 
 /// Control keys with their values.
-type Controls = Vec<(Bytes, Bytes)>;
+pub(super) type Controls = Vec<(Bytes, Bytes)>;
 
 /// Exports the streams whose names begin with a prefix, in the order of their names, but sources before their
 /// forks.
@@ -252,7 +252,7 @@ impl Engine {
 
     /// The control keys of a pinned stream and its state, of one moment; none if another stream has its name by now. Of one
     /// that is changed whenever it is looked at the keys are the older ones, and say nothing of bytes that it does not have.
-    async fn controls_and_state(
+    pub(super) async fn controls_and_state(
         &self,
         entry: &Entry,
         state: StreamState,

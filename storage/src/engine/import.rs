@@ -4,6 +4,8 @@
 //! name lead to it, and deletes the stream that it replaces if there is one. Whatever ends an import before that
 //! leaves the name as it was, and what was staged is released like any deleted stream.
 
+mod compared;
+mod error;
 mod staged;
 
 use std::sync::Arc;
@@ -19,6 +21,9 @@ use super::leftovers::Leftover;
 use super::pins::{Purpose, StoragePin};
 use super::sequencer::Entry;
 use super::{Engine, EngineError};
+use compared::Compared;
+pub use error::ImportError;
+use error::malformed;
 use staged::Staged;
 
 /// How far ahead of this machine's clock the ids of an export may be, in microseconds: a year.
@@ -33,100 +38,22 @@ pub enum Existing {
     Replace,
 }
 
-/// What becomes of a stream that an export begins with.
+/// What is to be done about a stream that an export begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
-    /// Its control keys and appends come next, and then [`Importer::finish`].
+    /// Its control keys and appends come next, and then [`Importer::finish`], which says what has become of it.
     Staged,
     /// The very same stream is here already: pass over what comes of it.
     Present,
 }
 
-/// Why a stream is not imported. Nothing is changed then.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ImportError {
-    /// Another stream has the name.
-    #[error("another stream has this name; delete it, or import with replacement")]
-    Exists,
-    /// The name belongs to a deleted stream that forks still refer to.
-    #[error(
-        "the name belongs to a deleted stream that still has forks; delete them, or import with replacement"
-    )]
-    HeldByForks,
-    /// A stream of this name was created and deleted meanwhile.
-    #[error("the name was used by another stream meanwhile; import it again")]
-    Changed,
-    /// What it was forked from was not imported, or is gone again.
-    #[error("its source `{source_name}` was not imported; import that first")]
-    NoSource {
-        /// The name of the source in the export.
-        source_name: StreamName,
-    },
-    /// It does not follow from its source as that is here.
-    #[error("it does not branch off its source `{source_name}` as that is here; import both from one export")]
-    OtherSource {
-        /// The name of the source in the export.
-        source_name: StreamName,
-    },
-    /// Bytes that it inherits were trimmed off its source here.
-    #[error(
-        "its source `{source_name}` was trimmed up to {oldest} here, and it inherits bytes before that; import \
-         both with replacement, or export it without its source"
-    )]
-    TrimmedSource {
-        /// The name of the source in the export.
-        source_name: StreamName,
-        /// The oldest position of the source here.
-        oldest: Position,
-    },
-    /// More producers than a stream may have here.
-    #[error(
-        "it has {producers} producers, and a stream may have {producers_max} here; raise \
-         `limits.max_producers_per_stream`"
-    )]
-    TooManyProducers {
-        /// How many it has.
-        producers: usize,
-        /// How many it may have.
-        producers_max: usize,
-    },
-    /// More bytes than a stream may have here.
-    #[error("it has {bytes} bytes, and a stream may have {bytes_max} here; raise `limits.max_stream_bytes`")]
-    TooLarge {
-        /// How many it has of its own.
-        bytes: u64,
-        /// How many it may have.
-        bytes_max: u64,
-    },
-    /// A stream that it is to replace stands in another partition than its source, or than the stream that it belongs to,
-    /// and no record lies in both.
-    #[error(
-        "it is kept beside `{beside}`, and the stream of its name that is to be replaced is not; delete it first, then \
-         import again"
-    )]
-    Apart {
-        /// The name of its source here, or of the stream that it belongs to.
-        beside: StreamName,
-    },
-    /// Its ids lie in the future, so that new streams here would get the same ones.
-    #[error("its id {id} was given by a clock that is far ahead of this machine's; set the clock")]
-    FromTheFuture {
-        /// The greatest id in its lineage.
-        id: StreamId,
-    },
-    /// What the export says does not fit together.
-    #[error("{what}; the export is damaged or was not made by an export: make it again")]
-    Malformed {
-        /// What does not fit.
-        what: String,
-    },
-    /// The engine cannot do it.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
-fn malformed(what: impl Into<String>) -> ImportError {
-    ImportError::Malformed { what: what.into() }
+/// What has become of a stream that was imported to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// It is here now, and was not before.
+    Imported,
+    /// The very same stream was here already, with the same control keys.
+    Present,
 }
 
 /// Imports streams one after the other, sources before their forks. To drop it leaves out what is not finished.
@@ -135,7 +62,14 @@ pub struct Importer {
     existing: Existing,
     /// Streams that forks may follow of, by the ids that they have in the export.
     sources: HashMap<StreamId, Source, RandomState>,
-    staged: Option<Staged>,
+    coming: Option<Coming>,
+}
+
+/// The stream whose control keys and appends come.
+enum Coming {
+    /// Whether it is here already depends on its control keys.
+    Compared(Box<Compared>),
+    Staged(Box<Staged>),
 }
 
 /// A stream that forks of the same export may branch off.
@@ -188,7 +122,7 @@ impl Engine {
             engine: self.clone(),
             existing,
             sources: HashMap::default(),
-            staged: None,
+            coming: None,
         }
     }
 }
@@ -199,7 +133,7 @@ impl Importer {
     /// # Errors
     /// [`ImportError`] if it cannot be imported: pass over what comes of it.
     pub async fn begin(&mut self, exported: ExportedStream) -> Result<Begun, ImportError> {
-        self.staged = None;
+        self.coming = None;
         self.engine.check_import(&exported.state)?;
         // Before its id is given: whatever stream gets the name from now on is known to be newer or older.
         let named = self.engine.open(&exported.state.name).await?;
@@ -210,14 +144,35 @@ impl Importer {
 
     async fn begin_in(&mut self, named: &Arc<Entry>, exported: ExportedStream) -> Result<Begun, ImportError> {
         let mut replaced = None;
-        if let Some((_, pin, here)) = self.engine.pin_known(&named.name, Purpose::Fork).await? {
-            if is_same(&here, &exported.state) {
-                self.remember(&exported, &here, Arc::new(pin));
-                return Ok(Begun::Present);
-            }
+        if let Some((entry, pin, here)) = self.engine.pin_known(&named.name, Purpose::Fork).await? {
             // Both change with one record.
             replaced = Some(here.id);
+            let is_same = |here: &StreamState| is_same(here, &exported.state);
+            if is_same(&here) && self.existing == Existing::Refuse {
+                self.remember(&exported, &here, Some(Arc::new(pin)));
+                return Ok(Begun::Present);
+            }
+            if is_same(&here)
+                && let Some((controls, here)) = self.engine.controls_and_state(&entry, here).await?
+                && is_same(&here)
+            {
+                let compared = Compared::new(named, exported, here, controls, pin);
+                self.coming = Some(Coming::Compared(Box::new(compared)));
+                return Ok(Begun::Staged);
+            }
         }
+        let staged = self.stage(named, exported, replaced).await?;
+        self.coming = Some(Coming::Staged(Box::new(staged)));
+        Ok(Begun::Staged)
+    }
+
+    /// Begins to gather what comes of a stream, which will replace the stream `replaced` if there is that.
+    async fn stage(
+        &self,
+        named: &Arc<Entry>,
+        exported: ExportedStream,
+        replaced: Option<StreamId>,
+    ) -> Result<Staged, ImportError> {
         let source = match &exported.state.source {
             Some(source) => Some(self.source_of(source).await?),
             None => None,
@@ -232,8 +187,19 @@ impl Importer {
             self.engine.lead(vec![named.name.clone()], beside).await?;
         }
         let lineage = lineage_of(id, &exported.state, source.as_ref())?;
-        self.staged = Some(Staged::new(&self.engine, named, exported, id, lineage, source));
-        Ok(Begun::Staged)
+        Ok(Staged::new(&self.engine, named, exported, id, lineage, source))
+    }
+
+    /// The stream that is staged; none if all that came so far is here already, unless `differs`.
+    async fn staged(&mut self, differs: bool) -> Result<Option<&mut Staged>, ImportError> {
+        if differs && let Some(Coming::Compared(compared)) = self.coming.take_if(Coming::is_compared) {
+            let staged = compared.differs(self).await?;
+            self.coming = Some(Coming::Staged(Box::new(staged)));
+        }
+        match self.coming.as_mut().expect("a stream was begun") {
+            Coming::Staged(staged) => Ok(Some(staged.as_mut())),
+            Coming::Compared(_) => Ok(None),
+        }
     }
 
     /// The stream here that a fork branches off, held.
@@ -258,11 +224,17 @@ impl Importer {
     /// [`ImportError`]; the stream is not imported then.
     ///
     /// # Panics
-    /// If no stream is staged.
+    /// If no stream was begun.
     pub async fn control(&mut self, key: Bytes, value: Bytes) -> Result<(), ImportError> {
-        let staged = self.staged.as_mut().expect("a stream is staged");
-        staged.control(key, value);
-        staged.write_if_much().await
+        let differs = match &mut self.coming {
+            Some(Coming::Compared(compared)) => !compared.has_next(&key, &value),
+            Some(Coming::Staged(_)) | None => false,
+        };
+        if let Some(staged) = self.staged(differs).await? {
+            staged.control(key, value);
+            staged.write_if_much().await?;
+        }
+        Ok(())
     }
 
     /// Adds the next append.
@@ -271,44 +243,71 @@ impl Importer {
     /// [`ImportError`]; the stream is not imported then.
     ///
     /// # Panics
-    /// If no stream is staged.
+    /// If no stream was begun.
     pub async fn append(&mut self, append: ExportedAppend) -> Result<(), ImportError> {
-        let staged = self.staged.as_mut().expect("a stream is staged");
-        staged.append(append)?;
-        staged.write_if_much().await
+        if let Some(staged) = self.staged(self.lacks_controls()).await? {
+            staged.append(append)?;
+            staged.write_if_much().await?;
+        }
+        Ok(())
     }
 
-    /// Lets the name lead to the stream that was begun. Answers once that is durable.
+    /// Lets the name lead to the stream that was begun, unless it turned out to be here already. Answers once that is
+    /// durable.
     ///
     /// # Errors
     /// [`ImportError`]; the stream is not imported then.
     ///
     /// # Panics
-    /// If no stream is staged.
-    pub async fn finish(&mut self) -> Result<(), ImportError> {
-        let mut staged = self.staged.take().expect("a stream is staged");
-        staged.finish(self.existing).await?;
-        self.remember(&staged.exported, &staged.state, Arc::clone(&staged.pin));
-        drop(staged);
+    /// If no stream was begun.
+    pub async fn finish(&mut self) -> Result<Finished, ImportError> {
+        self.staged(self.lacks_controls()).await?;
+        let finished = match self.coming.take().expect("a stream was begun") {
+            Coming::Compared(compared) => {
+                let Compared {
+                    exported, here, pin, ..
+                } = *compared;
+                self.remember(&exported, &here, pin.map(Arc::new));
+                Finished::Present
+            }
+            Coming::Staged(mut staged) => {
+                staged.finish(self.existing).await?;
+                self.remember(&staged.exported, &staged.state, Some(Arc::clone(&staged.pin)));
+                drop(staged);
+                Finished::Imported
+            }
+        };
         self.engine.clear_leftovers().await;
-        Ok(())
+        Ok(finished)
+    }
+
+    /// Whether the stream here has control keys that did not come, now that all that come have.
+    fn lacks_controls(&self) -> bool {
+        matches!(&self.coming, Some(Coming::Compared(compared)) if compared.has_more())
     }
 
     /// Leaves out the stream that was begun.
     pub fn abandon(&mut self) {
-        self.staged = None;
+        self.coming = None;
     }
 
-    /// Remembers a stream that is here now, for its forks.
-    fn remember(&mut self, exported: &ExportedStream, here: &StreamState, pin: Arc<StoragePin>) {
+    /// Remembers a stream that is here now, for its forks. One that is deleted is pinned.
+    fn remember(&mut self, exported: &ExportedStream, here: &StreamState, pin: Option<Arc<StoragePin>>) {
         if exported.has_forks {
+            let held = pin.filter(|_| here.deleted);
             let source = Source {
                 id: here.id,
                 name: here.name.clone(),
-                deleted: here.deleted.then(|| FoundSource::new(here, pin)),
+                deleted: held.map(|pin| FoundSource::new(here, pin)),
             };
             self.sources.insert(exported.state.id, source);
         }
+    }
+}
+
+impl Coming {
+    fn is_compared(&mut self) -> bool {
+        matches!(self, Self::Compared(_))
     }
 }
 
@@ -353,7 +352,8 @@ impl Engine {
     }
 }
 
-/// Whether a stream here is what an export says, so that there is nothing to import.
+/// Whether a stream here is what an export says, but for its control keys. Two that went on separately since one of them was
+/// exported may have the same tail under the same ids: the time of the last append tells them apart.
 fn is_same(here: &StreamState, exported: &StreamState) -> bool {
     let known = |state: &StreamState| {
         (
@@ -365,6 +365,7 @@ fn is_same(here: &StreamState, exported: &StreamState) -> bool {
             state.messages,
             state.closed,
             state.deleted,
+            state.last_append_at,
         )
     };
     let owners = |state: &StreamState| owners_of(&state.lineage).collect::<Vec<_>>();

@@ -8,7 +8,7 @@ mod sameness;
 
 use bytes::Bytes;
 use tailwater_storage::engine::{
-    AppendRequest, Begun, Existing, ExportedAppend, ExportedStream, ImportError,
+    AppendRequest, Begun, Existing, ExportedAppend, ExportedStream, Finished, ImportError,
 };
 use tailwater_storage::stream::{MessageEnds, StreamId, StreamState};
 
@@ -46,22 +46,21 @@ async fn export(rig: &Rig, prefix: &str) -> Vec<Section> {
 }
 
 /// Imports all sections in one go; answers what became of each.
-async fn import(rig: &Rig, sections: &[Section], existing: Existing) -> Vec<Result<Begun, ImportError>> {
+async fn import(rig: &Rig, sections: &[Section], existing: Existing) -> Vec<Result<Finished, ImportError>> {
     let mut importer = rig.engine.import(existing);
     let mut results = Vec::new();
     for section in sections {
         let result = async {
-            let begun = importer.begin(section.stream.clone()).await?;
-            if begun == Begun::Staged {
-                for (key, value) in &section.controls {
-                    importer.control(key.clone(), value.clone()).await?;
-                }
-                for append in &section.appends {
-                    importer.append(append.clone()).await?;
-                }
-                importer.finish().await?;
+            if importer.begin(section.stream.clone()).await? == Begun::Present {
+                return Ok(Finished::Present);
             }
-            Ok(begun)
+            for (key, value) in &section.controls {
+                importer.control(key.clone(), value.clone()).await?;
+            }
+            for append in &section.appends {
+                importer.append(append.clone()).await?;
+            }
+            importer.finish().await
         };
         results.push(result.await);
     }
@@ -70,7 +69,7 @@ async fn import(rig: &Rig, sections: &[Section], existing: Existing) -> Vec<Resu
 
 async fn import_all(rig: &Rig, sections: &[Section]) {
     for result in import(rig, sections, Existing::Refuse).await {
-        assert_eq!(result.expect("imported"), Begun::Staged);
+        assert_eq!(result.expect("imported"), Finished::Imported);
     }
 }
 

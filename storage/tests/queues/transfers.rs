@@ -115,3 +115,28 @@ fn a_queue_that_came_alone_is_one_at_once_and_after_the_next_start() {
         assert_eq!(other.queues.count(), 1);
     });
 }
+
+/// What a queue knows of its jobs changes without a message in its stream: it was taken for the one that was exported, and
+/// stayed, while the runs that it had given away were replaced.
+#[test]
+fn a_queue_that_went_on_is_replaced_by_what_was_exported() {
+    over_each(|other| async move {
+        let scene = Scene::over(Arc::new(Memory::new(1 << 30))).await;
+        scene.make(json!({})).await;
+        scene.enqueue_as("a").await;
+        scene.enqueue_as("b").await;
+        transfer(&scene.rig.engine, &other.rig.engine, Existing::Replace).await;
+        let before = other.get().await;
+        let claimed = other.claim("w", 1).await;
+        assert_eq!(run_names(&claimed), ["r/a"]);
+        other.complete(&claimed[0]).await;
+        transfer(&scene.rig.engine, &other.rig.engine, Existing::Replace).await;
+        // The one that was open has to see first that its stream is gone.
+        until(|| async {
+            let now = other.queues.get(&queue()).await;
+            now.is_ok_and(|now| now.gauges == before.gauges)
+        })
+        .await;
+        assert_eq!(run_names(&other.claim("w", 2).await), ["r/a", "r/b"]);
+    });
+}

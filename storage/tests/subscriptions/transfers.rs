@@ -32,3 +32,29 @@ fn an_imported_subscription_goes_on_where_the_exported_one_was() {
         assert!(claim.claimed.generation >= 2, "no generation comes again");
     });
 }
+
+/// Cursors move without a message in the subscription's own stream: it was taken for the one that was exported.
+#[test]
+fn a_subscription_that_went_on_is_replaced_by_what_was_exported() {
+    over_each(|other| async move {
+        let scene = Scene::over(Arc::new(Memory::new(1 << 30))).await;
+        scene.made("s", pull(None, &["orders"])).await;
+        scene.begin("orders", "one").await;
+        let links = scene.links("s").await;
+        transfer(&scene.rig.engine, &other.rig.engine, Existing::Replace).await;
+        let pends = || async {
+            let there = other.described("s").await;
+            there.is_ok_and(|there| there.summary.pending_streams == 1)
+        };
+        until(pends).await;
+        let claim = other.claim("s", "w").await;
+        other.ack_all("s", &claim).await;
+        assert_ne!(other.links("s").await, links);
+        assert!(!pends().await);
+        transfer(&scene.rig.engine, &other.rig.engine, Existing::Replace).await;
+        // What was acknowledged here was not there.
+        until(pends).await;
+        assert_eq!(other.links("s").await, links);
+        assert_eq!(other.claim("s", "w").await.work.len(), 1);
+    });
+}

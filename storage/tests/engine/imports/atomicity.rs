@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tailwater_storage::engine::{
-    AppendRequest, Begun, Existing, ExportedAppend, ExportedStream, ImportError, OpenError,
+    AppendRequest, Existing, ExportedAppend, ExportedStream, Finished, ImportError, OpenError,
 };
 use tailwater_storage::stream::{Lifetime, MessageEnds, StreamId, Timestamp, Transition};
 use tailwater_storage::{EngineLimits, Memory};
@@ -33,7 +33,7 @@ fn another_stream_of_the_name_is_kept_unless_it_is_to_be_replaced() {
         let with_one = rig.usage();
         let old = rig.look("a").await;
         let replaced = import(&rig, &sections, Existing::Replace).await;
-        assert!(matches!(replaced[..], [Ok(Begun::Staged)]), "{replaced:?}");
+        assert!(matches!(replaced[..], [Ok(Finished::Imported)]), "{replaced:?}");
         assert!(old.incarnation().view().deleted, "its readers are told");
         drop(old);
         rig.sweep().await;

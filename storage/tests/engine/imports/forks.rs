@@ -1,6 +1,6 @@
 //! Forks and their sources: shared where both are imported, and whole where one is.
 
-use tailwater_storage::engine::{Begun, Existing, ImportError, OpenError};
+use tailwater_storage::engine::{Existing, Finished, ImportError, OpenError};
 use tailwater_storage::stream::{OffsetToken, StreamId};
 
 use super::{Section, export, import, import_all, other, said};
@@ -311,7 +311,7 @@ fn a_fork_is_refused_if_its_source_is_another_stream_here() {
         assert!(
             matches!(
                 results[..],
-                [Ok(Begun::Staged), Err(ImportError::OtherSource { .. })]
+                [Ok(Finished::Imported), Err(ImportError::OtherSource { .. })]
             ),
             "{results:?}"
         );

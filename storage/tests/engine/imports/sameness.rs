@@ -1,7 +1,7 @@
 //! What comes out of one engine is the same in another.
 
 use bytes::Bytes;
-use tailwater_storage::engine::{AppendRequest, Begun, Existing, OpenError};
+use tailwater_storage::engine::{AppendRequest, Existing, Finished, ImportError, OpenError};
 use tailwater_storage::stream::{CreateCommand, Lifetime, Offset, Position};
 
 use super::{export, fill, import, import_all, other, said};
@@ -96,7 +96,7 @@ fn what_is_there_already_is_left_as_it_is() {
         let usage = there.usage();
         for existing in [Existing::Refuse, Existing::Replace] {
             for result in import(&there, &sections, existing).await {
-                assert_eq!(result.expect("no conflict"), Begun::Present);
+                assert_eq!(result.expect("no conflict"), Finished::Present);
             }
         }
         assert_eq!(there.usage(), usage);
@@ -105,7 +105,7 @@ fn what_is_there_already_is_left_as_it_is() {
         let results = import(&there, &sections, Existing::Refuse).await;
         let staged = results
             .iter()
-            .filter(|result| matches!(result, Ok(Begun::Staged)));
+            .filter(|result| matches!(result, Ok(Finished::Imported)));
         assert_eq!(staged.count(), 1);
         assert_eq!(there.text("fork").await, "step step step ");
     });
@@ -140,6 +140,61 @@ fn control_keys_come_along() {
         let rig = other();
         import_all(&rig, &sections).await;
         assert_eq!(export(&rig, "").await[0].controls, sections[0].controls);
+    });
+}
+
+/// A queue or a subscription may change without a message of its stream. It was taken for the very same one, and stayed.
+#[test]
+fn a_stream_with_other_control_keys_is_replaced_and_one_with_the_same_is_not() {
+    over_all(async |rig: Rig| {
+        let elsewhere = other();
+        elsewhere.create("a").await.expect("created");
+        elsewhere.append("a", "text").await.expect("appended");
+        let mut sections = export(&elsewhere, "").await;
+        let entry = |(key, value): (&'static str, &'static str)| (Bytes::from(key), Bytes::from(value));
+        let kept = [("k/1", "one"), ("k/2", "two"), ("k/3", "")].map(entry);
+        let changed = [("k/1", "one"), ("k/2", "2"), ("k/3", "")].map(entry);
+        let renamed = [("k/1", "one"), ("k/20", "two"), ("k/3", "")].map(entry);
+        let more = [("k/1", "one"), ("k/2", "two"), ("k/3", ""), ("k/4", "four")].map(entry);
+        for controls in [&[], &kept[..2], &kept[1..], &changed, &renamed, &more] {
+            sections[0].controls = kept.to_vec();
+            let first = import(&rig, &sections, Existing::Replace).await.remove(0);
+            assert_eq!(first.expect("no conflict"), Finished::Imported);
+            sections[0].controls = controls.to_vec();
+            for (existing, becomes, left) in [
+                (Existing::Refuse, Finished::Present, &kept[..]),
+                (Existing::Replace, Finished::Imported, controls),
+                (Existing::Replace, Finished::Present, controls),
+            ] {
+                let usage = rig.usage();
+                let finished = import(&rig, &sections, existing).await.remove(0);
+                assert_eq!(finished.expect("no conflict"), becomes, "{controls:?}");
+                assert_eq!(export(&rig, "").await[0].controls, left);
+                assert_eq!(rig.text("a").await, "text");
+                assert_eq!(rig.usage().0, usage.0, "what was replaced is released");
+            }
+        }
+    });
+}
+
+/// Both have the same ids and the same tail. The one that was here was taken for the other one.
+#[test]
+fn two_that_went_on_separately_are_not_the_same() {
+    over_all(async |rig: Rig| {
+        let elsewhere = other();
+        elsewhere.create("a").await.expect("created");
+        elsewhere.append("a", "both ").await.expect("appended");
+        import_all(&rig, &export(&elsewhere, "").await).await;
+        rig.append("a", "here ").await.expect("appended");
+        elsewhere.clock.advance_millis(1);
+        elsewhere.append("a", "there").await.expect("appended");
+        let sections = export(&elsewhere, "").await;
+        let refused = import(&rig, &sections, Existing::Refuse).await.remove(0);
+        assert!(matches!(refused, Err(ImportError::Exists)), "{refused:?}");
+        assert_eq!(rig.text("a").await, "both here ");
+        let replaced = import(&rig, &sections, Existing::Replace).await.remove(0);
+        assert_eq!(replaced.expect("no conflict"), Finished::Imported);
+        assert_eq!(rig.text("a").await, "both there");
     });
 }
 
