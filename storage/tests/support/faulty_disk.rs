@@ -106,6 +106,14 @@ impl FaultyDisk {
         self.state.lock().cut_at = Some(operation);
     }
 
+    /// Does something during which the machine does not stop: what would be cut of it is what comes behind it.
+    pub(crate) fn without_cut<T>(&self, work: impl FnOnce() -> T) -> T {
+        let cut_at = self.state.lock().cut_at.take();
+        let done = work();
+        self.state.lock().cut_at = cut_at;
+        done
+    }
+
     /// How many mutating operations there were: writes, lengths set, syncs, files and directories made, renamed,
     /// removed or linked, and directories synced. Failed ones count; those after the cut do not.
     pub(crate) fn operations(&self) -> u64 {
