@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tailwater_storage::Backend;
 use tailwater_storage::backend::{BackendError, ListRequest, Outcome};
 use tailwater_storage::stream::{
-    AppendExtent, ControlChange, Epoch, ForkSource, Lifetime, Part, Position, ProducerId, ProducerMark,
-    Record, Seq, StreamId, StreamState, Transition,
+    AppendExtent, ControlChange, Epoch, ForkSource, Lifetime, Lineage, Part, Position, ProducerId,
+    ProducerMark, Record, Seq, Span, StreamId, StreamState, Transition,
 };
 
 use super::author::{Author, at, millis, name, read, request};
@@ -92,6 +92,17 @@ impl View {
             streams: backend.usage().streams,
         })
     }
+}
+
+/// The lineage of an imported fork: its own part has the owner that it had elsewhere. One that a crash undid and that is imported
+/// anew is another stream, whose offsets are others.
+fn fork_elsewhere(source: &Lineage, start: Position, elsewhere: &Lineage) -> Lineage {
+    let own = Span {
+        from: start,
+        ..elsewhere.spans()[0]
+    };
+    let inherited = source.spans().iter().filter(|span| span.from < start);
+    Lineage::from_spans(inherited.copied().chain([own]).collect()).expect("it begins at 0")
 }
 
 impl Naive {
@@ -215,7 +226,7 @@ impl Naive {
         }
         let imported = self.author.import(id, |state| {
             if let Some(source) = source {
-                state.lineage = source.lineage.fork(id, start);
+                state.lineage = fork_elsewhere(&source.lineage, start, &state.lineage);
                 state.oldest = source.oldest;
                 state.source = Some(ForkSource {
                     id: source.id,
