@@ -236,10 +236,9 @@ impl Backend for AcidStore {
         let rooms = self.shards.iter().zip(&self.rooms);
         let mut of_shards: Vec<_> = rooms.map(|(shard, room)| (shard, room, Vec::new())).collect();
         for name in names {
-            let own = Placement::of_name(name);
-            // Also if both are in one shard now: there may be more of them later.
-            if own != other && !self.prefixes.placements_of(name).contains(&other) {
-                of_shards[own.shard(self.shards.len())].2.push(name.as_str());
+            if self.wants_lead(name, beside) {
+                let own = Placement::of_name(name).shard(self.shards.len());
+                of_shards[own].2.push(name.as_str());
             }
         }
         of_shards.retain(|(_, _, names)| !names.is_empty());
@@ -262,6 +261,56 @@ impl Backend for AcidStore {
                 .map(|other| other.join().unwrap_or(Err(BackendError::Panicked)));
             others.fold(led, Result::and)
         })
+    }
+
+    fn wants_lead(&self, name: &StreamName, beside: StreamId) -> bool {
+        // Also if both are in one shard now: there may be more of them later.
+        let other = Placement::of_id(beside);
+        Placement::of_name(name) != other && !self.prefixes.lead(name, other)
+    }
+
+    fn led_name(&self, id: StreamId) -> Result<Option<StreamName>, BackendError> {
+        let Some(name) = self.shard_of(id).name_of(id)? else {
+            return Ok(None);
+        };
+        let led = self.shard(Placement::of_name(&name)).redirects(name.as_str())?;
+        Ok((!led.is_empty()).then_some(name))
+    }
+
+    fn end_leads(&self, name: &StreamName, released: Option<StreamId>) -> Result<(), BackendError> {
+        let own = Placement::of_name(name).shard(self.shards.len());
+        let led = self.shards[own].redirects(name.as_str())?;
+        let mut needed = Vec::new();
+        for placement in &led {
+            let owner = self.shard(*placement).owner(name)?;
+            let owner = owner.filter(|owner| Some(*owner) != released);
+            if owner.is_some_and(|owner| Placement::of_id(owner) == *placement) {
+                needed.push(*placement);
+            }
+        }
+        if needed.len() == led.len() {
+            return Ok(());
+        }
+        self.rooms[own].make_room(|| self.shards[own].lead_only(name.as_str(), &needed))
+    }
+
+    fn end_unused_leads(&self, count_max: usize) -> Result<bool, BackendError> {
+        let mut ended = 0;
+        for (prefix, to) in self.prefixes.unused() {
+            if ended == count_max {
+                return Ok(true);
+            }
+            if self.shard(to).has_names_below(&prefix)? || !self.prefixes.forget_unused(&prefix, to) {
+                continue;
+            }
+            let key = prefixes::key_of(&prefix);
+            let own = Placement::of_name_bytes(key.as_bytes()).shard(self.shards.len());
+            let mut left = self.shards[own].redirects(&key)?;
+            left.retain(|placement| *placement != to);
+            self.rooms[own].make_room(|| self.shards[own].lead_only(&key, &left))?;
+            ended += 1;
+        }
+        Ok(false)
     }
 
     fn lead_below(&self, prefix: &str, beside: StreamId) -> Result<(), BackendError> {

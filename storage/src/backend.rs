@@ -36,8 +36,44 @@ pub trait Backend: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Likewise, for all names that begin with a prefix, which ends with `/`. Names that lead elsewhere by their prefix
-    /// need not be led one by one.
+    /// Whether a name has to be led for a stream to stand beside another one: also if it is led already. Never waits.
+    fn wants_lead(&self, name: &StreamName, beside: StreamId) -> bool {
+        let _ = (name, beside);
+        false
+    }
+
+    /// The name of a stream, if anything leads that name anywhere.
+    ///
+    /// # Errors
+    /// If the backend cannot be read.
+    fn led_name(&self, id: StreamId) -> Result<Option<StreamName>, BackendError> {
+        let _ = id;
+        Ok(None)
+    }
+
+    /// Lets a name lead no more, durably, to where no stream has it but one that is `released` next: that one need not be
+    /// found by its name any more. The engine holds this back while a stream may be made where the name was led.
+    ///
+    /// # Errors
+    /// If the backend cannot be read or written.
+    fn end_leads(&self, name: &StreamName, released: Option<StreamId>) -> Result<(), BackendError> {
+        let _ = (name, released);
+        Ok(())
+    }
+
+    /// Lets some prefixes lead no more, durably, at most `count_max`: those below which no stream is, and that nobody has led,
+    /// or relied on, since the backend was opened. Answers whether there may be more of them. The engine holds this back
+    /// while names are led.
+    ///
+    /// # Errors
+    /// If the backend cannot be read or written.
+    fn end_unused_leads(&self, count_max: usize) -> Result<bool, BackendError> {
+        let _ = count_max;
+        Ok(false)
+    }
+
+    /// Lets all names be looked up there that begin with a prefix, which ends with `/`. Names that lead elsewhere by their
+    /// prefix need not be led one by one.
     ///
     /// # Errors
     /// If the backend cannot be written.

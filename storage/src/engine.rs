@@ -16,6 +16,7 @@
 //! | `create.rs append.rs delete.rs trim.rs reader.rs list.rs` | one operation each |
 //! | `hidden.rs` | streams of the server's own, whose content is control keys |
 //! | `pins.rs`, `leftovers.rs` | whose bytes must stay for forks and exports, and whose can go |
+//! | `leads.rs` | names that lead to another partition |
 //! | `sweep.rs` | lifetimes that end, streams that nobody uses |
 
 mod append;
@@ -27,6 +28,7 @@ mod delete;
 mod export;
 mod hidden;
 mod import;
+mod leads;
 mod leftovers;
 mod list;
 mod pins;
@@ -68,6 +70,7 @@ use crate::stats::EngineStats;
 use crate::subscriptions::Moves;
 use crate::sync::{AtomicU64, Mutex, thread};
 use committer::{Concerned, Decided, Partition, Publisher, Waiter};
+use leads::Leads;
 use leftovers::{Leftover, Leftovers};
 use pins::{Pins, StoragePin};
 use registry::Registry;
@@ -136,6 +139,7 @@ struct Shared {
     committers: Mutex<Vec<thread::JoinHandle<()>>>,
     changes: Changes,
     pins: Pins,
+    leads: Leads,
     leftovers: Leftovers,
     moves: Arc<Moves>,
     stats: EngineStats,
@@ -199,6 +203,7 @@ impl Engine {
             committers: Mutex::new(Vec::new()),
             changes: Changes::new(clock.now_micros(), limits.changes_max),
             pins: Pins::default(),
+            leads: Leads::default(),
             leftovers,
             moves: Arc::default(),
             stats: EngineStats::default(),
@@ -288,32 +293,6 @@ impl Engine {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         let last = last.expect("the update always succeeds");
         StreamId::new(next(last)).expect("the clock is centuries below the limit")
-    }
-
-    /// Lets names be looked up where a stream stands, before others that have those names are placed beside it.
-    async fn lead(&self, names: Vec<StreamName>, beside: StreamId) -> Result<(), EngineError> {
-        // Where there is but one partition they are found without. A store that gets several leads them then.
-        if self.shared.nature.partitions == 1 || names.is_empty() {
-            return Ok(());
-        }
-        self.ask_to_lead(move |backend| backend.lead(&names, beside))
-            .await
-    }
-
-    /// Has the backend note where streams may come to stand, which takes space.
-    async fn ask_to_lead(
-        &self,
-        lead: impl FnOnce(&dyn Backend) -> Result<(), BackendError> + Send + 'static,
-    ) -> Result<(), EngineError> {
-        let had_room = |backend: &dyn Backend| match lead(backend) {
-            Err(error) if error.is_full() => Ok(false),
-            led => led.map(|()| true),
-        };
-        if self.ask(had_room).await? {
-            Ok(())
-        } else {
-            Err(EngineError::Full)
-        }
     }
 
     /// Asks the backend something, off the runtime if it may have to wait for a disk.

@@ -4,17 +4,20 @@
 
 mod support;
 
+mod acid {
+    mod leads;
+}
+
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 
-use support::ask::{Rig, json, name, run, waits};
+use support::ask::{Rig, run, waits};
 use support::faulty_disk::FaultyDisk;
 use support::gated_disk::GatedDisk;
 use tailwater_storage::acid::{AcidOptions, AcidStore};
 use tailwater_storage::disk::Disk;
-use tailwater_storage::engine::{CreateError, EngineError, Held, Origin, Settled, Settling};
-use tailwater_storage::stream::StreamKind;
+use tailwater_storage::engine::CreateError;
 use tailwater_storage::{Backend as _, OpenError};
 
 fn try_open<D: Disk>(disk: &Arc<D>, shard_count: u32) -> Result<AcidStore, OpenError> {
@@ -74,161 +77,6 @@ fn streams_and_their_forks_are_found_in_every_shard_also_after_a_restart() {
             );
         }
         assert_eq!(rig.usage().0, 48);
-    });
-}
-
-/// A queue, and the names of its runs, whose own places are all over the shards.
-async fn hold_runs(rig: &Rig, count: usize) -> Vec<Held> {
-    let queue = rig.look("queue").await.incarnation().id;
-    let runs: Vec<_> = (0..count)
-        .map(|number| name(&format!("runs/queue/{number}")))
-        .collect();
-    let held = rig.engine.hold_beside(&runs, &name("queue"), queue).await;
-    held.expect("led")
-}
-
-fn begin_runs(rig: &Rig, held: &[Held]) -> Settling {
-    let drafted = rig.engine.together(held, |draft| {
-        for nth in 0..held.len() {
-            draft
-                .create(nth, StreamKind::Run, &Origin::new(json()))
-                .expect("the name is free");
-        }
-        Ok::<_, EngineError>(())
-    });
-    drafted.expect("queued").1
-}
-
-/// How many operations of the disk one commit takes to one shard, with some to spare.
-const COMMIT_OPERATIONS: u64 = 60;
-
-/// To lead 256 names took a commit for each.
-#[test]
-fn many_runs_are_placed_beside_their_queue_with_one_commit_for_each_shard_or_none() {
-    for below_a_prefix in [false, true] {
-        let disk = FaultyDisk::new(8);
-        run(async {
-            let rig = open(&disk);
-            rig.create_json("queue").await;
-            let queue = rig.look("queue").await.incarnation().id;
-            if below_a_prefix {
-                rig.engine.lead_below("runs/queue/", queue).await.expect("led");
-            }
-            let before = disk.operations();
-            let held = hold_runs(&rig, 256).await;
-            let operations = disk.operations() - before;
-            if below_a_prefix {
-                assert_eq!(operations, 0);
-            } else {
-                assert!((1..3 * COMMIT_OPERATIONS).contains(&operations), "{operations}");
-            }
-            assert_eq!(begin_runs(&rig, &held).settled().await, Settled::Durable);
-            stop(rig);
-            let rig = open(&disk);
-            for held in &held {
-                let reader = rig.engine.look(held.name()).await.expect("it is found");
-                assert!(rig.engine.are_together(reader.incarnation().id, queue));
-            }
-            // What is led already is not led again.
-            let before = disk.operations();
-            hold_runs(&rig, 300).await;
-            let operations = disk.operations() - before;
-            assert!(operations < 3 * COMMIT_OPERATIONS, "{operations}");
-            let listed = rig.engine.list("runs/", None, 1_000).await.expect("works");
-            assert_eq!(listed.streams.len(), 256);
-            assert!(listed.streams.iter().all(|run| run.kind == StreamKind::Run));
-            stop(rig);
-        });
-    }
-}
-
-#[test]
-fn who_has_a_name_below_a_prefix_is_found_wherever_it_stands() {
-    let disk = FaultyDisk::new(9);
-    run(async {
-        let rig = open(&disk);
-        rig.create_json("queue").await;
-        let queue = rig.look("queue").await.incarnation().id;
-        for number in (0..40).step_by(2) {
-            rig.create(&format!("runs/queue/{number}"))
-                .await
-                .expect("created");
-        }
-        rig.engine.lead_below("runs/queue/", queue).await.expect("led");
-        let held = hold_runs(&rig, 40).await;
-        let mut taken = 0;
-        let drafted = rig.engine.together(&held, |draft| {
-            for nth in 0..held.len() {
-                let created = draft.create(nth, StreamKind::Run, &Origin::new(json()));
-                taken += usize::from(created.is_err());
-            }
-            Ok::<_, EngineError>(())
-        });
-        let ((), settling) = drafted.expect("queued");
-        assert_eq!(settling.settled().await, Settled::Durable);
-        assert_eq!(taken, 20);
-        stop(rig);
-        let rig = open(&disk);
-        for number in 0..40 {
-            let reader = rig.look(&format!("runs/queue/{number}")).await;
-            let kind = if number % 2 == 0 {
-                StreamKind::Plain
-            } else {
-                StreamKind::Run
-            };
-            assert_eq!(reader.incarnation().kind, kind, "{number}");
-        }
-        // Only whole segments count.
-        rig.create("runs/queued").await.expect("created");
-        rig.create("runs").await.expect("created");
-        stop(rig);
-    });
-}
-
-/// They were answered as if the storage had failed; and each attempt had the shard opened anew, and all of it read.
-#[test]
-fn names_that_there_is_no_room_to_lead_are_refused_before_anything_is_written() {
-    let disk = FaultyDisk::new(9);
-    run(async {
-        let rig = open(&disk);
-        rig.create_json("queue").await;
-        let queue = rig.look("queue").await.incarnation().id;
-        let long = format!("{}/", "a-long-name-".repeat(70));
-        let lead = async |round: usize| {
-            let names: Vec<_> = (0..64)
-                .map(|number| name(&format!("{long}{round}/{number}")))
-                .collect();
-            let held = rig.engine.hold_beside(&names, &name("queue"), queue).await;
-            assert!(matches!(held, Ok(_) | Err(EngineError::Full)), "{held:?}");
-            held.is_ok()
-        };
-        assert!(lead(0).await, "there is room");
-        // What was freed within a shard is used first.
-        let mut rounds = 1..200;
-        let writes_nothing = async |round| {
-            // What a shard that finds no space gives back is taken by somebody else.
-            disk.set_free_bytes(Some(0));
-            let before = disk.operations();
-            !lead(round).await && disk.operations() == before
-        };
-        while !writes_nothing(rounds.next().expect("the disk is full by now")).await {}
-        for round in rounds.by_ref().take(8) {
-            assert!(writes_nothing(round).await, "round {round}");
-        }
-        // Each prefix is one name, and stands in some shard.
-        let mut below = 0;
-        while rig
-            .engine
-            .lead_below(&format!("{long}{below}/"), queue)
-            .await
-            .is_ok()
-        {
-            below += 1;
-        }
-        let led = rig.engine.lead_below(&format!("{long}{below}/"), queue).await;
-        assert!(matches!(led, Err(EngineError::Full)), "{led:?}");
-        disk.set_free_bytes(None);
-        assert!(lead(200).await, "there is room again");
     });
 }
 

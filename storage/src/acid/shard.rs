@@ -180,6 +180,26 @@ impl Shard {
             .ask(|tables| queries::names(tables, "", after, count_max))
     }
 
+    /// Where a name, or what stands for a prefix, leads.
+    pub(super) fn redirects(&self, key: &str) -> Result<Vec<Placement>, BackendError> {
+        let view = self.database.view()?;
+        let found = view.ask(|tables| tables::redirects(tables, key))?;
+        Ok(found.into_iter().map(Placement).collect())
+    }
+
+    /// Lets a name, or what stands for a prefix, lead to a few of the placements that it leads to, and to no others, durably.
+    pub(super) fn lead_only(&self, key: &str, to: &[Placement]) -> Result<(), BackendError> {
+        let placements: Vec<_> = to.iter().map(|Placement(placement)| *placement).collect();
+        self.change(|transaction, _| tables::keep_redirects(transaction, key, &placements))
+    }
+
+    /// Whether a stream stands here whose name begins so.
+    pub(super) fn has_names_below(&self, prefix: &str) -> Result<bool, BackendError> {
+        let view = self.database.view()?;
+        let first = view.ask(|tables| queries::names(tables, prefix, None, 1))?;
+        Ok(!first.is_empty())
+    }
+
     /// The prefixes of names that lead elsewhere, as far as they stand here, and where they lead.
     pub(super) fn prefixes(&self) -> Result<Vec<(String, Vec<Placement>)>, BackendError> {
         let found = self.database.view()?.ask(tables::prefixes)?;
@@ -216,6 +236,16 @@ impl Shard {
     /// The newest stream here of each name.
     pub(super) fn load_all(&self, asked: &[&StreamName]) -> Result<Vec<Option<StreamState>>, BackendError> {
         self.database.view()?.ask(|tables| newest_of(tables, asked))
+    }
+
+    /// The newest stream of a name that stands here.
+    pub(super) fn owner(&self, name: &StreamName) -> Result<Option<StreamId>, BackendError> {
+        self.database.view()?.ask(|tables| queries::id_of(tables, name))
+    }
+
+    pub(super) fn name_of(&self, id: StreamId) -> Result<Option<StreamName>, BackendError> {
+        let row = self.database.view()?.ask(|tables| queries::head(tables, id))?;
+        Ok(row.map(|row| row.state.name))
     }
 
     /// Streams that are not deleted, in the order of their names.

@@ -201,9 +201,22 @@ pub(super) fn put_redirect(transaction: &WriteTransaction, name: &str, placement
     if !placements.contains(&placement) {
         placements.push(placement);
     }
+    keep_redirects(transaction, name, &placements)
+}
+
+/// Lets a name lead to these placements only; nowhere, if there are none.
+pub(super) fn keep_redirects(
+    transaction: &WriteTransaction,
+    name: &str,
+    placements: &[u8],
+) -> Result<(), Failure> {
     let mut table = transaction.open_table(REDIRECTS)?;
-    let value = value(|out| out.put_bytes(&placements));
-    table.insert(name.as_bytes(), value.as_slice())?;
+    if placements.is_empty() {
+        table.remove(name.as_bytes())?;
+    } else {
+        let value = value(|out| out.put_bytes(placements));
+        table.insert(name.as_bytes(), value.as_slice())?;
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use tailwater_stream::{
     Record, StreamId, StreamKind, StreamName, StreamState, Timestamp, Transition, fork,
 };
 
+use super::leads::Led;
 use super::pins::{Purpose, StoragePin};
 use super::sequencer::{Decision, Entry, Standing};
 use super::{Engine, EngineError, Reader, View};
@@ -170,6 +171,7 @@ impl Engine {
     async fn create_in(&self, entry: &Arc<Entry>, command: &CreateCommand) -> Result<Created, CreateError> {
         let mut origin: Option<(Origin, EncodedBody)> = None;
         let mut free_of: Option<StreamId> = None;
+        let mut led = None;
         loop {
             let step = self
                 .sequence(entry, |sequencer, now| {
@@ -197,6 +199,9 @@ impl Engine {
                 .await?;
             match step {
                 Step::Done(created) => {
+                    if created.is_ok() {
+                        led.iter_mut().for_each(Led::keep);
+                    }
                     self.clear_leftovers().await;
                     if created.as_ref().is_ok_and(|created| !created.new) {
                         self.use_again(entry);
@@ -206,7 +211,8 @@ impl Engine {
                 Step::Prepare => {
                     let begins = self.origin(command).await?;
                     if let Some(source) = &begins.source {
-                        self.lead(vec![entry.name.clone()], source.id).await?;
+                        let names = vec![entry.name.clone()];
+                        led = Some(self.lead(names, source.id).await?.for_now());
                     }
                     let body = EncodedBody::new(begins.content_type.kind(), &command.body);
                     origin = Some((begins, body));

@@ -183,11 +183,24 @@ impl Importer {
         }
         let beside = beside.or(replaced);
         let id = self.engine.next_id(&named.name, beside);
-        if let Some(beside) = beside {
-            self.engine.lead(vec![named.name.clone()], beside).await?;
-        }
+        let led = match beside {
+            Some(beside) => Some(
+                self.engine
+                    .lead(vec![named.name.clone()], beside)
+                    .await?
+                    .for_now(),
+            ),
+            None => None,
+        };
         let lineage = lineage_of(id, &exported.state, source.as_ref())?;
-        Ok(Staged::new(&self.engine, named, exported, id, lineage, source))
+        Ok(Staged::new(
+            &self.engine,
+            named,
+            exported,
+            (id, lineage),
+            source,
+            led,
+        ))
     }
 
     /// The stream that is staged; none if all that came so far is here already, unless `differs`.

@@ -18,6 +18,8 @@ pub(super) enum Leftover {
     Staged(StreamId, StreamName),
     /// The beginnings of these storages.
     Trimmed(SmallVec<[StreamId; 2]>),
+    /// Where a name leads, for a stream that may not have been made.
+    Led(StreamName),
 }
 
 /// Noted when a delete or a trim becomes durable, so that it is not lost with the request that asked for it.
@@ -76,6 +78,7 @@ impl Engine {
             Leftover::Deleted(id) => self.release(id).await,
             Leftover::Staged(id, name) => self.release_staged(id, name).await,
             Leftover::Trimmed(storages) => self.reclaim(storages).await,
+            Leftover::Led(name) => self.release_led(name).await,
         };
         cleared.unwrap_or_else(|error| {
             tracing::error!(?leftover, %error, "what was deleted or trimmed could not be given back");
@@ -96,6 +99,13 @@ impl Engine {
             return Ok(true);
         }
         self.release(id).await
+    }
+
+    /// Lets a name lead nowhere where no stream has it.
+    async fn release_led(&self, name: StreamName) -> Result<bool, EngineError> {
+        let shared = Arc::clone(&self.shared);
+        self.ask(move |_| shared.end_leads(&name, None)).await?;
+        Ok(true)
     }
 
     /// Releases a deleted stream that has no forks, and then its source if it was waiting for that. To give space back
@@ -120,6 +130,11 @@ impl Engine {
                         .note(Leftover::Trimmed([id].into_iter().collect()));
                     None
                 } else {
+                    // First, so that whatever ends the process in between leaves a stream that is released again. It does
+                    // no harm if they stay.
+                    if let Err(error) = shared.end_leads_of(id) {
+                        tracing::warn!(stream = %id, %error, "where the name of a deleted stream leads could not be removed");
+                    }
                     match backend.release(id) {
                         Err(error) if error.is_full() => {
                             shared.leftovers.note(Leftover::Deleted(id));

@@ -39,6 +39,7 @@ impl Engine {
         self.evict_idle();
         let ended = self.end_lifetimes().await;
         self.clear_leftovers().await;
+        self.end_unused_leads().await;
         ended
     }
 

@@ -21,7 +21,7 @@ impl Run {
             Err(_) if self.disk.has_stopped() => return,
             view => view,
         };
-        let view = seen(view.expect("the store can be read"), &self.known);
+        let view = self.seen(view.expect("the store can be read"), &self.known);
         let expected = self.known.view(&NAMES);
         assert!(view == expected, "{}", difference(&view, &expected));
         let rng = self.rng.fork();
@@ -39,12 +39,12 @@ impl Run {
         let candidates: Vec<_> = candidates.collect();
         let found = candidates
             .iter()
-            .find(|naive| seen(view.clone(), naive) == naive.view(&NAMES));
+            .find(|naive| self.seen(view.clone(), naive) == naive.view(&NAMES));
         let Some(naive) = found else {
             for naive in &candidates {
                 eprintln!(
                     "it is not: {}",
-                    difference(&seen(view.clone(), naive), &naive.view(&NAMES))
+                    difference(&self.seen(view.clone(), naive), &naive.view(&NAMES))
                 );
             }
             panic!(
@@ -63,13 +63,25 @@ impl Run {
     /// After a failure, in the same life: what is shown is what was acknowledged, if anything is.
     pub(super) fn check_what_is_shown(&mut self) {
         if let Ok(view) = View::of(self.store(), &NAMES) {
-            let view = seen(view, &self.known);
+            let view = self.seen(view, &self.known);
             let mut may_be = vec![self.known.view(&NAMES)];
             if self.reads_fail {
                 may_be.extend(self.pending.iter().map(|naive| naive.view(&NAMES)));
             }
             assert!(may_be.contains(&view), "{}", difference(&view, &may_be[0]));
         }
+    }
+
+    /// A view in which deleted streams are found that may be found or not.
+    fn seen(&self, view: View, naive: &Naive) -> View {
+        let mut view = seen(view, naive);
+        for name in NAMES {
+            let named = naive.named(name).filter(|state| self.unled.contains(&state.id));
+            if let Some(state) = named.filter(|state| state.deleted) {
+                view.states.entry(name).or_insert_with(|| state.clone());
+            }
+        }
+        view
     }
 
     fn check_usage(&self) {

@@ -11,6 +11,7 @@ use tailwater_stream::{
 use super::{Existing, FoundSource, ImportError, malformed};
 use crate::backend::BackendError;
 use crate::engine::export::{ExportedAppend, ExportedStream};
+use crate::engine::leads::Led;
 use crate::engine::leftovers::Leftover;
 use crate::engine::pins::StoragePin;
 use crate::engine::sequencer::{Decision, Entry, Settled, Standing};
@@ -41,6 +42,8 @@ pub(super) struct Staged {
     gathered_bytes: usize,
     /// Something of it may be stored that nobody else gives back. Whether its name leads to it need not be known.
     is_left_over: bool,
+    /// Held until its name has come to lead to it.
+    led: Option<Led>,
 }
 
 /// What came of letting the name lead to it.
@@ -67,9 +70,9 @@ impl Staged {
         engine: &Engine,
         named: &Arc<Entry>,
         exported: ExportedStream,
-        id: StreamId,
-        lineage: Lineage,
+        (id, lineage): (StreamId, Lineage),
         source: Option<FoundSource>,
+        led: Option<Led>,
     ) -> Self {
         let held = source.as_ref().map(|source| source.pin.as_ref());
         let pin = Arc::new(engine.shared.pins.pin_staged(id, held));
@@ -102,6 +105,7 @@ impl Staged {
             messages: None,
             gathered_bytes: 0,
             is_left_over: false,
+            led,
         }
     }
 
@@ -295,6 +299,7 @@ impl Staged {
         // After a failure nothing is known. Refused for want of space or of the name, it is still staged.
         if matches!(shown, Ok(Step::Shown) | Err(EngineError::Backend(_))) {
             self.is_left_over = false;
+            self.led.iter_mut().for_each(Led::keep);
         }
         Ok(shown?)
     }

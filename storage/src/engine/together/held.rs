@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use tailwater_stream::{StreamId, StreamName};
 
+use super::super::leads::Led;
 use super::super::sequencer::{Entry, Standing};
 use super::super::{Engine, EngineError};
 
@@ -16,6 +17,8 @@ pub struct Held {
     pub(super) free_of: Option<StreamId>,
     /// The stream that a new one of this name is to be placed beside.
     pub(super) beside: Option<(StreamName, StreamId)>,
+    /// Lets the name lead there.
+    _led: Option<Arc<Led>>,
 }
 
 /// Grows whenever something that was accepted of a stream is taken back, for as long as the stream is held. Whoever
@@ -60,6 +63,7 @@ impl Engine {
                 entry,
                 free_of,
                 beside: None,
+                _led: None,
             });
         }
         Ok(held)
@@ -82,12 +86,13 @@ impl Engine {
             let sequencer = held.entry.sequencer.lock();
             sequencer.accepted().is_none_or(|state| state.deleted)
         };
-        let mut vacant = Vec::new();
-        for held in held.iter_mut().filter(is_vacant) {
+        let vacant: Vec<_> = held.iter_mut().filter(is_vacant).collect();
+        let names = vacant.iter().map(|held| held.entry.name.clone()).collect();
+        let led = Arc::new(self.lead(names, id).await?);
+        for held in vacant {
             held.beside = Some((beside.clone(), id));
-            vacant.push(held.entry.name.clone());
+            held._led = Some(Arc::clone(&led));
         }
-        self.lead(vacant, id).await?;
         Ok(held)
     }
 
