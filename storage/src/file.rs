@@ -10,7 +10,7 @@
 //! | `recovery.rs` | opens a store: replays the journals, cuts off a torn end |
 //! | `journal.rs`, `journal/` | the format of journals: batches of records |
 //! | `log.rs`, `spares.rs`, `spares/` | the end of the journals, where records are written; journals made ahead |
-//! | `overlay.rs` | what the journals say that the catalog does not know yet |
+//! | `overlay.rs`, `overlay/` | what the journals say that the catalog does not know yet |
 //! | `catalog.rs`, `catalog/` | one redb database: streams, names, places |
 //! | `segment.rs`, `segment/` | the format of segments: sorted, sealed |
 //! | `fold.rs`, `merge.rs`, `merge/`, `segments_out.rs` | compaction: journals into segments, segments into larger ones |
