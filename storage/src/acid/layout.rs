@@ -61,6 +61,8 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
             wanted,
         });
     }
+    // The run that made the shards may have ended between giving SHARDS its name and making that durable.
+    layout.sync_dir(&layout.dir)?;
     let shards = (0..count).map(|number| {
         let meta = ShardMeta::new(store, number, count);
         Ok(Shard::open(disk, &layout.shard(number, count), database, &meta)?)

@@ -95,6 +95,27 @@ fn wherever_the_making_of_a_store_is_cut_twice_it_is_made_in_the_end() {
     }
 }
 
+/// The process ended between giving `SHARDS` its name and making that durable. The next start took the store for made and kept
+/// what came; then the power took the name, and an empty store was made in the place of all that.
+#[test]
+fn what_comes_behind_a_making_that_was_cut_stays_though_the_machine_stops_later() {
+    for seed in seeds(24) {
+        for cut in 1.. {
+            let mut run = Run::new(seed, Repair::Slow);
+            run.disk.cut_at(cut);
+            let was_cut = run.try_open().is_err();
+            run.crash(Crash::Process);
+            run.open();
+            assert!(run.commit_some());
+            run.crash(Crash::Machine);
+            run.open();
+            if !was_cut {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn wherever_the_process_ends_what_was_acknowledged_is_there() {
     cut_everywhere(Crash::Process, Repair::Changing, 4);
