@@ -157,7 +157,10 @@ impl Run {
     pub(super) fn commit(&mut self, batch: &[Record]) -> Option<Vec<Outcome>> {
         let records: Vec<_> = batch.iter().map(describe).collect();
         self.note(format!("commit {}", records.join("; ")));
-        for (id, name) in beginnings(batch) {
+        // A staged stream that was to be released and is imported after all is led there anew, as no engine has to.
+        let imported = imports(batch).filter(|(id, _)| self.unled.remove(id));
+        let led: Vec<_> = beginnings(batch).into_iter().chain(imported).collect();
+        for (id, name) in led {
             match self.lead(&name, id) {
                 Ok(()) => {}
                 Err(error) => {
@@ -411,6 +414,18 @@ impl Run {
         let usage = self.store().usage();
         assert_eq!((usage.streams, usage.bytes), (0, 0));
     }
+}
+
+/// The streams that are imported with a batch, with their names.
+fn imports(batch: &[Record]) -> impl Iterator<Item = (StreamId, StreamName)> {
+    let parts = batch.iter().flat_map(|record| &record.parts);
+    parts.filter_map(|part| match part {
+        Part::Stream {
+            id,
+            transition: Transition::Import(state),
+        } => Some((*id, state.name.clone())),
+        _ => None,
+    })
 }
 
 /// The streams that a batch begins, with their names.
