@@ -97,6 +97,15 @@ fn a_run_is_followed_before_while_and_after_it_is_done_and_everybody_gets_the_en
             .body(json!({ "type": "log", "line": seq }).to_string());
         server.send(&request).expect(200);
     };
+    let ends_itself = Request::new("POST", stream.path())
+        .header("Content-Type", "application/json")
+        .header("Producer-Id", "lease")
+        .header("Producer-Epoch", "1")
+        .header("Producer-Seq", "1")
+        .body(json!([{ "type": "log" }, { "type": "run.succeeded" }]).to_string());
+    let refused = server.send(&ends_itself).expect(400);
+    assert_eq!(refused.problem(), "reserved_event_type");
+    assert_eq!(refused.json()["event_type"], "run.succeeded");
     log(1);
     let middle = stream.tail();
     let (mut in_the_midst, mut resumed) = (stream.follow("-1"), stream.follow(&middle));

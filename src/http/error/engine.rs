@@ -248,6 +248,11 @@ impl From<LeaseRefusal> for Problem {
     fn from(refusal: LeaseRefusal) -> Self {
         let why = sentence(&refusal);
         let what = match refusal {
+            LeaseRefusal::Reserved { kind, .. } => {
+                let detail =
+                    format!("{why} Name it otherwise, or end the run by completing or failing its job.");
+                return Self::bad_request("reserved_event_type", detail).fact("event_type", &*kind);
+            }
             LeaseRefusal::NotTheLease => {
                 "Claim the job, and append with Producer-Id, Producer-Epoch and Producer-Seq as the claim says."
             }

@@ -35,6 +35,26 @@ fn whoever_may_not_append_to_a_run_is_told_why_and_what_to_do() {
 }
 
 #[test]
+fn a_worker_whose_event_has_a_type_of_the_servers_own_is_told_which() {
+    let refusal = LeaseRefusal::Reserved {
+        nth: 2,
+        kind: "run.dead".into(),
+    };
+    let problem = Problem::from(AppendError::Refused(AppendRefusal::Lease(refusal)));
+    assert_eq!(
+        (problem.0.status, problem.code()),
+        (StatusCode::BAD_REQUEST, "reserved_event_type")
+    );
+    for words in ["Event 2", "\"run.dead\"", "Name it otherwise"] {
+        assert!(
+            problem.detail().contains(words),
+            "{words} in {}",
+            problem.detail()
+        );
+    }
+}
+
+#[test]
 fn an_open_run_is_neither_deleted_nor_trimmed() {
     for problem in [
         Problem::from(DeleteError::Refused(DeleteRefusal::OpenRun)),

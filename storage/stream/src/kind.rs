@@ -5,7 +5,9 @@
 //! holds the lease, and even while nobody does. So the append with which the server ends a lease fences its holder.
 
 use crate::command::AppendCommand;
+use crate::content_type::ContentKind;
 use crate::producer::{Epoch, ProducerId, Producers};
+use crate::queue::reserved;
 
 /// The producer that is the lease of a run.
 pub const LEASE_PRODUCER: &str = "lease";
@@ -21,7 +23,7 @@ pub enum StreamKind {
 }
 
 /// Why a client may not append this to a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseRefusal {
     /// The append is not made as the lease.
     #[error("a run takes appends only from the producer `{LEASE_PRODUCER}`")]
@@ -40,6 +42,16 @@ pub enum LeaseRefusal {
     /// Only the server ends a run.
     #[error("only the server closes a run")]
     Closes,
+    /// Only the server says what has happened to a run.
+    #[error(
+        "event {nth} of the body has the type {kind:?}, and only the server writes types that begin with `run.`"
+    )]
+    Reserved {
+        /// The how-manieth event of the body, from 1.
+        nth: usize,
+        /// Its type, shortened.
+        kind: Box<str>,
+    },
 }
 
 /// Whether somebody holds the lease that has this epoch.
@@ -63,10 +75,27 @@ pub(crate) fn check_lease(producers: &Producers, command: &AppendCommand) -> Res
     if mark.epoch == current && !is_held(current) {
         return Err(LeaseRefusal::NotLeased);
     }
-    if mark.epoch == current && command.closes {
+    if mark.epoch < current {
+        return Ok(());
+    }
+    if command.closes {
         return Err(LeaseRefusal::Closes);
     }
-    Ok(())
+    check_events(command)
+}
+
+/// Events that tell what has happened to a run are the server's own. A body that cannot be read is refused by itself.
+fn check_events(command: &AppendCommand) -> Result<(), LeaseRefusal> {
+    let Ok((payload, ends)) = command.body.get() else {
+        return Ok(());
+    };
+    if command.body.kind() != ContentKind::Json {
+        return Ok(());
+    }
+    match reserved::first_of(payload, ends) {
+        Some((nth, kind)) => Err(LeaseRefusal::Reserved { nth, kind }),
+        None => Ok(()),
+    }
 }
 
 /// The producer that is the lease of a run.

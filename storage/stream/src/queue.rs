@@ -16,6 +16,7 @@
 //! | [`envelope`] | what a message asks for |
 //! | [`json_text`] | a JSON value as it is stored |
 //! | [`event`] | what stands in a run |
+//! | [`reserved`] | types of events that only the server writes |
 //! | [`job`] | a job that has a key, and one that has none |
 //! | [`state`] | frontiers and counters; [`Change`] |
 //! | [`index`] | which job is next, and when to look again |
@@ -37,6 +38,7 @@ pub mod index;
 pub mod job;
 pub mod json_text;
 pub mod lease;
+pub mod reserved;
 pub mod state;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,5 +1,5 @@
 //! What stands in a run: one JSON object for each thing that happened, with its `type` and the time `at` which. The server
-//! writes those that begin with `run.`; all others are the workers' own.
+//! writes those that begin with [`run.`](super::reserved::PREFIX); all others are the workers' own.
 
 use super::json_text::JsonText;
 use super::state::DeadReason;

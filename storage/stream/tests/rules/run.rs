@@ -7,7 +7,7 @@ use tailwater_stream::{
     ProducerId, ProducerMark, Seq, StreamKind, StreamState, Transition, TrimDecision, TrimRefusal,
 };
 
-use super::setup::{LIMITS, NOW, TEXT, add, at, claim, closing, refusal, sending, stream};
+use super::setup::{JSON, LIMITS, NOW, TEXT, add, at, claim, closing, refusal, sending, stream};
 
 fn epoch(number: u64) -> Epoch {
     Epoch::new(number).expect("an epoch")
@@ -148,6 +148,50 @@ fn only_the_server_closes_a_run() {
         LeaseRefusal::NotTheLease
     );
     assert!(ended(1).closed);
+}
+
+/// A worker could end its run in the eyes of all who follow it, and go on.
+#[test]
+fn only_the_server_says_what_has_happened_to_a_run() {
+    const ROOM: Limits = Limits {
+        stream_bytes_max: 1_000,
+        ..LIMITS
+    };
+    let mut state = StreamState {
+        kind: StreamKind::Run,
+        ..stream(JSON)
+    };
+    let begin = |state: &mut StreamState, number: u64| {
+        let event = by(lease(number, 0), sending(state, r#"{"type":"run.leased"}"#));
+        let decision = state.append_by_server(&event, NOW, ROOM);
+        let Ok(AppendDecision::Accept(append)) = decision else {
+            panic!("{decision:?}");
+        };
+        state.apply(&Transition::Append(append));
+    };
+    begin(&mut state, 0);
+    begin(&mut state, 1);
+    let say = |epoch: u64, body: &str| state.append(&by(lease(epoch, 1), sending(&state, body)), NOW, ROOM);
+    for (body, nth) in [
+        (r#"{"type":"run.succeeded"}"#, 1),
+        (r#"[{"type":"log"},{"type":"run.dead"},{"type":"log"}]"#, 2),
+    ] {
+        let refused = say(1, body);
+        assert!(
+            matches!(refused, Err(AppendRefusal::Lease(LeaseRefusal::Reserved { nth: found, .. })) if found == nth),
+            "{refused:?}"
+        );
+    }
+    assert!(say(1, r#"[{"type":"log","line":"run.dead"},{"type":"runs"}]"#).is_ok());
+    assert!(matches!(say(1, "{"), Err(AppendRefusal::Json(_))));
+    // Whoever is fenced off is told that.
+    begin(&mut state, 2);
+    let late = by(lease(1, 1), sending(&state, r#"{"type":"run.succeeded"}"#));
+    assert!(matches!(refusal(&state, &late), AppendRefusal::Producer(_)));
+    // In other streams it means nothing.
+    let plain = stream(JSON);
+    let event = sending(&plain, r#"{"type":"run.succeeded"}"#);
+    assert!(plain.append(&event, NOW, ROOM).is_ok());
 }
 
 /// A repeated call is answered as the first was, though the run has ended by it.
