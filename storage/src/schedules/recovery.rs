@@ -106,22 +106,56 @@ impl Schedules {
         }
     }
 
-    /// An import has put a schedule's hidden stream in place.
+    /// An import has put a schedule's hidden stream in place. Whatever clients ask of that schedule meanwhile waits for the
+    /// turn in which it is looked at.
     async fn take_over(&self, id: &ScheduleId) -> Result<(), ScheduleError> {
-        let Some(stream) = self.shared.engine.hidden_id(&id.stream()).await? else {
+        loop {
+            let opened = self.place_imported(id);
+            let mut turn = opened.turn.lock().await;
+            // Whoever had this place has given it up.
+            if turn.is_none() && opened.is_gone() {
+                continue;
+            }
+            let taken_over = self.take_over_in_turn(&opened, &mut turn).await;
+            if turn.is_none() {
+                opened.set_gone();
+                self.shared.all.lock().remove(id);
+            }
+            return taken_over;
+        }
+    }
+
+    /// The place of a schedule that an import has brought, however many there are.
+    fn place_imported(&self, id: &ScheduleId) -> Arc<Opened> {
+        let mut all = self.shared.all.lock();
+        let place = all.entry(id.clone());
+        Arc::clone(place.or_insert_with(|| Arc::new(Opened::new(id.clone()))))
+    }
+
+    async fn take_over_in_turn(
+        &self,
+        opened: &Arc<Opened>,
+        turn: &mut Option<Turn>,
+    ) -> Result<(), ScheduleError> {
+        let name = opened.id.stream();
+        let Some(stream) = self.shared.engine.hidden_id(&name).await? else {
             return Ok(());
         };
-        if let Ok(opened) = self.find(id) {
-            let mut turn = opened.turn.lock().await;
-            if let Some(there) = turn.as_mut() {
-                if there.stream == stream {
-                    return Ok(());
-                }
-                self.forget(&opened, there);
-                *turn = None;
+        if let Some(there) = turn {
+            if there.stream == stream {
+                return Ok(());
             }
+            self.shared.timers.set(opened, &mut there.timer, None);
+            *turn = None;
         }
-        self.load(id.clone(), stream).await
+        *turn = self.read(&opened.id, stream).await?;
+        if turn.is_some() {
+            self.schedule(opened);
+        } else {
+            // What is left of one that was never finished.
+            self.shared.engine.delete_hidden(&name).await?;
+        }
+        Ok(())
     }
 }
 

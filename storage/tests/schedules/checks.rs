@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tailwater_storage::backend::ListRequest;
 use tailwater_storage::engine::Existing;
+use tailwater_storage::schedules::ScheduleError;
 use tailwater_storage::stream::{ControlChange, Part, Record, ScheduleConfig};
-use tailwater_storage::{Memory, acid};
+use tailwater_storage::{Backend, Memory, acid};
 
 use super::scene::{PERIOD_MS, Scene, acid_store, config, id, job, over_each, until};
-use crate::support::ask::run;
+use crate::support::ask::{name, run};
 use crate::support::faulty_disk::FaultyDisk;
+use crate::support::gated::Gated;
 use crate::support::transfer::transfer;
 
 #[test]
@@ -115,4 +117,55 @@ fn an_import_that_replaces_a_schedule_replaces_what_it_does() {
         other.pass_ms(PERIOD_MS);
         other.fired("s", 1).await;
     });
+}
+
+/// What had been looked at before the schedule's turn came was taken over in it: one that a client had deleted meanwhile was
+/// shown again until the next start, and could not be changed.
+#[test]
+fn a_schedule_that_is_deleted_while_an_import_brings_it_is_gone() {
+    run(async {
+        let exported = Scene::over(Arc::new(Memory::new(1 << 30))).await;
+        exported.rig.create_json("jobs").await;
+        exported.put("s", config()).await.expect("made");
+
+        let gated = Gated::new(1 << 20);
+        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
+        let scene = Scene::over(Arc::clone(&backend)).await;
+        // Else its streams would have the ids of the imported ones, and be taken for them.
+        scene.pass_ms(1);
+        // The stream that it enqueues to stands in the other partition.
+        scene.rig.create_json("bulk").await;
+        let enqueues_there = ScheduleConfig {
+            stream: name("bulk"),
+            ..config()
+        };
+        scene.put("s", enqueues_there).await.expect("made");
+        gated.hold();
+        for _ in 0..100 {
+            gated.let_one_pass(0);
+        }
+        scene.pass_ms(PERIOD_MS);
+        until(|| async { gated.is_at_gate(1) }).await;
+        // In its turn it waits for its message. Whoever deletes it waits for that turn, and so does what takes over the import.
+        let schedules = scene.schedules.clone();
+        let deleted = tokio::spawn(async move { schedules.delete(&id("s")).await });
+        yield_often().await;
+        transfer(&exported.rig.engine, &scene.rig.engine, Existing::Replace).await;
+        yield_often().await;
+        // What cannot be given back stays readable.
+        let imported = backend.load(&id("s").stream()).expect("readable").expect("there");
+        gated.damage(imported.id);
+        gated.open();
+        deleted.await.expect("no panic").expect("deleted");
+        scene.rig.create_json("later").await;
+        let gone = scene.schedules.get(&id("s")).await;
+        assert!(matches!(gone, Err(ScheduleError::NotFound)), "{gone:?}");
+    });
+}
+
+/// Lets all others go as far as they can.
+async fn yield_often() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
 }
