@@ -45,12 +45,13 @@ enum Form {
 
 impl Problem {
     /// Codes of refusals that some limit, a time-out or the storage is behind, and nothing that is wrong with the request.
-    pub(crate) const CODES_OF_LIMITS: [&str; 23] = [
+    pub(crate) const CODES_OF_LIMITS: [&str; 24] = [
         "TOO_MANY_STREAMS",
         "TOO_MANY_SUBSCRIPTIONS",
         "body_timeout",
         "body_too_large",
         "changes_gone",
+        "job_undecided",
         "producer_limit",
         "run_adrift",
         "shutting_down",

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `opened.rs` | a queue, and whose turn it is |
 //! | `turns.rs` | what is done in a turn: decide, record, wait, answer |
+//! | `pending.rs` | what is said once records are durable |
 //! | `record.rs`, `drafting.rs` | changes become a record over several streams |
 //! | `admit.rs`, `enqueue.rs` | messages become jobs |
 //! | `workers.rs` | claims, heartbeats, and the ends of leases |
@@ -29,6 +30,7 @@ mod enqueue;
 mod error;
 mod manage;
 mod opened;
+mod pending;
 mod purge;
 mod rates;
 mod record;
@@ -36,6 +38,8 @@ mod recovery;
 mod retry;
 mod runs;
 mod show;
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests;
 mod turns;
 mod upkeep;
 mod workers;

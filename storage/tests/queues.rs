@@ -13,6 +13,7 @@
 //! | `agreement.rs` | queues and runs that an import has parted |
 //! | `transfers.rs` | what an export and an import take along |
 //! | `space.rs` | what happens when there is no space |
+//! | `undecided.rs` | jobs whose runs cannot begin yet |
 #![cfg(not(feature = "shuttle"))]
 
 mod support;
@@ -27,6 +28,7 @@ mod queues {
     pub(crate) mod scene;
     mod space;
     mod transfers;
+    mod undecided;
     mod upkeep;
     mod workers;
 }

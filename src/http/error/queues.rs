@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use tailwater_storage::queues::{QueueError, UnfitStream};
+use tailwater_storage::stream::queue::event::job_text;
 use tailwater_storage::stream::queue::{ConfigRefusal, EnvelopeRefusal, WorkerRefusal};
 use tailwater_storage::stream::{AppendRefusal, ForkRefusal};
 
@@ -105,6 +106,15 @@ impl From<QueueError> for Problem {
             QueueError::NameHeldByForks { run } => {
                 let detail = format!("{said} Choose another id, or delete the forks first.");
                 Self::conflict("run_name_taken", detail).fact("run", run.as_str())
+            }
+            QueueError::Undecided { job, run } => {
+                let detail = format!(
+                    "{said} It begins by itself once there is space, the server is back, or the queue is made anew. Do not send \
+                     it as another job: ask for that run, or send it again with the `id` or Idempotency-Key that it had."
+                );
+                Self::busy("job_undecided", detail)
+                    .fact("job", job_text(job))
+                    .fact("run", run.as_str())
             }
             QueueError::Worker(refusal) => refusal.into(),
             QueueError::Seq { expected, received } => {

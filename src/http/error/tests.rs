@@ -2,7 +2,10 @@
 
 use http::StatusCode;
 use tailwater_storage::engine::{AppendError, DeleteError, TrimError};
-use tailwater_storage::stream::{AppendRefusal, DeleteRefusal, Epoch, LeaseRefusal, TrimRefusal};
+use tailwater_storage::queues::QueueError;
+use tailwater_storage::stream::{
+    AppendRefusal, DeleteRefusal, Epoch, LeaseRefusal, NameLimits, Position, StreamName, TrimRefusal,
+};
 
 use super::Problem;
 
@@ -52,6 +55,34 @@ fn a_worker_whose_event_has_a_type_of_the_servers_own_is_told_which() {
             problem.detail()
         );
     }
+}
+
+#[test]
+fn whoever_enqueues_a_job_that_has_no_run_yet_is_told_how_to_find_out() {
+    let name = |text| StreamName::parse(text, NameLimits::default()).expect("a name");
+    let problem = Problem::from(QueueError::Undecided {
+        job: Position::new(44).expect("a position"),
+        run: name("runs/jobs/x"),
+    });
+    assert_eq!(
+        (problem.0.status, problem.code()),
+        (StatusCode::SERVICE_UNAVAILABLE, "job_undecided")
+    );
+    assert_eq!(problem.0.facts["job"], "0000000000000044");
+    assert_eq!(problem.0.facts["run"], "runs/jobs/x");
+    for words in [
+        "0000000000000044",
+        "`runs/jobs/x` has not begun",
+        "Do not send it as another job",
+        "Idempotency-Key",
+    ] {
+        assert!(
+            problem.detail().contains(words),
+            "{words} in {}",
+            problem.detail()
+        );
+    }
+    assert!(problem.into_response().headers().contains_key("retry-after"));
 }
 
 #[test]

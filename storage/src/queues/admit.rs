@@ -10,9 +10,10 @@ use tailwater_stream::{NameLimits, Position, QueueConfig, StreamKind, StreamName
 use super::Queues;
 use super::error::QueueError;
 use super::opened::{AT_ONCE_MAX, Enqueued, Turn, now_of};
+use super::pending::Pending;
 use super::record::{Extra, Message, RecordError};
 use super::runs::Named;
-use super::turns::{AHEAD_BYTES, Pending};
+use super::turns::AHEAD_BYTES;
 use crate::engine::{MessageRecord, Settling};
 
 /// The bytes of messages that are looked at in one record, but for a message that is longer alone.
@@ -145,8 +146,8 @@ impl Queues {
         for _ in 0..LOOKS_MAX {
             match self.admit_as(turn, &incoming, &looks, None).await {
                 Ok((settling, outcomes)) => {
-                    self.tell_expecting(turn, &incoming, &looks, &outcomes, pending);
                     pending.push_silent(settling);
+                    tell_expecting(turn, &incoming, &looks, &outcomes, pending);
                     turn.go_on();
                     return Ok(!turn.is_stale);
                 }
@@ -156,48 +157,6 @@ impl Queues {
         }
         // Somebody makes streams of these names as fast as they are looked up.
         Ok(true)
-    }
-
-    /// Whoever enqueued a message by a call is told what became of it once that is durable.
-    fn tell_expecting(
-        &self,
-        turn: &mut Turn,
-        incoming: &[Incoming],
-        looks: &[Option<Look>],
-        outcomes: &[Outcome],
-        pending: &mut Pending,
-    ) {
-        if turn.expected.is_empty() {
-            return;
-        }
-        for ((message, look), outcome) in incoming.iter().zip(looks).zip(outcomes) {
-            let Some(answer) = turn.expected.remove(&message.position) else {
-                continue;
-            };
-            let candidate = match &message.asks {
-                Ok(candidate) => candidate,
-                // The queue was changed since the call was looked at.
-                Err(refusal) => {
-                    pending.push(None, answer, Err(refusal.clone().into()));
-                    continue;
-                }
-            };
-            let run = candidate.run.clone();
-            let said = match outcome {
-                Outcome::New => Ok(Enqueued {
-                    new: true,
-                    job: Some(message.position),
-                    run,
-                }),
-                Outcome::Duplicate => Ok(Enqueued {
-                    new: false,
-                    job: look.as_ref().and_then(|look| look.job),
-                    run,
-                }),
-                Outcome::Dead(_) => Err(refusal_of(look.as_ref().map(|look| look.found), run)),
-            };
-            pending.push(None, answer, said);
-        }
     }
 
     /// Admits messages for what their names were found to be; those that were not looked for are taken to be free. In the
@@ -344,6 +303,51 @@ impl Queues {
             }
         }
         Ok(())
+    }
+}
+
+/// Whoever enqueued a message by a call is told what became of it once that is durable. If it does not come to be, they
+/// wait on.
+fn tell_expecting(
+    turn: &Turn,
+    incoming: &[Incoming],
+    looks: &[Option<Look>],
+    outcomes: &[Outcome],
+    pending: &mut Pending,
+) {
+    for ((message, look), outcome) in incoming.iter().zip(looks).zip(outcomes) {
+        let position = message.position;
+        if !turn.expected.contains_key(&position) {
+            continue;
+        }
+        let said = said_of(message, look.as_ref(), *outcome);
+        pending.push_done(None, move |turn, settled| {
+            if settled.is_ok()
+                && let Some(expecting) = turn.expected.remove(&position)
+            {
+                // Whoever asked may have gone away.
+                let _ = expecting.answer.send(said);
+            }
+        });
+    }
+}
+
+/// What became of a message, as whoever enqueued it is told.
+fn said_of(message: &Incoming, look: Option<&Look>, outcome: Outcome) -> Result<Enqueued, QueueError> {
+    // The queue may have been changed since the call was looked at.
+    let run = message.asks.as_ref().map_err(Clone::clone)?.run.clone();
+    match outcome {
+        Outcome::New => Ok(Enqueued {
+            new: true,
+            job: Some(message.position),
+            run,
+        }),
+        Outcome::Duplicate => Ok(Enqueued {
+            new: false,
+            job: look.and_then(|look| look.job),
+            run,
+        }),
+        Outcome::Dead(_) => Err(refusal_of(look.map(|look| look.found), run)),
     }
 }
 

@@ -12,9 +12,9 @@ use super::codec::{self, StoredDead};
 use super::enqueue::append_error;
 use super::error::{QueueError, damaged};
 use super::opened::{Enqueued, Opened, Turn};
+use super::pending::outcome;
 use super::record::{Extra, QUEUE, RecordError, check_ground, control_of, json};
 use super::retry::RetryFrom;
-use super::turns::outcome;
 use crate::to_its_end::to_its_end;
 
 /// Dead letters that are read or forgotten at once.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use tailwater_stream::producer::ProducerRefusal;
-use tailwater_stream::queue::{Envelope, EnvelopeRefusal, Found, JsonText, Outcome};
+use tailwater_stream::queue::{Candidate, Envelope, EnvelopeRefusal, Found, JsonText, Outcome};
 use tailwater_stream::{
     AppendDecision, AppendRefusal, Epoch, Position, ProducerId, ProducerMark, Seq, StreamName, StreamState,
 };
@@ -11,9 +11,9 @@ use tailwater_stream::{
 use super::Queues;
 use super::admit::{Incoming, refusal_of};
 use super::error::QueueError;
-use super::opened::{AT_ONCE_MAX, Command, Enqueued, Enqueuer, Turn};
+use super::opened::{AT_ONCE_MAX, Command, Enqueued, Enqueuer, Expecting, Turn};
+use super::pending::Pending;
 use super::record::{Message, QUEUE, RecordError, check_ground, json};
-use super::turns::Pending;
 use crate::engine::Settling;
 
 /// The producer of messages of runs that are tried anew. No client takes such an id by chance.
@@ -23,20 +23,25 @@ impl Queues {
     /// Enqueues a job. Answers once it is durable and has its run.
     ///
     /// # Errors
-    /// [`QueueError`]; nothing is changed then.
+    /// [`QueueError::Undecided`] if it is in the queue, and its run could not begin yet. With any other [`QueueError`] it
+    /// is no job: if it stands in the queue's stream at all, then as a dead letter.
     pub async fn enqueue(&self, queue: &StreamName, envelope: Envelope) -> Result<Enqueued, QueueError> {
         let opened = self.find(queue).await?;
         self.ask(&opened, |answer| Command::Enqueue(Enqueuer { envelope, answer }))
             .await
     }
 
-    /// Enqueues all that were asked for. Answers those that are left for the next turn.
+    /// Enqueues all that were asked for. Answers those that are left for the next turn: all of them, if the queue has to be
+    /// loaded anew first.
     pub(super) async fn enqueue_all(
         &self,
         turn: &mut Turn,
         enqueuers: Vec<Enqueuer>,
         pending: &mut Pending,
     ) -> Vec<Enqueuer> {
+        if turn.is_stale {
+            return enqueuers;
+        }
         let mut later = Vec::new();
         let mut ids = HashSet::new();
         let mut asked = Vec::new();
@@ -208,12 +213,28 @@ impl Queues {
         if let Some(crate::engine::Settled::Full) = settling.known() {
             return Err((crate::engine::EngineError::Full.into(), asked));
         }
-        pending.push_silent(settling);
+        let mut positions = Vec::with_capacity(asked.len());
         let mut position = append.start;
         for (asked, end) in asked.into_iter().zip(append.ends.relative(append.payload.len())) {
-            turn.expected.insert(position, asked.answer);
+            match turn
+                .queue
+                .config()
+                .candidate_of(asked.envelope, position, self.names())
+            {
+                Ok(Candidate { run, .. }) => {
+                    let answer = asked.answer;
+                    turn.expected.insert(position, Expecting { run, answer });
+                    positions.push(position);
+                }
+                Err(refusal) => pending.push(None, asked.answer, Err(refusal.into())),
+            }
             position = append.start.advance(u64::from(end)).unwrap_or(Position::LAST);
         }
+        pending.push_done(Some(settling), move |turn, settled| {
+            if let Err(error) = settled {
+                refuse_expecting(turn, &positions, &error);
+            }
+        });
         Ok(())
     }
 
@@ -264,6 +285,16 @@ impl Queues {
                 turn.is_stale |= matches!(error, RecordError::Stale);
                 Err(error.into())
             }
+        }
+    }
+}
+
+/// Messages have not come to be, and whoever waits for them is told so.
+fn refuse_expecting(turn: &mut Turn, positions: &[Position], error: &QueueError) {
+    for position in positions {
+        if let Some(expecting) = turn.expected.remove(position) {
+            // Whoever asked may have gone away.
+            let _ = expecting.answer.send(Err(error.clone()));
         }
     }
 }

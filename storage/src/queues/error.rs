@@ -1,7 +1,8 @@
 //! Why operations on queues and runs are refused.
 
+use tailwater_stream::queue::event::job_text;
 use tailwater_stream::queue::{ConfigRefusal, EnvelopeRefusal, RunState, WorkerRefusal};
-use tailwater_stream::{AppendRefusal, ContentType, ForkRefusal, StreamName};
+use tailwater_stream::{AppendRefusal, ContentType, ForkRefusal, Position, StreamName};
 
 use crate::backend::BackendError;
 use crate::engine::{CreateError, EngineError, HiddenError, OpenError, ReadFailure};
@@ -136,6 +137,14 @@ pub enum QueueError {
     #[error("`{run}` was deleted, and forks of it are still there")]
     NameHeldByForks {
         /// The name.
+        run: StreamName,
+    },
+    /// The job is in the queue's stream, and whether its run may begin was not found out yet.
+    #[error("the job is in the queue as {}, and its run `{run}` has not begun yet", job_text(*.job))]
+    Undecided {
+        /// The job.
+        job: Position,
+        /// The run that it is to have.
         run: StreamName,
     },
     /// What a worker says does not count.

@@ -73,6 +73,13 @@ pub(super) struct Enqueuer {
     pub(super) answer: Answer<Enqueued>,
 }
 
+/// Somebody whose job stands in the queue's stream, and who waits until it is looked at.
+pub(super) struct Expecting {
+    /// The run that it is to have.
+    pub(super) run: StreamName,
+    pub(super) answer: Answer<Enqueued>,
+}
+
 /// A job that was enqueued by a call of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enqueued {
@@ -166,12 +173,15 @@ impl Opened {
         std::mem::take(&mut *self.inbox.lock())
     }
 
-    /// Puts commands back that were not decided, before those that have come since.
+    /// Puts commands back that were not decided, before those that have come since. Refused as [`Self::send`] refuses.
     pub(super) fn put_back(&self, mut commands: Vec<Command>) {
         if commands.is_empty() {
             return;
         }
         let mut inbox = self.inbox.lock();
+        if self.is_gone() {
+            return;
+        }
         commands.append(&mut inbox);
         *inbox = commands;
         drop(inbox);
@@ -213,8 +223,8 @@ pub(super) struct Turn {
     pub(super) retries_sent: u64,
     /// Workers that wait, in the order in which they came.
     pub(super) claimants: VecDeque<Claimant>,
-    /// Who waits for messages to be looked at.
-    pub(super) expected: BTreeMap<Position, Answer<Enqueued>>,
+    /// Who waits for messages to be looked at. Between turns all of these messages are durable.
+    pub(super) expected: BTreeMap<Position, Expecting>,
     /// Up to where the stream was trimmed, and when that was last looked at.
     pub(super) trimmed: (Position, u64),
     /// The oldest group of ended runs that may be there, and when it was last looked at.
@@ -236,6 +246,16 @@ impl Turn {
         self.paused_until_ms = Some(until_ms);
         self.at_once_max = (self.at_once_max / 8).max(1);
         self.leaves_overdue = !self.leaves_overdue;
+    }
+
+    /// Whoever waits for a message before `until` to be looked at is told that it is there, and that it may take long.
+    pub(super) fn tell_undecided(&mut self, until: Position) {
+        let behind = self.expected.split_off(&until);
+        for (job, expecting) in std::mem::replace(&mut self.expected, behind) {
+            let run = expecting.run;
+            // Whoever asked may have gone away.
+            let _ = expecting.answer.send(Err(QueueError::Undecided { job, run }));
+        }
     }
 
     /// There was space.

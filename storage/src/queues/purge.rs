@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use tailwater_stream::StreamName;
 use tailwater_stream::queue::Purge;
+use tailwater_stream::{Position, StreamName};
 
 use super::Queues;
 use super::codec;
 use super::error::QueueError;
 use super::opened::{Opened, Turn, now_of};
+use super::pending::{Pending, outcome};
 use super::record::Extra;
-use super::turns::{Pending, outcome};
 use crate::to_its_end::to_its_end;
 
 /// Jobs that are called off in one record.
@@ -111,11 +111,11 @@ impl Queues {
             }
             admitted = self.admit(turn, &mut pending).await;
         }
-        self.answer(opened, turn, pending).await;
+        let answered = self.answer(opened, turn, pending).await;
         if turn.is_stale {
             self.reload(opened, turn).await?;
         }
-        admitted.map(drop)
+        admitted.map(drop).and(answered)
     }
 
     /// Deletes a queue: all that is open is called off, whoever has a job is fenced off, and its stream is a plain one.
@@ -140,6 +140,8 @@ impl Queues {
             for claimant in turn.claimants.drain(..) {
                 let _ = claimant.answer.send(Err(QueueError::Deleting));
             }
+            // Their messages are not looked at any more, and stay in the plain stream.
+            turn.tell_undecided(Position::LAST);
         }
         self.purge_jobs(opened, Purge::AtOnce, "the queue was deleted")
             .await?;

@@ -170,6 +170,9 @@ impl Queues {
             // Its stream was deleted, or an import has put another one in its place.
             opened.set_gone();
             self.forget(&opened.name);
+            for (_, expecting) in std::mem::take(&mut turn.expected) {
+                let _ = expecting.answer.send(Err(QueueError::NotFound));
+            }
             return Err(QueueError::NotFound);
         };
         let before = std::mem::replace(turn, loaded);

@@ -8,8 +8,8 @@ use tailwater_stream::{ForkRefusal, ForkRequest, OffsetToken, Position, StreamNa
 
 use super::error::QueueError;
 use super::opened::{Enqueued, Opened, now_of};
+use super::pending::outcome;
 use super::record::{Extra, RecordError};
-use super::turns::outcome;
 use super::{Queues, codec};
 use crate::to_its_end::to_its_end;
 

@@ -4,20 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_stream::queue::{Change, Leased};
+use tailwater_stream::Position;
+use tailwater_stream::queue::Change;
 use tokio::sync::watch;
 
 use super::admit::Read;
 use super::error::QueueError;
-use super::opened::{Answer, Command, Enqueuer, Handover, Opened, Turn, now_of};
-use super::record::{Extra, RecordError};
+use super::opened::{Command, Enqueuer, Handover, Opened, Turn, now_of};
+use super::pending::Pending;
+use super::record::Extra;
 use super::{Queues, TICK_MS};
-use crate::backend::BackendError;
-use crate::engine::{EngineError, Settled, Settling, View};
+use crate::engine::View;
 use crate::panics::{Task, TaskPanics};
 
 /// What could not be stored for want of space is tried again after so long.
-const PAUSE_MS: u64 = 1_000;
+pub(super) const PAUSE_MS: u64 = 1_000;
 /// Overdue things that are done in one record.
 const OVERDUE_MAX: usize = 64;
 /// No more of them are done in one record once the jobs that are given up in it have so many bytes: their letters have them too.
@@ -29,61 +30,6 @@ const ADMISSIONS_MAX: usize = 16;
 /// Jobs that are read ahead of the taken frontier, in bytes.
 pub(super) const AHEAD_BYTES: u64 = 256 << 10;
 
-type Done = Box<dyn FnOnce(Result<(), QueueError>) + Send>;
-
-/// What is said once records are durable.
-#[derive(Default)]
-pub(super) struct Pending {
-    records: Vec<(Option<Settling>, Done)>,
-    pub(super) claims: Vec<(usize, Answer<Handover>, Vec<Leased>)>,
-}
-
-impl Pending {
-    /// Has something be said once a record, and all before it, are durable.
-    pub(super) fn push<T: Send + 'static>(
-        &mut self,
-        settling: Option<Settling>,
-        answer: Answer<T>,
-        said: Result<T, QueueError>,
-    ) {
-        let done = move |settled: Result<(), QueueError>| {
-            // Whoever asked may have gone away.
-            let _ = answer.send(settled.and(said));
-        };
-        self.records.push((settling, Box::new(done)));
-    }
-
-    pub(super) fn push_silent(&mut self, settling: Settling) {
-        self.records.push((Some(settling), Box::new(|_| {})));
-    }
-
-    /// Has jobs be given to a worker once the record that leases them is durable.
-    pub(super) fn push_claim(&mut self, settling: Settling, answer: Answer<Handover>, leased: Vec<Leased>) {
-        self.claims.push((self.records.len(), answer, leased));
-        self.push_silent(settling);
-    }
-}
-
-pub(super) fn outcome(settled: Settled) -> Result<(), QueueError> {
-    match settled {
-        Settled::Durable => Ok(()),
-        // What was taken back with something that found no space had none either.
-        Settled::Full | Settled::DecideAgain => Err(EngineError::Full.into()),
-        Settled::Failed => Err(BackendError::Poisoned.into()),
-    }
-}
-
-impl From<RecordError> for QueueError {
-    fn from(error: RecordError) -> Self {
-        match error {
-            RecordError::Refused(refused) => refused,
-            RecordError::Adrift { run, .. } => QueueError::Adrift { run },
-            // What was decided on was taken back because something before it found no space.
-            RecordError::Stale | RecordError::NameTaken => EngineError::Full.into(),
-        }
-    }
-}
-
 impl Queues {
     /// Takes a queue's turns as long as it exists.
     pub(super) async fn keep(self, opened: Arc<Opened>) {
@@ -92,23 +38,22 @@ impl Queues {
             self.doubt(&opened).await;
             TaskPanics::pause().await;
         }
-        // Nobody gives jobs to those who still wait.
+        // Nobody gives jobs to those who still wait, or looks at those that they have enqueued.
         if let Some(turn) = opened.turn.lock().await.as_mut() {
             for claimant in turn.claimants.drain(..) {
                 let _ = claimant.answer.send(Ok(Handover::new(&opened, Vec::new())));
             }
+            turn.tell_undecided(Position::LAST);
         }
     }
 
-    /// A turn has panicked: what is stored decides, and nothing is done by itself for a while. Whoever had asked for
-    /// something in it is told, for nobody else would be.
+    /// A turn has panicked: what is stored decides, and nothing is done by itself for a while. Whoever waits for a job to
+    /// be looked at is told, for that may take longer than they wait.
     async fn doubt(&self, opened: &Opened) {
         if let Some(turn) = opened.turn.lock().await.as_mut() {
             turn.is_stale = true;
             turn.pause(self.shared.engine.monotonic_ms() + PAUSE_MS);
-            for (_, answer) in std::mem::take(&mut turn.expected) {
-                let _ = answer.send(Err(QueueError::Interrupted));
-            }
+            turn.tell_undecided(Position::LAST);
         }
     }
 
@@ -191,22 +136,30 @@ impl Queues {
             && let Err(error) = self.reload(opened, turn).await
         {
             self.note_trouble(opened, turn, &error);
+            turn.tell_undecided(Position::LAST);
             left.into_iter().for_each(|command| command.refuse(&error));
             return;
         }
         turn.queue.forget_ended_leases();
-        match self.decide_all(opened, turn, &mut left, &mut pending).await {
+        // What is not durable yet is looked at in a later turn.
+        let durable = turn.reader.incarnation().view().tail;
+        let decided = match self.decide_all(opened, turn, &mut left, &mut pending).await {
             // That is put right below.
-            Ok(()) | Err(QueueError::Adrift { .. }) => {}
-            Err(error) => self.note_trouble(opened, turn, &error),
+            Err(QueueError::Adrift { .. }) => Ok(()),
+            decided => decided,
+        };
+        if let Err(error) = &decided {
+            self.note_trouble(opened, turn, error);
         }
-        self.answer(opened, turn, pending).await;
-        if turn.is_stale {
-            self.refuse_waiting(turn);
-            match self.reload(opened, turn).await {
-                Ok(()) => {}
-                Err(error) => self.note_trouble(opened, turn, &error),
-            }
+        let mut settled = decided.and(self.answer(opened, turn, pending).await);
+        if turn.is_stale
+            && let Err(error) = self.reload(opened, turn).await
+        {
+            self.note_trouble(opened, turn, &error);
+            settled = Err(error);
+        }
+        if settled.is_err() {
+            turn.tell_undecided(durable);
         }
         if !turn.adrift.is_empty() && self.does_things_by_itself(turn) {
             self.agree_with_runs(opened, turn).await;
@@ -218,13 +171,6 @@ impl Queues {
     pub(super) fn note_trouble(&self, opened: &Opened, turn: &mut Turn, error: &QueueError) {
         tracing::warn!(queue = %opened.name, %error, "a queue has to wait");
         turn.pause(self.shared.engine.monotonic_ms() + PAUSE_MS);
-    }
-
-    /// Those who wait for messages that may never have come are told so.
-    fn refuse_waiting(&self, turn: &mut Turn) {
-        for (_, answer) in std::mem::take(&mut turn.expected) {
-            let _ = answer.send(Err(EngineError::Full.into()));
-        }
     }
 
     async fn decide_all(
@@ -258,10 +204,8 @@ impl Queues {
             }
         }
         self.decide(turn, others, &mut enqueuers, commands, pending).await;
-        if !turn.is_stale {
-            let later = self.enqueue_all(turn, enqueuers, pending).await;
-            commands.extend(later.into_iter().map(Command::Enqueue));
-        }
+        let later = self.enqueue_all(turn, enqueuers, pending).await;
+        commands.extend(later.into_iter().map(Command::Enqueue));
         if by_itself && !turn.is_stale {
             done = done.and(self.take_in(opened, turn, pending).await);
         }
@@ -396,34 +340,6 @@ impl Queues {
         let jobs: Vec<_> = jobs.collect();
         turn.queue.read_ahead(jobs, end);
         Ok(true)
-    }
-
-    /// Waits until all records are durable, and answers everybody.
-    pub(super) async fn answer(&self, opened: &Arc<Opened>, turn: &mut Turn, pending: Pending) {
-        let Pending { records, claims } = pending;
-        let mut claims = claims.into_iter().peekable();
-        let mut failure: Option<QueueError> = None;
-        for (number, (settling, done)) in records.into_iter().enumerate() {
-            let settled = match settling {
-                Some(settling) => outcome(settling.settled().await),
-                None => Ok(()),
-            };
-            if let Err(error) = &settled {
-                turn.is_stale = true;
-                failure.get_or_insert_with(|| error.clone());
-            }
-            // What was decided after something that is not there was decided on what is not there.
-            let settled = failure.as_ref().map_or(Ok(()), |error| Err(error.clone()));
-            if let Some((_, answer, leased)) = claims.next_if(|(of, ..)| *of == number) {
-                // Whoever asked may have gone away.
-                let _ = answer.send(settled.map(|()| Handover::new(opened, leased)));
-            } else {
-                done(settled);
-            }
-        }
-        if failure.is_some() {
-            turn.pause(self.shared.engine.monotonic_ms() + PAUSE_MS);
-        }
     }
 }
 

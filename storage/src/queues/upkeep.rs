@@ -6,8 +6,8 @@ use tailwater_stream::{StreamId, StreamKind, StreamName, Timestamp};
 use super::codec::{self, StoredEnd};
 use super::error::{QueueError, damaged};
 use super::opened::Turn;
+use super::pending::Pending;
 use super::record::Extra;
-use super::turns::Pending;
 use super::{Queues, TICK_MS};
 
 /// So many bytes are trimmed at once, or whatever there is once a second.
@@ -176,7 +176,7 @@ impl Queues {
             let still: Vec<bool> = (0..names.len()).map(is_run).collect();
             Ok::<_, QueueError>(still)
         })?;
-        super::turns::outcome(settling.settled().await)?;
+        super::pending::outcome(settling.settled().await)?;
         let still = names.into_iter().zip(still).filter(|(_, still)| *still);
         Ok(still.map(|(name, _)| name).collect())
     }

@@ -9,8 +9,8 @@ use tailwater_stream::{OffsetToken, Position, StreamName, kind};
 use super::Queues;
 use super::error::QueueError;
 use super::opened::{Answer, Claimant, Command, Handover, Opened, Turn, now_of};
+use super::pending::Pending;
 use super::record::{Extra, RecordError};
-use super::turns::Pending;
 use crate::engine::{EngineError, Reader};
 
 /// A job that a worker has.
