@@ -16,6 +16,8 @@ use super::pending::Pending;
 use super::record::{Message, QUEUE, RecordError, check_ground, json};
 use crate::engine::Settling;
 
+/// The bytes of payloads that are enqueued in one record, but for one that is longer alone. They stand in it twice.
+const ENQUEUED_BYTES_MAX: usize = 1 << 20;
 /// The producer of messages of runs that are tried anew. No client takes such an id by chance.
 const RETRY_PRODUCER: &str = "__ds/queues/retry";
 
@@ -44,7 +46,8 @@ impl Queues {
         }
         let mut later = Vec::new();
         let mut ids = HashSet::new();
-        let mut asked = Vec::new();
+        let mut asked: Vec<Enqueuer> = Vec::new();
+        let mut bytes = 0;
         for enqueuer in enqueuers {
             if turn.queue.state().deleting {
                 let _ = enqueuer.answer.send(Err(QueueError::Deleting));
@@ -56,9 +59,12 @@ impl Queues {
                 continue;
             }
             let is_again = enqueuer.envelope.id.clone().is_some_and(|id| !ids.insert(id));
-            if is_again || asked.len() == AT_ONCE_MAX {
+            let length = enqueuer.envelope.payload.as_str().len();
+            let has_room = asked.is_empty() || bytes + length <= ENQUEUED_BYTES_MAX;
+            if is_again || !has_room || asked.len() == AT_ONCE_MAX {
                 later.push(enqueuer);
             } else {
+                bytes += length;
                 asked.push(enqueuer);
             }
         }

@@ -1,12 +1,16 @@
 //! Messages become jobs with runs, or are the same job once more, or dead letters.
 
-use serde_json::json;
-use tailwater_storage::queues::{QueueError, RetryFrom, UnfitStream};
-use tailwater_storage::stream::queue::RunState;
-use tailwater_storage::stream::{CreateCommand, Lifetime};
+use std::sync::Arc;
 
-use super::scene::{over_each, payloads, queue, run_names};
-use crate::support::ask::{json as json_type, name};
+use serde_json::json;
+use tailwater_storage::Backend;
+use tailwater_storage::queues::{QueueError, RetryFrom, UnfitStream};
+use tailwater_storage::stream::queue::{Envelope, JsonText, RunState};
+use tailwater_storage::stream::{CreateCommand, Lifetime, Record, Transition};
+
+use super::scene::{Scene, over_each, payloads, queue, run_names};
+use crate::support::ask::{json as json_type, name, run};
+use crate::support::gated::{Gated, transitions};
 
 #[test]
 fn what_stands_in_the_stream_already_becomes_jobs() {
@@ -137,9 +141,8 @@ fn calls_and_plain_appends_at_once_lose_nothing() {
             tasks.push(tokio::spawn(async move {
                 if number % 2 == 0 {
                     let text = format!("{{\"payload\":{number},\"id\":\"n{number}\"}}");
-                    let text = tailwater_storage::stream::queue::JsonText::parse(&text).expect("JSON");
-                    let envelope =
-                        tailwater_storage::stream::queue::Envelope::parse(&text).expect("an envelope");
+                    let text = JsonText::parse(&text).expect("JSON");
+                    let envelope = Envelope::parse(&text).expect("an envelope");
                     queues.enqueue(&queue(), envelope).await.expect("enqueued");
                 } else {
                     let request = tailwater_storage::engine::AppendRequest {
@@ -255,5 +258,48 @@ fn a_job_whose_runs_name_is_held_by_forks_of_a_deleted_run_is_a_dead_letter_and_
         // Once they are gone the id is free.
         scene.rig.delete("r/x.2").await;
         assert!(scene.enqueue(message).await.expect("enqueued").new);
+    });
+}
+
+/// All that were asked for at once went into one record, however long they were together.
+#[test]
+fn long_jobs_that_are_enqueued_at_once_go_into_several_records() {
+    const LONG: usize = 300 << 10;
+    const RECORD_BYTES_MAX: usize = (2 << 20) + (64 << 10);
+    fn bytes(record: &Record) -> usize {
+        let appended = transitions(record).map(|transition| match transition {
+            Transition::Append(append) => append.payload.len(),
+            _ => 0,
+        });
+        appended.sum()
+    }
+    run(async {
+        let gated = Gated::new(1 << 30);
+        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
+        let scene = Scene::over(backend).await;
+        scene.make(json!({})).await;
+        let long = "x".repeat(LONG);
+        let mut tasks = Vec::new();
+        for number in 0..8 {
+            let text = JsonText::parse(&format!("{{\"payload\":\"{number}{long}\"}}")).expect("JSON");
+            let envelope = Envelope::parse(&text).expect("an envelope");
+            let queues = scene.queues.clone();
+            tasks.push(tokio::spawn(
+                async move { queues.enqueue(&queue(), envelope).await },
+            ));
+        }
+        for task in tasks {
+            assert!(task.await.expect("no panic").expect("enqueued").new);
+        }
+        let longest = gated
+            .batches()
+            .iter()
+            .flatten()
+            .map(bytes)
+            .max()
+            .expect("records");
+        assert!(longest > 4 * LONG, "some are enqueued together");
+        assert!(longest <= RECORD_BYTES_MAX, "{longest}");
+        assert_eq!(scene.get().await.gauges.ready, 8);
     });
 }
