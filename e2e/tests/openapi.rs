@@ -199,7 +199,11 @@ fn every_operation_answers_as_the_document_says() {
         .post(redrive, name, &json!({ "job": page["next"] }))
         .expect(404);
     redrive_what_never_had_a_run(&contract, name);
-    contract.post(redrive, name, &json!({ "all": true })).expect(200);
+    let redriven = contract
+        .post(redrive, name, &json!({ "all": true }))
+        .expect(200)
+        .json();
+    assert_eq!(redriven["left"][0]["code"], "dead_letter_invalid");
     contract
         .post("/__ds/queues/{stream}/pause", name, &Value::Null)
         .expect(200);

@@ -105,7 +105,6 @@ impl Problem {
     }
 
     /// What it says to people.
-    #[cfg(test)]
     pub(crate) fn detail(&self) -> &str {
         &self.0.detail
     }

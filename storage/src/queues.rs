@@ -56,7 +56,7 @@ use crate::sync::Mutex;
 use opened::{Answer, Command, Opened};
 
 pub(crate) use codec::{check_stored, is_of_queue};
-pub use dead::DeadJob;
+pub use dead::{DeadJob, Redriven};
 pub use error::{QueueError, UnfitStream};
 pub use manage::Made;
 pub use opened::Enqueued;

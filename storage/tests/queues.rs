@@ -6,6 +6,7 @@
 //! | `workers.rs` | claims, heartbeats, ends of leases |
 //! | `admission.rs` | messages become jobs, or dead letters |
 //! | `dead.rs` | dead letters: told, tried anew, forgotten |
+//! | `redrives.rs` | all dead letters are tried anew, but for those that cannot be |
 //! | `ends.rs` | cancelled, expired, timed out, given up, deleted, tried anew |
 //! | `again.rs` | a queue that is made anew |
 //! | `upkeep.rs` | trims, retention, configuration |
@@ -24,6 +25,7 @@ mod queues {
     mod agreement;
     mod dead;
     mod ends;
+    mod redrives;
     mod restarts;
     pub(crate) mod scene;
     mod space;

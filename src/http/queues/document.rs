@@ -3,10 +3,11 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tailwater_storage::queues::{Claimed, DeadJob, Described, Enqueued};
+use tailwater_storage::queues::{Claimed, DeadJob, Described, Enqueued, Redriven};
 use tailwater_storage::stream::queue::event::job_text;
 use tailwater_storage::stream::{Position, StreamName};
 
+use crate::http::error::Problem;
 use crate::http::time;
 
 /// What the path of a stream may hold as it is (RFC 3986 `unreserved`), and the slashes of its name.
@@ -139,6 +140,17 @@ struct ClaimedFacts<'c> {
     attempt: u32,
     lease_ms: u64,
     resume_from: Option<String>,
+}
+
+/// What became of dead letters that were to be tried anew.
+pub(super) fn redriven(redriven: Redriven, root: &str) -> Value {
+    let runs = redriven.redriven.iter();
+    let runs: Vec<_> = runs.map(|run| enqueued(run, root)).collect();
+    let left = redriven.left.into_iter().map(|(job, why)| {
+        let why = Problem::from(why);
+        json!({ "job": job_text(job), "code": why.code(), "detail": why.detail() })
+    });
+    json!({ "redriven": runs, "left": left.collect::<Vec<_>>(), "more_left": redriven.more_left })
 }
 
 /// A job that was given up.

@@ -8,7 +8,7 @@ use axum::response::Response as SideResponse;
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde_json::{Map, Value, json};
-use tailwater_storage::queues::PurgeWhat;
+use tailwater_storage::queues::{PurgeWhat, Redriven};
 use tailwater_storage::stream::queue::event::{job_text, parse_job};
 use tailwater_storage::stream::{Position, StreamName};
 
@@ -186,7 +186,10 @@ pub(super) async fn redrive(
         }
         (Some(job), None | Some(false)) => {
             let _waiting = app.writes.begin();
-            vec![served(app)?.redrive(stream, job).await?]
+            Redriven {
+                redriven: vec![served(app)?.redrive(stream, job).await?],
+                ..Redriven::default()
+            }
         }
         (Some(_), Some(true)) => {
             return Err(Problem::member("all", "is true beside a `job`; send one of them"));
@@ -198,9 +201,5 @@ pub(super) async fn redrive(
             ));
         }
     };
-    let redriven: Vec<Value> = redriven
-        .iter()
-        .map(|enqueued| document::enqueued(enqueued, root))
-        .collect();
-    Ok(to_side(control::json(&json!({ "redriven": redriven }))))
+    Ok(to_side(control::json(&document::redriven(redriven, root))))
 }

@@ -15,10 +15,14 @@ use super::opened::{Enqueued, Opened, Turn};
 use super::pending::outcome;
 use super::record::{Extra, QUEUE, RecordError, check_ground, control_of, json};
 use super::retry::RetryFrom;
+use crate::backend::BackendError;
+use crate::engine::EngineError;
 use crate::to_its_end::to_its_end;
 
 /// Dead letters that are read or forgotten at once.
 const PAGE: usize = 1_000;
+/// Dead letters that are named which were not tried anew; more are counted.
+const LEFT_MAX: usize = 100;
 
 /// A job that was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,27 @@ pub struct DeadJob {
     pub attempt: u32,
     /// When.
     pub at: Timestamp,
+}
+
+/// What became of dead letters that were to be tried anew.
+#[derive(Debug, Clone, Default)]
+pub struct Redriven {
+    /// The new runs.
+    pub redriven: Vec<Enqueued>,
+    /// Those that were left, each with the reason why. The first of them, if they are many.
+    pub left: Vec<(Position, QueueError)>,
+    /// How many others were left.
+    pub more_left: u64,
+}
+
+impl Redriven {
+    fn leave(&mut self, job: Position, why: QueueError) {
+        if self.left.len() < LEFT_MAX {
+            self.left.push((job, why));
+        } else {
+            self.more_left += 1;
+        }
+    }
 }
 
 impl Queues {
@@ -130,12 +155,12 @@ impl Queues {
         Ok(status.is_some_and(|status| status.job == Some(job)))
     }
 
-    /// Tries all dead letters anew that are there now, but for those that are no jobs, or of which nobody knows any more
-    /// what was to be done. Answers the new runs.
+    /// Tries all dead letters anew that are there now. One that cannot be tried anew, such as one that is no job, keeps no
+    /// other one from it.
     ///
     /// # Errors
-    /// [`QueueError`]; some may be tried anew then.
-    pub async fn redrive_all(&self, queue: &StreamName) -> Result<Vec<Enqueued>, QueueError> {
+    /// [`QueueError`] if none can be tried anew; some may have been then.
+    pub async fn redrive_all(&self, queue: &StreamName) -> Result<Redriven, QueueError> {
         // Those that are tried anew may be given up again meanwhile, and stand behind it.
         let until = {
             let opened = self.find(queue).await?;
@@ -143,14 +168,16 @@ impl Queues {
             let turn = turn.as_ref().ok_or(QueueError::NotFound)?;
             turn.queue.state().admitted.position
         };
-        let (mut redriven, mut after) = (Vec::new(), None);
+        let (mut redriven, mut after) = (Redriven::default(), None);
         loop {
             let (dead, more) = self.dead(queue, after, PAGE).await?;
             for letter in dead.iter().take_while(|letter| letter.job < until) {
                 match self.redrive(queue, letter.job).await {
-                    Ok(enqueued) => redriven.push(enqueued),
-                    Err(QueueError::DeadNotFound | QueueError::DeadInvalid(_) | QueueError::DeadLost) => {}
-                    Err(error) => return Err(error),
+                    Ok(enqueued) => redriven.redriven.push(enqueued),
+                    // Somebody else has redriven or purged it meanwhile.
+                    Err(QueueError::DeadNotFound) => {}
+                    Err(error) if keeps_all(&error) => return Err(error),
+                    Err(error) => redriven.leave(letter.job, error),
                 }
             }
             after = dead.last().map(|letter| letter.job);
@@ -219,10 +246,10 @@ impl Queues {
             None => None,
         };
         let told = told.ok_or(QueueError::DeadLost)?;
-        if letter.reason != DeadReason::InvalidEnvelope {
-            return Ok(Envelope::of_payload(told));
-        }
-        let mut envelope = Envelope::parse(&told).map_err(QueueError::DeadInvalid)?;
+        let mut envelope = match letter.reason {
+            DeadReason::InvalidEnvelope => Envelope::parse(&told).map_err(QueueError::DeadInvalid)?,
+            _ => Envelope::of_payload(told),
+        };
         let config = turn.queue.config();
         if let Err(EnvelopeRefusal::Id { .. }) = envelope.value_for(config, self.names()) {
             envelope.id = None;
@@ -290,6 +317,20 @@ impl Queues {
         names
             .iter()
             .any(|(queue, names)| *queue != turn.queue.stream && names.dead_letter == *dead_letter)
+    }
+}
+
+/// Whether what keeps a dead letter from being tried anew keeps all others, too.
+fn keeps_all(error: &QueueError) -> bool {
+    match error {
+        QueueError::Engine(EngineError::Backend(BackendError::Damaged { .. })) => false,
+        QueueError::NotFound
+        | QueueError::Stopping
+        | QueueError::Deleting
+        | QueueError::Closed
+        | QueueError::Append(_)
+        | QueueError::Engine(_) => true,
+        _ => false,
     }
 }
 

@@ -1,14 +1,14 @@
 //! Dead letters: listed in pages, tried anew whether they had a run or not, and forgotten.
 
 use serde_json::json;
-use tailwater_storage::queues::{Enqueued, PurgeWhat, QueueError, UnfitStream};
+use tailwater_storage::queues::{Enqueued, PurgeWhat, QueueError, Redriven, UnfitStream};
 use tailwater_storage::stream::Position;
 use tailwater_storage::stream::queue::RunState;
 
 use super::scene::{Scene, over_each, payloads, queue, run_names, until};
 use crate::support::ask::name;
 
-async fn dead(scene: &Scene, count: u64) -> Vec<Position> {
+pub(super) async fn dead(scene: &Scene, count: u64) -> Vec<Position> {
     until(|| async { scene.get().await.gauges.dead == count }).await;
     let (dead, more) = scene.queues.dead(&queue(), None, 5_000).await.expect("there");
     assert!(!more);
@@ -20,7 +20,7 @@ async fn redrive(scene: &Scene, job: Position) -> Result<Enqueued, QueueError> {
 }
 
 /// Enqueues a job, and has it given up.
-async fn give_up(scene: &Scene, id: &str) {
+pub(super) async fn give_up(scene: &Scene, id: &str) {
     let job = format!("{{\"payload\":\"{id}\",\"id\":\"{id}\",\"max_attempts\":1}}");
     scene.enqueue(&job).await.expect("enqueued");
     let claimed = scene.claim_one("w").await;
@@ -51,7 +51,12 @@ fn a_dead_letter_is_redriven_as_a_fork_of_its_run() {
         assert_eq!(one.run, name("r/a.2"));
         let again = scene.queues.redrive(&queue(), dead[0].job).await;
         assert!(matches!(again, Err(QueueError::DeadNotFound)));
-        let rest = scene.queues.redrive_all(&queue()).await.expect("redriven");
+        let rest = scene
+            .queues
+            .redrive_all(&queue())
+            .await
+            .expect("redriven")
+            .redriven;
         assert_eq!(rest.len(), 1, "what is no job stays");
         scene.admitted(4).await;
         let claimed = scene.claim("w", 5).await;
@@ -96,8 +101,12 @@ fn a_dead_letter_that_never_had_a_run_is_redriven_as_a_job_of_its_own() {
             assert!(matches!(refused, QueueError::DeadInvalid(_)), "{refused}");
             assert!(refused.to_string().contains(member), "{refused}");
         }
-        let rest = scene.queues.redrive_all(&queue()).await.expect("redriven");
+        let Redriven {
+            redriven: rest, left, ..
+        } = scene.queues.redrive_all(&queue()).await.expect("redriven");
         assert_eq!(rest.len(), 2, "what is no job stays");
+        let left: Vec<_> = left.iter().map(|(job, _)| *job).collect();
+        assert_eq!(left, jobs[3..]);
         scene.admitted(4).await;
         let claimed = scene.claim("w", 5).await;
         assert_eq!(payloads(&claimed), ["{\"n\": 2}", "{\"n\":3}", "{\"n\":4}"]);
@@ -126,7 +135,12 @@ fn a_dead_letter_whose_run_has_given_its_name_to_another_is_a_job_of_its_own() {
                 scene.complete(&claimed).await;
             }
         }
-        let redriven = scene.queues.redrive_all(&queue()).await.expect("redriven");
+        let redriven = scene
+            .queues
+            .redrive_all(&queue())
+            .await
+            .expect("redriven")
+            .redriven;
         assert_eq!(redriven.len(), 2);
         assert_eq!(payloads(&scene.claim("w", 5).await), ["\"open\"", "\"done\""]);
         assert_eq!(scene.get().await.gauges.dead, 0);
@@ -159,7 +173,12 @@ fn a_dead_letter_whose_run_is_gone_is_redriven_from_its_letter() {
         scene.pass_ms(20_000);
         until(|| async { scene.state("r/a").await.is_none() }).await;
         give_up(&scene, "b").await;
-        let redriven = scene.queues.redrive_all(&queue()).await.expect("redriven");
+        let redriven = scene
+            .queues
+            .redrive_all(&queue())
+            .await
+            .expect("redriven")
+            .redriven;
         assert_eq!(redriven.len(), 2);
         scene.admitted(4).await;
         let claimed = scene.claim("w", 5).await;
@@ -183,7 +202,12 @@ fn a_letter_that_is_gone_is_told_of_and_keeps_no_other_from_being_redriven() {
         let jobs = dead(&scene, 2).await;
         let lost = redrive(&scene, jobs[0]).await;
         assert!(matches!(lost, Err(QueueError::DeadLost)), "{lost:?}");
-        let redriven = scene.queues.redrive_all(&queue()).await.expect("redriven");
+        let redriven = scene
+            .queues
+            .redrive_all(&queue())
+            .await
+            .expect("redriven")
+            .redriven;
         assert_eq!(redriven.len(), 1);
         // Another stream has the name by now, with something else at that place.
         scene.rig.append_json("q", r#"{"payload":4,"id":"x"}"#).await;
@@ -226,7 +250,12 @@ fn very_many_dead_letters_are_told_redriven_and_forgotten_in_pages() {
             }
         }
         assert_eq!(listed, jobs);
-        let redriven = scene.queues.redrive_all(&queue()).await.expect("redriven");
+        let redriven = scene
+            .queues
+            .redrive_all(&queue())
+            .await
+            .expect("redriven")
+            .redriven;
         assert_eq!(redriven.len(), 1_049);
         scene.admitted(1_050).await;
         append(1_050, 1_100).await;
@@ -360,7 +389,12 @@ fn a_dead_letter_whose_run_has_the_longest_name_is_redriven_as_a_job_of_its_own(
         give_up(&scene, &longest).await;
         give_up(&scene, "short").await;
         dead(&scene, 2).await;
-        let redriven = scene.queues.redrive_all(&queue()).await.expect("redriven");
+        let redriven = scene
+            .queues
+            .redrive_all(&queue())
+            .await
+            .expect("redriven")
+            .redriven;
         assert_eq!(redriven[1].run, name("r/short.2"));
         scene.admitted(4).await;
         let claimed = scene.claim("w", 5).await;

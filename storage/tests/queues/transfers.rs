@@ -63,7 +63,12 @@ fn an_imported_queue_goes_on_where_the_exported_one_was() {
             let rest = other.claim("w", 5).await;
             assert_eq!(run_names(&rest), ["r/ready", "r/done.2"]);
             assert_eq!(payloads(&rest), ["6", "3"]);
-            let redriven = other.queues.redrive_all(&queue()).await.expect("redriven");
+            let redriven = other
+                .queues
+                .redrive_all(&queue())
+                .await
+                .expect("redriven")
+                .redriven;
             assert_eq!(redriven.len(), 2, "one has a run, and one only its letter");
             other.admitted(8).await;
             assert_eq!(payloads(&other.claim("w", 5).await), ["1", "4"]);
