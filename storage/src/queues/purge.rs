@@ -80,7 +80,9 @@ impl Queues {
                 .queue
                 .purge(purge, reason, until, PURGED_MAX, now_of(&self.shared.engine));
             if decided.answer == 0 {
-                if self.read_ahead(turn).await? {
+                // Those that have come since are not meant, however fast they come.
+                let may_be_more = turn.queue.ahead_from().is_some_and(|from| from.position < until);
+                if may_be_more && self.read_ahead(turn).await? {
                     continue;
                 }
                 return Ok(count);

@@ -1,11 +1,16 @@
 //! How runs end that no worker ends, how they are tried anew, and how a queue ends.
 
+use std::sync::Arc;
+
 use serde_json::json;
+use tailwater_storage::Backend;
+use tailwater_storage::engine::AppendRequest;
 use tailwater_storage::queues::{PurgeWhat, QueueError, RetryFrom};
 use tailwater_storage::stream::queue::{RunState, Word, WorkerRefusal};
 
-use super::scene::{LEASE_MS, over_each, payloads, queue, run_names, until};
-use crate::support::ask::name;
+use super::scene::{LEASE_MS, Scene, over_each, payloads, queue, run_names, until};
+use crate::support::ask::{json as json_type, name, run};
+use crate::support::gated::Gated;
 
 #[test]
 fn a_waiting_job_is_cancelled_at_once_and_a_leased_one_by_its_worker() {
@@ -159,6 +164,59 @@ fn a_purge_calls_off_what_it_says() {
                 .await
                 .expect("held")
                 .cancel
+        );
+    });
+}
+
+/// It read on through those that had come since, for as long as any came, and kept all that it had read.
+#[test]
+fn a_purge_reads_no_jobs_that_have_come_since() {
+    const LONG: usize = 100 << 10;
+    const COUNT: usize = 30;
+    run(async {
+        let gated = Gated::new(1 << 30);
+        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
+        let scene = Scene::over(backend).await;
+        scene.make(json!({})).await;
+        // More than are called off in one record.
+        let messages: Vec<_> = (0..300).map(|number| number.to_string()).collect();
+        scene
+            .rig
+            .append_json("q", &format!("[{}]", messages.join(",")))
+            .await;
+        scene.admitted(300).await;
+        gated.hold();
+        let queues = scene.queues.clone();
+        let purge = tokio::spawn(async move { queues.purge(&queue(), PurgeWhat::Ready).await });
+        until(|| async { gated.is_at_gate(0) }).await;
+        // What is meant is settled. These come between its first record and its second.
+        let long = format!("\"{}\"", "x".repeat(LONG));
+        let appends = (0..COUNT).map(|_| {
+            let (engine, body) = (scene.rig.engine.clone(), long.clone());
+            tokio::spawn(async move {
+                let request = AppendRequest {
+                    body: body.into(),
+                    content_type: Some(json_type()),
+                    ..AppendRequest::default()
+                };
+                engine.append(&queue(), request).await
+            })
+        });
+        let appends: Vec<_> = appends.collect();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        gated.take_bytes_read();
+        gated.open();
+        for append in appends {
+            append.await.expect("no panic").expect("appended");
+        }
+        assert_eq!(purge.await.expect("no panic").expect("there"), 300);
+        scene.admitted(300 + COUNT as u64).await;
+        let read = gated.take_bytes_read();
+        assert!(
+            read < COUNT * LONG * 4 / 3,
+            "{read} bytes, though each is looked at once"
         );
     });
 }

@@ -55,6 +55,7 @@ struct Gate {
     loads: Vec<StreamName>,
     /// Control keys that were told in listings of them.
     controls_told: usize,
+    bytes_read: usize,
     reclaimable: Vec<StreamId>,
     controls_held: Option<Held>,
     /// Listings of control keys that have come to where they are held, and those that may pass.
@@ -274,6 +275,11 @@ impl Gated {
         std::mem::take(&mut self.gate().controls_told)
     }
 
+    /// How many bytes were read since this was last asked.
+    pub(crate) fn take_bytes_read(&self) -> usize {
+        std::mem::take(&mut self.gate().bytes_read)
+    }
+
     fn pass_gate(&self, partition: usize, records: usize) {
         let mut gate = self.gate();
         gate.at_gate[partition] = Some(records);
@@ -342,7 +348,9 @@ impl Backend for Gated {
             return Err(ReadError::Cold);
         }
         self.go_off(&Question::Read);
-        self.memory.read(request)
+        let read = self.memory.read(request)?;
+        self.gate().bytes_read += read.len();
+        Ok(read)
     }
 
     fn extents(&self, request: ReadRequest) -> Result<Vec<AppendExtent>, ReadError> {
