@@ -105,7 +105,7 @@ pub(super) struct Segment {
 
 impl Segment {
     /// Opens a finished segment, and checks header and trailer. What stands between them is checked when it is
-    /// used, or all at once by [`Self::verify`].
+    /// used, or all at once by [`Self::survey`].
     ///
     /// # Errors
     /// [`BackendError::Damaged`] if it is no segment, not this one or not all of it; [`BackendError::Newer`] if a

@@ -26,7 +26,7 @@ pub(in crate::file) struct Survey {
     pub(in crate::file) torn: Option<String>,
 }
 
-/// Replays a journal as [`replay`](super::replay) does, and tells of all damage instead of ending at the first.
+/// Replays a journal as [`replay`](super::replay()) does, and tells of all damage instead of ending at the first.
 /// Behind it, it goes on with the next batch that can be recognised. Without `next_batch` the first one may have any
 /// number.
 pub(in crate::file) fn survey(
