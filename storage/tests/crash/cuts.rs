@@ -62,6 +62,26 @@ fn cut_everywhere(durability: Durability, crashes: &[Crash], seed_count: u64) {
     }
 }
 
+/// Names that the start before has given are made durable by the next one before anything rests on them.
+#[test]
+fn what_comes_behind_a_making_that_was_cut_stays_though_the_machine_stops_later() {
+    for seed in seeds(8) {
+        for cut in 1.. {
+            let mut run = Run::new(seed, Durability::Durable);
+            run.disk.cut_at(cut);
+            let was_cut = run.try_open().is_err();
+            run.crash(Crash::Process);
+            run.open();
+            assert!(run.commit_some());
+            run.crash(Crash::Machine);
+            run.open();
+            if !was_cut {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn wherever_the_process_ends_file_durable_keeps_what_it_acknowledged() {
     cut_everywhere(Durability::Durable, &[Crash::Process], 1);

@@ -12,7 +12,27 @@ enum Fault {
     Cut,
     FailedSync,
     FailedWrite,
+    FailedRead,
+    /// The disk is full for a while.
+    Full,
 }
+
+/// What ends a life for good.
+const ENDS: [Fault; 5] = [
+    Fault::None,
+    Fault::Cut,
+    Fault::Cut,
+    Fault::FailedSync,
+    Fault::FailedWrite,
+];
+/// What a store may live on after, between two ends.
+const TROUBLES: [Fault; 5] = [
+    Fault::FailedRead,
+    Fault::Full,
+    Fault::FailedRead,
+    Fault::Full,
+    Fault::Cut,
+];
 
 fn live(run: &mut Run, fault: Fault) {
     match fault {
@@ -23,9 +43,20 @@ fn live(run: &mut Run, fault: Fault) {
         }
         Fault::FailedSync => run.disk.fail_sync(run.rng.u64(1..30)),
         Fault::FailedWrite => run.disk.fail_write(run.rng.u64(1..60)),
+        Fault::FailedRead => {
+            run.reads_fail = true;
+            run.disk.fail_read(run.rng.u64(1..150));
+        }
+        Fault::Full => run.disk.set_free_bytes(Some(run.rng.u64(..1 << 20))),
     }
     run.note(format!("{fault:?}"));
     for _ in 0..run.rng.u32(1..40) {
+        if !run.step() {
+            return;
+        }
+    }
+    if matches!(fault, Fault::Full) && run.rng.bool() {
+        run.disk.set_free_bytes(None);
         if !run.step() {
             return;
         }
@@ -50,21 +81,15 @@ fn recover(run: &mut Run) {
     run.open();
 }
 
-fn live_on(seed: u64, durability: Durability) {
+fn live_on(seed: u64, durability: Durability, faults: [Fault; 5]) {
     let mut run = Run::new(seed, durability);
     recover(&mut run);
     for _ in 0..run.rng.u32(1..6) {
-        let faults = [
-            Fault::None,
-            Fault::Cut,
-            Fault::Cut,
-            Fault::FailedSync,
-            Fault::FailedWrite,
-        ];
         let fault = *run.rng.choice(&faults).expect("some");
         live(&mut run, fault);
         let crash = run.some_crash();
         run.crash(crash);
+        run.disk.set_free_bytes(None);
         recover(&mut run);
     }
     run.finish();
@@ -73,13 +98,21 @@ fn live_on(seed: u64, durability: Durability) {
 #[test]
 fn file_durable_keeps_what_it_acknowledged_through_any_lives() {
     for seed in seeds(100) {
-        live_on(seed, Durability::Durable);
+        live_on(seed, Durability::Durable, ENDS);
     }
 }
 
 #[test]
 fn file_fast_keeps_what_it_promised_through_any_lives() {
     for seed in seeds(100) {
-        live_on(seed, FAST);
+        live_on(seed, FAST, ENDS);
+    }
+}
+
+#[test]
+fn what_was_acknowledged_stays_through_reads_that_fail_and_disks_that_are_full() {
+    for seed in seeds(40) {
+        live_on(seed, Durability::Durable, TROUBLES);
+        live_on(seed, FAST, TROUBLES);
     }
 }

@@ -13,7 +13,6 @@ use tailwater_storage::{Backend, BackendError, FileOptions, FileStore};
 
 use super::history::{Crash, History, is_full};
 use super::workload::{Workload, describe};
-use crate::author::release_all;
 use crate::naive::Naive;
 use crate::support::faulty_disk::FaultyDisk;
 
@@ -55,6 +54,8 @@ pub(super) struct Run {
     pub(super) has_failed: bool,
     /// It was to be stopped before that, or never open: if that has come to an end, nothing may be lost.
     pub(super) stopped: bool,
+    /// A read fails once in this life, and what failed of it can be tried again.
+    pub(super) reads_fail: bool,
     was_open: bool,
 }
 
@@ -82,6 +83,7 @@ impl Run {
             machine_crashed: false,
             has_failed: false,
             stopped: true,
+            reads_fail: false,
             was_open: false,
         }
     }
@@ -243,15 +245,24 @@ impl Run {
             return;
         };
         self.note(format!("release {}", id.get()));
-        let source = self.store().release(id).expect("works");
+        let released = self.store().release(id);
         let expected = self.current_mut().release(id);
-        assert_eq!(source, expected, "the source that may go as well");
+        match released {
+            Ok(source) => assert_eq!(source, expected, "the source that may go as well"),
+            Err(error) => {
+                self.note(format!("failed: {error}"));
+                assert!(self.reads_fail, "{error}");
+                // It may have been done, and then says nothing of a source.
+                self.store().release(id).expect("it is asked again");
+            }
+        }
     }
 
     pub(super) fn release_all(&mut self) {
         self.note("release all");
-        release_all(self.store());
-        self.current_mut().release_all();
+        while self.current().releasable().is_some() {
+            self.release_one();
+        }
     }
 
     /// Deletes all streams and releases them, for which there is always space.
@@ -266,8 +277,12 @@ impl Run {
 
     pub(super) fn reclaim_all(&mut self) {
         self.note("reclaim all");
-        for id in self.current().reclaimable() {
-            self.store().reclaim(id).expect("works");
+        for id in self.current().reclaimable().collect::<Vec<_>>() {
+            if let Err(error) = self.store().reclaim(id) {
+                self.note(format!("failed: {error}"));
+                assert!(self.reads_fail, "{error}");
+                self.store().reclaim(id).expect("it is asked again");
+            }
         }
     }
 
@@ -304,6 +319,7 @@ impl Run {
         // Whatever the store does when it is dropped, it does to the disk of before.
         self.store = None;
         self.disk = disk;
+        self.reads_fail = false;
         self.machine_crashed |= crash == Crash::Machine;
     }
 
