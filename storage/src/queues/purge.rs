@@ -136,8 +136,13 @@ impl Queues {
             let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
             let changes = turn.queue.begin_deletion();
             if !changes.is_empty() {
-                self.record_and_wait(opened, turn, &changes, Extra::default())
-                    .await?;
+                // What was given to workers is no job of a queue that is made of the stream later.
+                let taken = turn.queue.state().taken.position;
+                let extra = Extra {
+                    trim: Some(taken.min(turn.reader.incarnation().view().tail)),
+                    ..Extra::default()
+                };
+                self.record_and_wait(opened, turn, &changes, extra).await?;
             }
             for claimant in turn.claimants.drain(..) {
                 let _ = claimant.answer.send(Err(QueueError::Deleting));

@@ -308,3 +308,21 @@ fn deleting_a_queue_ends_what_is_open_and_leaves_a_plain_stream() {
         scene.admitted(1).await;
     });
 }
+
+/// Messages that were not trimmed yet were jobs of the queue that was made next, if that named its runs otherwise.
+#[test]
+fn what_was_done_is_not_done_again_by_a_queue_that_is_made_anew_under_another_prefix() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        scene.enqueue_as("done").await;
+        scene.enqueue_as("had").await;
+        scene.enqueue_as("ready").await;
+        let claimed = scene.claim("w", 2).await;
+        scene.complete(&claimed[0]).await;
+        scene.queues.delete(&queue()).await.expect("deleted");
+        assert!(scene.put(json!({ "run_prefix": "other/" })).await.expect("made"));
+        scene.admitted(1).await;
+        let claimed = scene.claim("w", 5).await;
+        assert_eq!(run_names(&claimed), ["other/ready"], "nobody was ever given that");
+    });
+}
