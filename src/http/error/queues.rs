@@ -82,7 +82,7 @@ impl From<QueueError> for Problem {
                 Self::conflict("queue_conflict", detail).fact("field", field)
             }
             QueueError::PrefixTaken { queue } => {
-                let detail = format!("{said} Choose another `run_prefix`.");
+                let detail = format!("{said} Choose another `run_prefix`, or delete one of the two queues.");
                 Self::conflict("run_prefix_taken", detail).fact("queue", queue.as_str())
             }
             QueueError::NumberTaken { run } => {

@@ -225,23 +225,27 @@ impl Queues {
 
     async fn look_for(&self, turn: &Turn, candidate: &Candidate) -> Result<Look, QueueError> {
         let without_job = |found| Look { found, job: None };
-        let (id, kind, closed) = match self.who_has(&candidate.run).await? {
+        let (id, kind, queue, closed) = match self.who_has(&candidate.run).await? {
             Named::Nobody => return Ok(without_job(Found::Free)),
             Named::Forks => return Ok(without_job(Found::HeldByForks)),
-            Named::Stream { id, kind, closed, .. } => (id, kind, closed),
+            Named::Stream {
+                id,
+                kind,
+                queue,
+                closed,
+                ..
+            } => (id, kind, queue, closed),
         };
         let taken = without_job(Found::Taken);
         // A stream of the same name has had the queue's messages before: its jobs have the same numbers.
         let is_of_another = candidate.envelope.id.is_none() && id < turn.id;
-        if kind != StreamKind::Run || is_of_another {
+        let is_own = kind == StreamKind::Run && queue.as_ref() == Some(&turn.queue.stream);
+        if !is_own || is_of_another {
             return Ok(taken);
         }
         let Some(status) = self.status_of(&candidate.run, id).await? else {
             return Ok(taken);
         };
-        if status.queue != turn.queue.stream {
-            return Ok(taken);
-        }
         let payload = self.payload_of(&candidate.run).await?;
         // Of a run whose beginning was trimmed nobody knows what it was given.
         let is_same = payload.is_none_or(|payload| payload == candidate.envelope.payload);

@@ -126,18 +126,22 @@ impl Queues {
         if let Named::Stream {
             id,
             kind: StreamKind::Run,
+            queue: Some(queue),
             closed,
             lease,
-        } = named
-            && let Some(status) = self.status_of(run, id).await?
-            && status.queue == turn.queue.stream
+        } = &named
+            && *queue == turn.queue.stream
+            && let Some(status) = self.status_of(run, *id).await?
             && status.job.is_none_or(|job| job == position)
         {
             let attempt = status.attempt;
-            let found = if closed {
+            let found = if *closed {
                 FoundRun::Ended
             } else {
-                FoundRun::Open { lease, attempt }
+                FoundRun::Open {
+                    lease: *lease,
+                    attempt,
+                }
             };
             return Ok((found, None));
         }

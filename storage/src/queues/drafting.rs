@@ -17,6 +17,8 @@ use crate::engine::{Draft, Engine, Origin};
 /// A record in the making.
 pub(super) struct Drafting<'a, 'b> {
     pub(super) engine: &'a Engine,
+    /// The queue's stream.
+    pub(super) queue: &'a StreamName,
     pub(super) draft: &'a mut Draft<'b>,
     pub(super) streams: &'a Streams,
     pub(super) extra: &'a Extra,
@@ -178,11 +180,12 @@ impl Drafting<'_, '_> {
     fn append(&mut self, append: &RunAppend) -> Result<(), RecordError> {
         let place = self.streams.places[&append.run];
         let is_adrift = || adrift(&append.run, append.status.as_ref().and_then(|status| status.job));
-        if self
+        // A run of another queue, which may have the name, is none of this one's.
+        let is_own = self
             .draft
             .state(place)
-            .is_none_or(|state| state.kind != StreamKind::Run)
-        {
+            .is_some_and(|state| state.kind == StreamKind::Run && state.beside.as_ref() == Some(self.queue));
+        if !is_own {
             return Err(is_adrift());
         }
         match self.append_event(place, &append.event, append.producer, append.at) {

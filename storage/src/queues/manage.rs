@@ -1,5 +1,6 @@
 //! Makes queues of streams, changes them, and pauses them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -123,12 +124,27 @@ impl Queues {
         if all.len() >= queues_max {
             return Err(QueueError::TooMany { queues_max });
         }
+        self.check_names(&all, stream, config)?;
+        let names = TakenNames::of(config);
+        self.shared.names.lock().insert(stream.clone(), names);
+        let opened = Arc::new(Opened::new(stream.clone()));
+        all.insert(stream.clone(), Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Refuses a queue whose runs, or dead letters, would be mixed up with what another one has. `all` are those there are.
+    pub(super) fn check_names(
+        &self,
+        all: &BTreeMap<StreamName, Arc<Opened>>,
+        stream: &StreamName,
+        config: &QueueConfig,
+    ) -> Result<(), QueueError> {
         // Dead letters are no jobs, so nobody could work them off.
         if all.contains_key(&config.dead_letter) {
             let stream = config.dead_letter.clone();
             return Err(UnfitStream::Queue { stream }.into());
         }
-        let mut names = self.shared.names.lock();
+        let names = self.shared.names.lock();
         let others = names
             .iter()
             .filter(|(queue, _)| *queue != stream && all.contains_key(*queue));
@@ -142,10 +158,7 @@ impl Queues {
                 return Err(UnfitStream::DeadLetters { stream, queue }.into());
             }
         }
-        names.insert(stream.clone(), TakenNames::of(config));
-        let opened = Arc::new(Opened::new(stream.clone()));
-        all.insert(stream.clone(), Arc::clone(&opened));
-        Ok(opened)
+        Ok(())
     }
 
     async fn change(

@@ -11,6 +11,7 @@ use super::error::QueueError;
 use super::opened::{Opened, Turn, now_of};
 use super::pending::{Pending, outcome};
 use super::record::Extra;
+use super::recovery::Opening;
 use crate::to_its_end::to_its_end;
 
 /// Jobs that are called off in one record.
@@ -125,7 +126,13 @@ impl Queues {
     /// # Errors
     /// [`QueueError`]. It goes on with the next start, or another call.
     pub async fn delete(&self, queue: &StreamName) -> Result<(), QueueError> {
-        let opened = self.find(queue).await?;
+        let opened = match self.find(queue).await {
+            // One that an import has brought, and that cannot be served, must not stay for ever.
+            Err(QueueError::PrefixTaken { .. } | QueueError::Unfit(_)) => {
+                self.open_stored(queue, Opening::Deletion).await?
+            }
+            found => found?,
+        };
         let all = self.clone();
         to_its_end(async move { all.delete_opened(&opened).await }).await
     }

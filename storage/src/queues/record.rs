@@ -118,6 +118,7 @@ impl Queues {
             check_ground(draft, turn.id, footing)?;
             let mut drafting = Drafting {
                 engine: &self.shared.engine,
+                queue: &turn.queue.stream,
                 draft,
                 streams: &streams,
                 extra: &extra,

@@ -14,33 +14,50 @@ use super::{Queues, TakenNames};
 use crate::backend::BackendError;
 use crate::engine::EngineError;
 
+/// What a queue is opened for that nobody has opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// To be served: its names are no other queue's.
+    Serving,
+    /// To be deleted, whatever its names are.
+    Deletion,
+}
+
 impl Queues {
-    /// Loads all queues that there are.
+    /// Loads all queues that there are. Of two that cannot both be served, because an import has brought one of them, it is
+    /// the one that was here first.
     pub(super) async fn load_all(&self) -> Result<(), QueueError> {
-        let load = async |state: StreamState| {
-            let Some(stream) = state.name.queue() else {
-                return Ok(());
-            };
-            match self.open_stored(&stream).await {
+        let mut told_of = Vec::new();
+        let note = async |state: StreamState| {
+            told_of.extend(state.name.queue().map(|stream| (state.id, stream)));
+            Ok::<_, QueueError>(())
+        };
+        self.shared.engine.with_all_hidden(QUEUES_PREFIX, note).await?;
+        told_of.sort_unstable();
+        for (_, stream) in told_of {
+            match self.open_stored(&stream, Opening::Serving).await {
                 // What was told of and never made, or is damaged, cannot keep the others from being served.
                 Err(QueueError::NotFound) => {
-                    self.shared.engine.delete_hidden(&state.name).await?;
+                    let told_of = StreamName::of_queue(&stream);
+                    self.shared.engine.delete_hidden(&told_of).await?;
                 }
                 Err(QueueError::Engine(EngineError::Backend(BackendError::Damaged { what }))) => {
                     tracing::error!(queue = %stream, %what, "the queue cannot be used");
                 }
+                Err(error @ (QueueError::PrefixTaken { .. } | QueueError::Unfit(_))) => {
+                    tracing::error!(queue = %stream, %error, "the queue is not served; delete one of the two");
+                }
                 Err(error) => return Err(error),
                 Ok(_) => {}
             }
-            Ok(())
-        };
-        self.shared.engine.with_all_hidden(QUEUES_PREFIX, load).await
+        }
+        Ok(())
     }
 
     /// A queue that an import has brought. It is told of, too, so that the next start finds it: an import of a prefix brings
     /// its stream alone.
     pub(super) async fn open_imported(&self, stream: &StreamName) -> Result<Arc<Opened>, QueueError> {
-        let opened = self.open_stored(stream).await?;
+        let opened = self.open_stored(stream, Opening::Serving).await?;
         let (engine, told_of) = (&self.shared.engine, StreamName::of_queue(stream));
         if engine.hidden_id(&told_of).await?.is_none()
             && let Err(error) = engine.create_hidden(&told_of).await
@@ -51,7 +68,11 @@ impl Queues {
     }
 
     /// A queue that is stored and nobody has opened: an import has brought it, or the process has just begun.
-    async fn open_stored(&self, stream: &StreamName) -> Result<Arc<Opened>, QueueError> {
+    pub(super) async fn open_stored(
+        &self,
+        stream: &StreamName,
+        opening: Opening,
+    ) -> Result<Arc<Opened>, QueueError> {
         let held = self.shared.engine.hold(std::slice::from_ref(stream)).await?;
         let (id, _settling) = self.shared.engine.together(&held, |draft| {
             let plain = draft.state(0).filter(|state| state.kind == StreamKind::Plain);
@@ -61,6 +82,16 @@ impl Queues {
         let made = Arc::new(Opened::new(stream.clone()));
         let mut turn = made.turn.lock().await;
         let loaded = self.load(stream, id).await?.ok_or(QueueError::NotFound)?;
+        let is_deleting = loaded.queue.state().deleting;
+        let is_served = opening == Opening::Serving && !is_deleting;
+        let check_names = |all: &BTreeMap<_, _>| {
+            if is_served {
+                self.check_names(all, stream, loaded.queue.config())
+            } else {
+                Ok(())
+            }
+        };
+        check_names(&*self.shared.all.lock())?;
         // Whoever made it may have led its runs to it in another store, from where it was imported.
         match self
             .shared
@@ -78,11 +109,11 @@ impl Queues {
             if let Some(opened) = all.get(stream) {
                 return Ok(Arc::clone(opened));
             }
+            check_names(&all)?;
             let names = TakenNames::of(loaded.queue.config());
             self.shared.names.lock().insert(stream.clone(), names);
             all.insert(stream.clone(), Arc::clone(&made));
         }
-        let is_deleting = loaded.queue.state().deleting;
         *turn = Some(loaded);
         drop(turn);
         // Whoever asks for something meanwhile, or once that has failed, is answered.

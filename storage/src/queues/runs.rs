@@ -36,6 +36,8 @@ pub(super) enum Named {
         id: StreamId,
         /// What it is for.
         kind: StreamKind,
+        /// The queue's stream, if it is a run.
+        queue: Option<StreamName>,
         /// Whether it takes no more.
         closed: bool,
         /// Epoch and last number of its lease, if it is a run.
@@ -88,7 +90,8 @@ impl Queues {
                 let turn = turn.as_ref();
                 turn.and_then(|turn| turn.queue.jobs().get(&turn.job_of(run)?).cloned())
             }
-            Err(QueueError::RunNotFound) => None,
+            // Its queue was deleted, or is not served.
+            Err(QueueError::RunNotFound | QueueError::PrefixTaken { .. } | QueueError::Unfit(_)) => None,
             Err(error) => return Err(error),
         };
         let status = self.status_of(run, incarnation.id).await?;
@@ -186,6 +189,7 @@ impl Queues {
                     Named::Stream {
                         id: state.id,
                         kind: state.kind,
+                        queue: state.beside.clone(),
                         closed: state.closed,
                         lease: lease.map_or((0, 0), |lease| (lease.epoch.get(), lease.seq.get())),
                     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tailwater_storage::engine::Existing;
-use tailwater_storage::queues::RetryFrom;
+use tailwater_storage::queues::{QueueError, RetryFrom};
 use tailwater_storage::stream::queue::{RunState, Word};
 use tailwater_storage::{Backend, Memory};
 
@@ -143,5 +143,42 @@ fn a_queue_that_went_on_is_replaced_by_what_was_exported() {
         })
         .await;
         assert_eq!(run_names(&other.claim("w", 2).await), ["r/a", "r/b"]);
+    });
+}
+
+/// Both were served, and where they had runs of one name, the jobs of one were ended by the other.
+#[test]
+fn of_two_queues_that_name_their_runs_alike_the_one_that_was_there_first_is_served() {
+    over_each(|scene| async move {
+        let document = json!({ "run_prefix": "r/" });
+        let document = document.as_object().expect("an object");
+        scene.queues.put(&name("p"), document).await.expect("made");
+        scene.rig.append_json("p", r#"{"payload":1,"id":"a"}"#).await;
+        until(|| async { scene.queues.get(&name("p")).await.expect("there").gauges.ready == 1 }).await;
+        let acid = acid_store(&FaultyDisk::new(0));
+        let stores: [Arc<dyn Backend>; 2] = [Arc::new(Memory::new(1 << 30)), acid];
+        for store in stores {
+            let other = Scene::over(Arc::clone(&store)).await;
+            other.make(json!({})).await;
+            other.enqueue_as("a").await;
+            for prefix in ["p", "__ds/queues/p"] {
+                transfer_below(&scene.rig.engine, &other.rig.engine, Existing::Refuse, prefix).await;
+            }
+            let refused = other.queues.get(&name("p")).await;
+            assert!(
+                matches!(&refused, Err(QueueError::PrefixTaken { queue: taken }) if *taken == queue()),
+                "{refused:?}"
+            );
+            other.queues.stop();
+            let other = other.again_over(store).await;
+            assert_eq!(other.queues.count(), 1);
+            assert!(other.queues.is_queue(&name("p")).await.expect("readable"));
+            assert_eq!(other.get().await.gauges.ready, 1);
+            other.queues.delete(&name("p")).await.expect("deleted");
+            assert!(!other.queues.is_queue(&name("p")).await.expect("readable"));
+            let claimed = other.claim_one("w").await;
+            assert_eq!(claimed.run, name("r/a"));
+            other.complete(&claimed).await;
+        }
     });
 }
