@@ -215,7 +215,7 @@ impl Queues {
         let mut looks = Vec::with_capacity(incoming.len());
         for message in incoming {
             let look = match &message.asks {
-                Ok(candidate) => Some(self.look_for(turn, candidate).await?),
+                Ok(candidate) => Some(self.look_for(turn, candidate, message.position).await?),
                 Err(_) => None,
             };
             looks.push(look);
@@ -223,7 +223,12 @@ impl Queues {
         Ok(looks)
     }
 
-    async fn look_for(&self, turn: &Turn, candidate: &Candidate) -> Result<Look, QueueError> {
+    async fn look_for(
+        &self,
+        turn: &Turn,
+        candidate: &Candidate,
+        position: Position,
+    ) -> Result<Look, QueueError> {
         let without_job = |found| Look { found, job: None };
         let (id, kind, queue, closed) = match self.who_has(&candidate.run).await? {
             Named::Nobody => return Ok(without_job(Found::Free)),
@@ -237,15 +242,18 @@ impl Queues {
             } => (id, kind, queue, closed),
         };
         let taken = without_job(Found::Taken);
-        // A stream of the same name has had the queue's messages before: its jobs have the same numbers.
-        let is_of_another = candidate.envelope.id.is_none() && id < turn.id;
-        let is_own = kind == StreamKind::Run && queue.as_ref() == Some(&turn.queue.stream);
-        if !is_own || is_of_another {
+        if kind != StreamKind::Run || queue.as_ref() != Some(&turn.queue.stream) {
             return Ok(taken);
         }
         let Some(status) = self.status_of(&candidate.run, id).await? else {
             return Ok(taken);
         };
+        // A stream of the same name has had the queue's messages before: its jobs have the same numbers. Or the number is the
+        // id of another job.
+        let is_of_another = id < turn.id || status.job != Some(position);
+        if candidate.envelope.id.is_none() && is_of_another {
+            return Ok(taken);
+        }
         let payload = self.payload_of(&candidate.run).await?;
         // Of a run whose beginning was trimmed nobody knows what it was given.
         let is_same = payload.is_none_or(|payload| payload == candidate.envelope.payload);

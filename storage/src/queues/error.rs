@@ -127,8 +127,8 @@ pub enum QueueError {
         /// The run.
         run: StreamName,
     },
-    /// A stream that is no run of the queue has the name of the run.
-    #[error("`{run}` is a stream, but no run of this queue")]
+    /// A stream that is no run of the job has the name of the run.
+    #[error("`{run}` is a stream, but no run of this job")]
     NameTaken {
         /// The name.
         run: StreamName,

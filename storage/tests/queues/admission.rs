@@ -8,7 +8,7 @@ use tailwater_storage::queues::{QueueError, RetryFrom, UnfitStream};
 use tailwater_storage::stream::queue::{Envelope, JsonText, RunState};
 use tailwater_storage::stream::{CreateCommand, Lifetime, Record, Transition};
 
-use super::scene::{Scene, over_each, payloads, queue, run_names};
+use super::scene::{Scene, over_each, payloads, queue, run_names, until};
 use crate::support::ask::{json as json_type, name, run};
 use crate::support::gated::{Gated, transitions};
 
@@ -301,5 +301,27 @@ fn long_jobs_that_are_enqueued_at_once_go_into_several_records() {
         assert!(longest > 4 * LONG, "some are enqueued together");
         assert!(longest <= RECORD_BYTES_MAX, "{longest}");
         assert_eq!(scene.get().await.gauges.ready, 8);
+    });
+}
+
+/// It was taken for that other job, if their payloads were the same, and swallowed.
+#[test]
+fn a_job_without_an_id_whose_number_is_the_id_of_another_one_is_a_dead_letter() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let message = |id: usize| format!("{{\"payload\":1,\"id\":\"{id:016}\"}}");
+        // With its comma, it is where the next one begins.
+        let next = message(0).len() + 1;
+        scene.rig.append_json("q", &message(next)).await;
+        scene.rig.append_json("q", "1").await;
+        until(|| async { scene.get().await.gauges.dead == 1 }).await;
+        let counters = scene.get().await.gauges.counters;
+        assert_eq!((counters.enqueued, counters.duplicates), (1, 0));
+        assert_eq!(scene.events("dead/q").await[0]["reason"], "name_taken");
+        let redriven = scene.queues.redrive_all(&queue()).await.expect("there").redriven;
+        scene.admitted(2).await;
+        let claimed = scene.claim("w", 5).await;
+        assert_eq!(claimed[1].run, redriven[0].run);
+        assert_eq!(payloads(&claimed), ["1", "1"]);
     });
 }

@@ -224,7 +224,7 @@ impl Admission<'_> {
                 self.refuse(message, DeadReason::NameTaken, &error)
             }
             Found::Taken => {
-                let error = format!("{} is a stream, but no run of this queue", candidate.run);
+                let error = format!("{} is a stream, but no run of this job", candidate.run);
                 self.refuse(message, DeadReason::NameTaken, &error)
             }
         }

@@ -225,7 +225,7 @@ fn next_even(epoch: u64) -> u64 {
 
 fn why_lost(run: &StreamName, reason: DeadReason) -> String {
     match reason {
-        DeadReason::NameTaken => format!("{run} is a stream, but no run of this queue"),
+        DeadReason::NameTaken => format!("{run} is a stream, but no run of this job"),
         _ => format!("the run {run} is not there, and no message from which it could begin"),
     }
 }

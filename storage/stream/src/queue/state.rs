@@ -152,7 +152,7 @@ pub enum DeadReason {
     LeaseLost,
     /// There is a run of its id with another payload.
     Conflict,
-    /// A stream that is no run of the queue has the name of its run, or forks of a deleted one do not let go of it.
+    /// A stream that is no run of the job has the name of its run, or forks of a deleted one do not let go of it.
     NameTaken,
     /// Its envelope cannot be meant.
     InvalidEnvelope,
