@@ -45,15 +45,12 @@ impl Read {
     /// The job that it was admitted as; none if it is none. What was once allowed stays a name, whatever the limits are now.
     pub(super) fn into_job(self, config: &QueueConfig) -> Option<Job> {
         let names = NameLimits::NONE;
-        let candidate = match config.candidate(&self.text(), self.start, names) {
+        let text = self.text();
+        let candidate = match config.candidate(&text, self.start, names) {
             Ok(candidate) => candidate,
             // The concurrency key was changed since, and means something that is too long.
             Err(EnvelopeRefusal::KeyTooLong { .. }) => {
-                let without_key = QueueConfig {
-                    concurrency_key: None,
-                    ..config.clone()
-                };
-                without_key.candidate(&self.text(), self.start, names).ok()?
+                without_key(config).candidate(&text, self.start, names).ok()?
             }
             Err(_) => return None,
         };
@@ -121,12 +118,11 @@ impl Queues {
         if read.is_empty() {
             return Ok(false);
         }
-        let config = turn.queue.config();
         let mut names = HashSet::new();
         let mut incoming = Vec::new();
         for message in read.into_iter().take(turn.at_once_max) {
             let text = message.text();
-            let asks = config.candidate(&text, message.start, self.names());
+            let asks = self.asks(turn, &text, message.start);
             // One that names the run of another one waits until that is there.
             if asks
                 .as_ref()
@@ -157,6 +153,21 @@ impl Queues {
         }
         // Somebody makes streams of these names as fast as they are looked up.
         Ok(true)
+    }
+
+    /// What a message asks for. A run that is tried anew waits for its message, which stood for a job once, whatever
+    /// concurrency key the queue has by now.
+    fn asks(&self, turn: &Turn, text: &JsonText, at: Position) -> Result<Candidate, EnvelopeRefusal> {
+        let config = turn.queue.config();
+        let asks = config.candidate(text, at, self.names());
+        if !matches!(asks, Err(EnvelopeRefusal::KeyTooLong { .. })) {
+            return asks;
+        }
+        let without_key = without_key(config).candidate(text, at, self.names());
+        match without_key {
+            Ok(candidate) if turn.awaited.contains_key(&candidate.run) => Ok(candidate),
+            _ => asks,
+        }
     }
 
     /// Admits messages for what their names were found to be; those that were not looked for are taken to be free. In the
@@ -315,6 +326,14 @@ impl Queues {
             }
         }
         Ok(())
+    }
+}
+
+/// The same without a concurrency key.
+fn without_key(config: &QueueConfig) -> QueueConfig {
+    QueueConfig {
+        concurrency_key: None,
+        ..config.clone()
     }
 }
 

@@ -231,7 +231,11 @@ impl Queues {
         turn: &mut Turn,
         pending: &mut Pending,
     ) -> Result<(), QueueError> {
-        self.send_retries(turn, pending).await?;
+        // One whose message cannot be sent keeps no other from coming.
+        let sent = self.send_retries(turn, pending).await;
+        if turn.is_stale {
+            return sent;
+        }
         for _ in 0..ADMISSIONS_MAX {
             if !self.admit(turn, pending).await? {
                 break;
@@ -241,7 +245,7 @@ impl Queues {
         if !state.deleting && state.admitted.position < turn.reader.incarnation().view().tail {
             opened.bell.notify_one();
         }
-        Ok(())
+        sent
     }
 
     /// Decides commands, one after the other. Those that are left once the queue has to be loaded anew are `left`.

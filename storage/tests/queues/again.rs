@@ -10,7 +10,7 @@ use tailwater_storage::{Backend, Memory};
 
 use super::scene::{Scene, over_each, payloads, queue, run_names, until};
 use crate::support::ask::{name, run};
-use crate::support::gated::{Gated, transitions};
+use crate::support::gated::{Gated, appends, transitions};
 
 /// Has the one job there is done, and tries its run anew.
 async fn do_and_retry(scene: &Scene) -> Enqueued {
@@ -174,5 +174,55 @@ fn a_queue_is_not_made_anew_while_the_server_stops() {
         assert!(matches!(refused, Err(QueueError::Stopping)), "{refused:?}");
         let scene = scene.again_over(Arc::clone(&scene.backend)).await;
         assert_eq!(scene.get().await.gauges, before);
+    });
+}
+
+/// Its message was no job that the queue could have any more: that became a dead letter, and the run was open for ever.
+#[test]
+fn a_run_is_tried_anew_though_its_value_at_the_concurrency_key_is_too_long_by_now() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let long = "x".repeat(300);
+        let job = format!("{{\"payload\":{{\"to\":\"{long}\"}},\"id\":\"a\"}}");
+        scene.enqueue(&job).await.expect("enqueued");
+        let changed = json!({ "run_prefix": "r/", "concurrency_key": "/to" });
+        scene.put(changed).await.expect("changed");
+        let retried = do_and_retry(&scene).await;
+        scene.admitted(2).await;
+        let claimed = scene.claim_one("w").await;
+        assert_eq!(claimed.run, retried.run);
+        scene.complete(&claimed).await;
+        assert_eq!(scene.get().await.gauges.dead, 0);
+    });
+}
+
+/// Until its message was sent, no other message was looked at.
+#[test]
+fn a_run_whose_message_cannot_be_sent_keeps_no_other_job_from_coming() {
+    run(async {
+        let gated = Gated::new(1 << 20);
+        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
+        let scene = Scene::over(Arc::clone(&backend)).await;
+        scene.make(json!({})).await;
+        scene.enqueue_as("a").await;
+        let claimed = scene.claim_one("w").await;
+        scene.complete(&claimed).await;
+        // The run begins, and its message finds no space.
+        gated.refuse(|record| appends(record, "{\"payload\":1,\"id\":\"a.2\"},"));
+        let refused = scene.queues.retry(&claimed.run, RetryFrom::Start).await;
+        assert!(refused.is_err(), "{refused:?}");
+        // Whoever tries again has done so, and does not before the clock goes on.
+        scene.get().await;
+        scene.queues.stop();
+        gated.refuse_none();
+        gated.damage_name(&name("r/a.2"));
+        let scene = scene.again_over(backend).await;
+        scene.rig.append_json("q", "2").await;
+        let is_admitted = async || {
+            scene.pass_ms(1_000);
+            scene.get().await.gauges.counters.enqueued == 2
+        };
+        until(is_admitted).await;
+        assert_eq!(payloads(&scene.claim("w", 5).await), ["2"]);
     });
 }
