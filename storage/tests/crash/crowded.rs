@@ -48,8 +48,9 @@ impl Crowd {
         crowd
     }
 
-    /// Opens the store on the disk as it is.
+    /// Opens the store on the disk as it is, with the options as they are. One that is open ends before.
     fn open(&mut self) {
+        self.store = None;
         let opened = FileStore::open_unlocked(Arc::clone(&self.disk) as _, self.options.clone());
         self.store = Some(opened.unwrap_or_else(|error| panic!("the store cannot be opened: {error}")));
     }
