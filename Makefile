@@ -256,9 +256,12 @@ deny: $(CARGO_DENY)
 	$(CARGO_DENY) $(DENY_CHECKS)
 	$(CARGO_DENY) --manifest-path sync/Cargo.toml $(DENY_CHECKS)
 
-# Packs, builds what was packed, and uploads nothing.
+# Packs, builds what was packed, and uploads nothing. Cargo keeps what it has unpacked and built, and would take that of an
+# earlier run for this one's, since the versions are the same.
+PUBLISHABLE_DIR := target/publishable
 publishable:
-	$(CARGO) publish --workspace --dry-run
+	rm -rf $(PUBLISHABLE_DIR) "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/-*/tailwater*
+	$(CARGO) publish --workspace --dry-run --target-dir $(PUBLISHABLE_DIR)
 
 $(CARGO_DENY):
 	@echo 'installing cargo-deny $(CARGO_DENY_VERSION) in $(TOOLS_DIR)'
