@@ -7,7 +7,7 @@ FOLD_OFTEN := DS_STORAGE__FOLD_BYTES=64MiB
 FOLD_NEVER := DS_STORAGE__FOLD_BYTES=1TiB
 FOLD_MEMORY := DS_LIMITS__MAX_MEMORY_BYTES=4GiB
 
-.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-overload bench-subscriptions bench-queues bench-mirror bench-micro bench-peers-install bench-peers-build
+.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-overload bench-subscriptions bench-queues bench-mirror bench-edge bench-micro bench-peers-install bench-peers-build
 
 # A short run over every scenario: shows that everything works, not who is faster.
 bench: bench-peers-install bench-peers-build
@@ -64,6 +64,10 @@ bench-queues: bench-peers-build $(if $(POSTGRES_BIN),,$(POSTGRES_INSTALLED))
 # The mirror beside psql, and how far it is behind; TAILWATER_MIRROR_EVENTS says how many events it catches up with.
 bench-mirror: build $(if $(POSTGRES_BIN),,$(POSTGRES_INSTALLED))
 	$(CARGO) test --release -p tailwater-e2e --test mirror_speed -- --ignored --nocapture --test-threads=1
+
+# What tails take at Envoy, and how soon events come through it.
+bench-edge: build $(if $(ENVOY),,$(ENVOY_INSTALLED))
+	$(CARGO) test --release -p tailwater-e2e --test edge_figures -- --ignored --nocapture
 
 # Engine and store alone, without HTTP; BENCH_ARGS are criterion's.
 bench-micro:

@@ -88,6 +88,11 @@ impl Envoy {
         address.unwrap_or_else(|| panic!("no listener {name} in {listeners}"))
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where its admin page is.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin
