@@ -37,17 +37,22 @@ fn what_a_tail_costs_at_the_edge() {
         tails.push(events);
     }
     let each = (memory() - before) / (TAILS - TAILS_BEFORE) as u64;
-    println!("| memory of Envoy for each tail by TLS, KiB, {TAILS} of them | {:.0} |", each as f64 / 1024.0);
+    println!(
+        "| memory of Envoy for each tail by TLS, KiB, {TAILS} of them | {:.0} |",
+        each as f64 / 1024.0
+    );
     drop(tails);
 
     caller.create("runs/2");
     let mut events = caller.follow("runs/2", "-1");
-    let mut delays: Vec<_> = (0..EVENTS).map(|number| {
-        let began = Instant::now();
-        caller.append("runs/2", &number.to_string());
-        assert_eq!(next_data(&mut events).messages(), [number]);
-        began.elapsed()
-    }).collect();
+    let mut delays: Vec<_> = (0..EVENTS)
+        .map(|number| {
+            let began = Instant::now();
+            caller.append("runs/2", &number.to_string());
+            assert_eq!(next_data(&mut events).messages(), [number]);
+            began.elapsed()
+        })
+        .collect();
     delays.sort();
     println!(
         "| from an append to its event, median and p99 of {EVENTS} | {:.2?}, {:.2?} |",

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `opened.rs` | a queue, and whose turn it is |
 //! | `turns.rs` | what is done in a turn: decide, record, wait, answer |
+//! | `beside.rs` | what is decided while records are on their way |
 //! | `pending.rs` | what is said once records are durable |
 //! | `record.rs`, `drafting.rs` | changes become a record over several streams |
 //! | `admit.rs`, `enqueue.rs` | messages become jobs |
@@ -23,6 +24,7 @@
 
 mod admit;
 mod agreement;
+mod beside;
 mod codec;
 mod dead;
 mod drafting;

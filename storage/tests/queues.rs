@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `scene.rs` | an engine with queues, and how to wait for what must come |
 //! | `workers.rs` | claims, heartbeats, ends of leases |
+//! | `beside.rs` | what is decided while records are on their way |
 //! | `admission.rs` | messages become jobs, or dead letters |
 //! | `dead.rs` | dead letters: told, tried anew, forgotten |
 //! | `redrives.rs` | all dead letters are tried anew, but for those that cannot be |
@@ -23,6 +24,7 @@ mod queues {
     mod admission;
     mod again;
     mod agreement;
+    mod beside;
     mod dead;
     mod ends;
     mod redrives;

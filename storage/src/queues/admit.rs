@@ -17,7 +17,7 @@ use super::turns::AHEAD_BYTES;
 use crate::engine::{MessageRecord, Settling};
 
 /// The bytes of messages that are looked at in one record, but for a message that is longer alone.
-const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+pub(super) const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// How often names are looked up anew that were taken in between.
 const LOOKS_MAX: usize = 8;
 

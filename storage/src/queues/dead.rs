@@ -72,7 +72,7 @@ impl Queues {
         count_max: usize,
     ) -> Result<(Vec<DeadJob>, bool), QueueError> {
         let opened = self.find(queue).await?;
-        let id = opened.turn.lock().await.as_ref().ok_or(QueueError::NotFound)?.id;
+        let id = opened.lock().await.as_ref().ok_or(QueueError::NotFound)?.id;
         let mut stored = self.stored_dead(id, after, count_max.saturating_add(1)).await?;
         let more = stored.len() > count_max;
         stored.truncate(count_max);
@@ -120,7 +120,7 @@ impl Queues {
     /// [`QueueError`]; nothing is changed then.
     pub async fn redrive(&self, queue: &StreamName, job: Position) -> Result<Enqueued, QueueError> {
         let opened = self.find(queue).await?;
-        let id = opened.turn.lock().await.as_ref().ok_or(QueueError::NotFound)?.id;
+        let id = opened.lock().await.as_ref().ok_or(QueueError::NotFound)?.id;
         let letter = self.dead_letter(id, job).await?;
         let all = self.clone();
         to_its_end(async move {
@@ -164,7 +164,7 @@ impl Queues {
         // Those that are tried anew may be given up again meanwhile, and stand behind it.
         let until = {
             let opened = self.find(queue).await?;
-            let turn = opened.turn.lock().await;
+            let turn = opened.lock().await;
             let turn = turn.as_ref().ok_or(QueueError::NotFound)?;
             turn.queue.state().admitted.position
         };
@@ -189,7 +189,7 @@ impl Queues {
 
     /// Appends a job again whose run cannot be tried anew, and forgets its dead letter in the same record.
     async fn enqueue_dead(&self, opened: &Arc<Opened>, job: Position) -> Result<Enqueued, QueueError> {
-        let mut turn = opened.turn.lock().await;
+        let mut turn = opened.lock().await;
         let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
         if turn.queue.state().deleting {
             return Err(QueueError::Deleting);
@@ -290,7 +290,7 @@ impl Queues {
 
     /// Forgets all dead letters that are there now, also in their stream. Answers how many.
     pub(super) async fn purge_dead(&self, opened: &Arc<Opened>) -> Result<u64, QueueError> {
-        let mut turn = opened.turn.lock().await;
+        let mut turn = opened.lock().await;
         let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
         let mut count = 0;
         loop {

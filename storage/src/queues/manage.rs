@@ -73,7 +73,7 @@ impl Queues {
         }
         loop {
             let opened = self.place(stream, &config)?;
-            let mut turn = opened.turn.lock().await;
+            let mut turn = opened.lock().await;
             // Whoever had this place has given it up.
             if opened.is_gone() {
                 continue;
@@ -387,7 +387,7 @@ impl Queues {
         let opened = self.find(queue).await?;
         let all = self.clone();
         to_its_end(async move {
-            let mut turn = opened.turn.lock().await;
+            let mut turn = opened.lock().await;
             let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
             let changes = turn.queue.set_paused(paused);
             if !changes.is_empty() {
@@ -399,6 +399,11 @@ impl Queues {
         })
         .await
     }
+}
+
+/// Waits until nothing is on its way of a stream that is held.
+pub(super) async fn until_durable(engine: &Engine, held: &crate::engine::Held) -> Result<(), QueueError> {
+    look(engine, std::slice::from_ref(held)).await.map(drop)
 }
 
 /// What is known of the first of the streams that are held; none if there is none.

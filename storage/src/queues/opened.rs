@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tailwater_stream::queue::{Beat, Change, Envelope, Leased, Now, Settled, Word};
 use tailwater_stream::{Position, Queue, StreamId, StreamName, Timestamp};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{MutexGuard, Notify, oneshot};
 
 use super::codec;
 use super::error::QueueError;
@@ -134,8 +134,11 @@ impl Command {
 /// A queue, or the place of one that is being made.
 pub(crate) struct Opened {
     pub(super) name: StreamName,
-    /// Whoever holds it decides, and nobody else meanwhile. None before the queue is made, and once it is deleted.
+    /// Whoever holds it decides, and nobody else meanwhile. None before the queue is made, and once it is deleted. All but
+    /// the queue's own task take it by [`Self::lock`].
     pub(super) turn: tokio::sync::Mutex<Option<Turn>>,
+    /// How many wait for the turn to end.
+    wanted: AtomicUsize,
     /// Commands that wait for the next turn: at most one for each request.
     inbox: Mutex<Vec<Command>>,
     /// Rung when there is something to do.
@@ -144,6 +147,8 @@ pub(crate) struct Opened {
     gone: AtomicBool,
     /// What was last counted of it.
     pub(super) gauges: Mutex<Gauges>,
+    /// Whether somebody wanted it to be counted while it was somebody's turn.
+    pub(super) is_to_count: AtomicBool,
 }
 
 impl Opened {
@@ -151,11 +156,24 @@ impl Opened {
         Self {
             name,
             turn: tokio::sync::Mutex::new(None),
+            wanted: AtomicUsize::new(0),
             inbox: Mutex::new(Vec::new()),
             bell: Notify::new(),
             gone: AtomicBool::new(false),
             gauges: Mutex::new(Gauges::default()),
+            is_to_count: AtomicBool::new(false),
         }
+    }
+
+    /// Waits for a turn of one's own, in which nothing is on its way that was decided before.
+    pub(super) async fn lock(&self) -> MutexGuard<'_, Option<Turn>> {
+        let _wanted = Wanted::new(&self.wanted);
+        self.turn.lock().await
+    }
+
+    /// Whether somebody waits for the turn to end.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) > 0
     }
 
     /// Has a command wait for the next turn. Refused by dropping it if there will be none.
@@ -167,6 +185,14 @@ impl Opened {
         inbox.push(command);
         drop(inbox);
         self.bell.notify_one();
+    }
+
+    /// Has messages be looked at that nobody has looked at.
+    pub(super) fn ring_for_messages(&self, turn: &Turn) {
+        let state = turn.queue.state();
+        if !state.deleting && state.admitted.position < turn.reader.incarnation().view().tail {
+            self.bell.notify_one();
+        }
     }
 
     pub(super) fn take_commands(&self) -> Vec<Command> {
@@ -198,6 +224,22 @@ impl Opened {
 
     pub(super) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
+    }
+}
+
+/// Somebody waits, also if they go away before they were served.
+struct Wanted<'a>(&'a AtomicUsize);
+
+impl<'a> Wanted<'a> {
+    fn new(wanted: &'a AtomicUsize) -> Self {
+        wanted.fetch_add(1, Ordering::Relaxed);
+        Self(wanted)
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

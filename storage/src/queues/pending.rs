@@ -1,10 +1,13 @@
 //! What is said, and done, once it is known what became of the records of a turn.
 
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tailwater_stream::queue::Leased;
 
 use super::Queues;
+use super::beside::Beside;
 use super::error::QueueError;
 use super::opened::{Answer, Handover, Opened, Turn};
 use super::record::RecordError;
@@ -14,11 +17,10 @@ use crate::engine::{EngineError, Settled, Settling};
 
 type Done = Box<dyn FnOnce(&mut Turn, Result<(), QueueError>) + Send>;
 
-/// What is said once records are durable.
+/// What is said once records are durable, in their order.
 #[derive(Default)]
 pub(super) struct Pending {
-    records: Vec<(Option<Settling>, Done)>,
-    pub(super) claims: Vec<(usize, Answer<Handover>, Vec<Leased>)>,
+    records: VecDeque<(Option<Settling>, Done)>,
 }
 
 impl Pending {
@@ -41,7 +43,7 @@ impl Pending {
         settling: Option<Settling>,
         done: impl FnOnce(&mut Turn, Result<(), QueueError>) + Send + 'static,
     ) {
-        self.records.push((settling, Box::new(done)));
+        self.records.push_back((settling, Box::new(done)));
     }
 
     pub(super) fn push_silent(&mut self, settling: Settling) {
@@ -49,9 +51,22 @@ impl Pending {
     }
 
     /// Has jobs be given to a worker once the record that leases them is durable.
-    pub(super) fn push_claim(&mut self, settling: Settling, answer: Answer<Handover>, leased: Vec<Leased>) {
-        self.claims.push((self.records.len(), answer, leased));
-        self.push_silent(settling);
+    pub(super) fn push_claim(
+        &mut self,
+        settling: Settling,
+        opened: &Arc<Opened>,
+        answer: Answer<Handover>,
+        leased: Vec<Leased>,
+    ) {
+        let opened = Arc::clone(opened);
+        self.push_done(Some(settling), move |_, settled| {
+            // Whoever asked may have gone away.
+            let _ = answer.send(settled.map(|()| Handover::new(&opened, leased)));
+        });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
     }
 }
 
@@ -76,22 +91,30 @@ impl From<RecordError> for QueueError {
 }
 
 impl Queues {
-    /// Waits until all records are durable, and answers everybody.
+    /// Waits until all records are durable, and answers everybody. `beside` says what is decided meanwhile.
     ///
     /// # Errors
-    /// Why the first one is not that is not. Whoever waits for its answer was told.
+    /// Why the first one that is not durable is not, or why no more can be decided. Whoever waits for its answer was told.
     pub(super) async fn answer(
         &self,
         opened: &Arc<Opened>,
         turn: &mut Turn,
-        pending: Pending,
+        mut pending: Pending,
+        mut beside: Beside<'_>,
     ) -> Result<(), QueueError> {
-        let Pending { records, claims } = pending;
-        let mut claims = claims.into_iter().peekable();
         let mut failure: Option<QueueError> = None;
-        for (number, (settling, done)) in records.into_iter().enumerate() {
+        while let Some((settling, done)) = pending.records.pop_front() {
+            if failure.is_some() {
+                beside.end();
+            }
             let settled = match settling {
-                Some(settling) => outcome(settling.settled().await),
+                Some(settling) => {
+                    let settled = pin!(settling.settled());
+                    outcome(
+                        self.decide_beside(opened, turn, &mut pending, &mut beside, settled)
+                            .await,
+                    )
+                }
                 None => Ok(()),
             };
             if let Err(error) = &settled {
@@ -100,16 +123,11 @@ impl Queues {
             }
             // What was decided after something that is not there was decided on what is not there.
             let settled = failure.as_ref().map_or(Ok(()), |error| Err(error.clone()));
-            if let Some((_, answer, leased)) = claims.next_if(|(of, ..)| *of == number) {
-                // Whoever asked may have gone away.
-                let _ = answer.send(settled.map(|()| Handover::new(opened, leased)));
-            } else {
-                done(turn, settled);
-            }
+            done(turn, settled);
         }
         if failure.is_some() {
             turn.pause(self.shared.engine.monotonic_ms() + PAUSE_MS);
         }
-        failure.map_or(Ok(()), Err)
+        failure.or(beside.trouble()).map_or(Ok(()), Err)
     }
 }

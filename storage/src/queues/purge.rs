@@ -6,6 +6,7 @@ use tailwater_stream::queue::Purge;
 use tailwater_stream::{Position, StreamName};
 
 use super::Queues;
+use super::beside::Beside;
 use super::codec;
 use super::error::QueueError;
 use super::opened::{Opened, Turn, now_of};
@@ -64,7 +65,7 @@ impl Queues {
         let mut count = 0;
         let mut until = None;
         loop {
-            let mut turn = opened.turn.lock().await;
+            let mut turn = opened.lock().await;
             let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
             // Nothing more is looked at then.
             if purge != Purge::AtOnce && turn.queue.state().deleting {
@@ -114,7 +115,7 @@ impl Queues {
             }
             admitted = self.admit(turn, &mut pending).await;
         }
-        let answered = self.answer(opened, turn, pending).await;
+        let answered = self.answer(opened, turn, pending, Beside::nothing()).await;
         if turn.is_stale {
             self.reload(opened, turn).await?;
         }
@@ -139,7 +140,7 @@ impl Queues {
 
     pub(super) async fn delete_opened(&self, opened: &Arc<Opened>) -> Result<(), QueueError> {
         {
-            let mut turn = opened.turn.lock().await;
+            let mut turn = opened.lock().await;
             let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
             let changes = turn.queue.begin_deletion();
             if !changes.is_empty() {
@@ -159,7 +160,7 @@ impl Queues {
         }
         self.purge_jobs(opened, Purge::AtOnce, "the queue was deleted")
             .await?;
-        let mut turn = opened.turn.lock().await;
+        let mut turn = opened.lock().await;
         let Some(deleted) = turn.as_mut() else {
             return Ok(());
         };

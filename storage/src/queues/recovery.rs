@@ -8,6 +8,7 @@ use tailwater_stream::{Queue, StreamId, StreamKind, StreamName, StreamState};
 
 use super::codec;
 use super::error::{QueueError, damaged};
+use super::manage::until_durable;
 use super::opened::{AT_ONCE_MAX, Opened, Turn, now_of};
 use super::rates::Rates;
 use super::{Queues, TakenNames};
@@ -80,7 +81,7 @@ impl Queues {
         })?;
         let id = id.ok_or(QueueError::NotFound)?;
         let made = Arc::new(Opened::new(stream.clone()));
-        let mut turn = made.turn.lock().await;
+        let mut turn = made.lock().await;
         let loaded = self.load(stream, id).await?.ok_or(QueueError::NotFound)?;
         let is_deleting = loaded.queue.state().deleting;
         let is_served = opening == Opening::Serving && !is_deleting;
@@ -133,6 +134,8 @@ impl Queues {
     pub(super) async fn load(&self, stream: &StreamName, id: StreamId) -> Result<Option<Turn>, QueueError> {
         let engine = &self.shared.engine;
         let held = engine.hold(std::slice::from_ref(stream)).await?.remove(0);
+        // What a turn has left on its way that ended with a panic counts, or does not, before anything is read.
+        until_durable(engine, &held).await?;
         let footing = held.footing();
         let reader = match engine.look(stream).await.map_err(QueueError::from) {
             Ok(reader) if reader.incarnation().id == id => reader,

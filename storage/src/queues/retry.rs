@@ -49,7 +49,7 @@ impl Queues {
         // A run that has ended does not change, and reading it may take long.
         let offset = self.retry_point(run, from).await?;
         let payload = self.payload_of(run).await?.ok_or(ForkRefusal::Trimmed)?;
-        let mut turn = opened.turn.lock().await;
+        let mut turn = opened.lock().await;
         let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
         if turn.queue.state().deleting {
             return Err(QueueError::Deleting);

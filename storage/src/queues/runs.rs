@@ -86,7 +86,7 @@ impl Queues {
         }
         let open = match self.find_by_run(run).await {
             Ok((opened, _)) => {
-                let turn = opened.turn.lock().await;
+                let turn = opened.lock().await;
                 let turn = turn.as_ref();
                 turn.and_then(|turn| turn.queue.jobs().get(&turn.job_of(run)?).cloned())
             }
@@ -124,7 +124,7 @@ impl Queues {
         let (opened, id) = self.find_by_run(run).await?;
         let (all, run) = (self.clone(), run.clone());
         to_its_end(async move {
-            let mut turn = opened.turn.lock().await;
+            let mut turn = opened.lock().await;
             let turn = turn.as_mut().ok_or(QueueError::RunNotFound)?;
             let cancelled = all
                 .cancel_in_turn(&opened, turn, &run, id, reason.as_deref())

@@ -1,13 +1,14 @@
 //! What is told of queues: how many jobs stand where, and how fast they go.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tailwater_stream::queue::{Counters, JobPhase};
 use tailwater_stream::{OffsetToken, QueueConfig, StreamName, Timestamp};
 
 use super::Queues;
 use super::error::QueueError;
-use super::opened::Turn;
+use super::opened::{Opened, Turn};
 use super::rates::RatesNow;
 use crate::page::page;
 
@@ -62,7 +63,7 @@ impl Queues {
     /// [`QueueError`].
     pub async fn get(&self, queue: &StreamName) -> Result<Described, QueueError> {
         let opened = self.find(queue).await?;
-        let mut turn = opened.turn.lock().await;
+        let mut turn = opened.lock().await;
         let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
         Ok(self.describe(turn))
     }
@@ -73,7 +74,7 @@ impl Queues {
         let mut described = Vec::with_capacity(listed.len());
         for opened in listed {
             // One that is being made is none yet.
-            if let Some(turn) = opened.turn.lock().await.as_mut() {
+            if let Some(turn) = opened.lock().await.as_mut() {
                 described.push(self.describe(turn));
             }
         }
@@ -88,15 +89,23 @@ impl Queues {
         };
         let now = self.shared.engine.now();
         let gauges = all.into_iter().map(|opened| {
-            if let Ok(mut turn) = opened.turn.try_lock()
-                && let Some(turn) = turn.as_mut()
-            {
-                *opened.gauges.lock() = count(turn, now);
+            match opened.turn.try_lock().as_deref() {
+                Ok(Some(turn)) => *opened.gauges.lock() = count(turn, now),
+                Ok(None) => {}
+                // Turn may follow turn for as long as there is work, with no time in between.
+                Err(_) => opened.is_to_count.store(true, Ordering::Relaxed),
             }
             let gauges = *opened.gauges.lock();
             (opened.name.clone(), gauges)
         });
         gauges.collect()
+    }
+
+    /// Counts what is there, if somebody asked for that while it was this turn.
+    pub(super) fn count_if_asked(&self, opened: &Opened, turn: &Turn) {
+        if opened.is_to_count.swap(false, Ordering::Relaxed) {
+            *opened.gauges.lock() = count(turn, self.shared.engine.now());
+        }
     }
 
     pub(super) fn describe(&self, turn: &mut Turn) -> Described {

@@ -39,7 +39,7 @@ async fn queue() -> (Queues, Arc<Opened>) {
 #[tokio::test]
 async fn whoever_enqueues_waits_when_the_queue_has_to_be_loaded_anew() {
     let (queues, opened) = queue().await;
-    let mut turn = opened.turn.lock().await;
+    let mut turn = opened.lock().await;
     let turn = turn.as_mut().expect("made");
     turn.is_stale = true;
     let (answer, mut answered) = oneshot::channel();

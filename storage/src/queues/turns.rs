@@ -9,6 +9,7 @@ use tailwater_stream::queue::Change;
 use tokio::sync::watch;
 
 use super::admit::Read;
+use super::beside::Beside;
 use super::error::QueueError;
 use super::opened::{Command, Enqueuer, Handover, Opened, Turn, now_of};
 use super::pending::Pending;
@@ -39,7 +40,7 @@ impl Queues {
             TaskPanics::pause().await;
         }
         // Nobody gives jobs to those who still wait, or looks at those that they have enqueued.
-        if let Some(turn) = opened.turn.lock().await.as_mut() {
+        if let Some(turn) = opened.lock().await.as_mut() {
             for claimant in turn.claimants.drain(..) {
                 let _ = claimant.answer.send(Ok(Handover::new(&opened, Vec::new())));
             }
@@ -50,7 +51,7 @@ impl Queues {
     /// A turn has panicked: what is stored decides, and nothing is done by itself for a while. Whoever waits for a job to
     /// be looked at is told, for that may take longer than they wait.
     async fn doubt(&self, opened: &Opened) {
-        if let Some(turn) = opened.turn.lock().await.as_mut() {
+        if let Some(turn) = opened.lock().await.as_mut() {
             turn.is_stale = true;
             turn.pause(self.shared.engine.monotonic_ms() + PAUSE_MS);
             turn.tell_undecided(Position::LAST);
@@ -67,9 +68,9 @@ impl Queues {
                 if *stopping.borrow() {
                     return;
                 }
-                view.get_or_insert_with(|| turn.reader.incarnation().subscribe())
-                    .mark_unchanged();
-                self.take_turn(opened, turn).await;
+                let view = view.get_or_insert_with(|| turn.reader.incarnation().subscribe());
+                view.mark_unchanged();
+                self.take_turn(opened, turn, view).await;
                 if opened.is_gone() {
                     return;
                 }
@@ -96,8 +97,8 @@ impl Queues {
         }
     }
 
-    /// How long nothing is due; none if nothing will be by itself.
-    fn wait(&self, turn: &Turn) -> Option<Duration> {
+    /// How many milliseconds nothing is due by itself; none if nothing will be.
+    pub(super) fn due_by_itself_ms(&self, turn: &Turn) -> Option<u64> {
         let now = now_of(&self.shared.engine);
         let by_wall = turn.queue.next_at().map(|at| at.millis_since(now.wall));
         let keeps = turn.queue.config().run_retention_ms.map(|_| turn.ended_from.1);
@@ -110,23 +111,32 @@ impl Queues {
             .map(since_now);
         let by_itself = [by_wall, by_monotonic].into_iter().flatten().min();
         // Without space nothing is done before it is tried again.
-        let by_itself = match turn.paused_until_ms.map(since_now) {
+        match turn.paused_until_ms.map(since_now) {
             Some(paused) => Some(by_itself.map_or(paused, |due| due.max(paused))),
             None => by_itself,
-        };
-        let claimant = turn
-            .claimants
-            .iter()
-            .map(|claimant| claimant.until_ms)
-            .min()
-            .map(since_now);
+        }
+    }
+
+    /// How long nothing is due; none if nothing will be.
+    fn wait(&self, turn: &Turn) -> Option<Duration> {
+        let now_ms = self.shared.engine.monotonic_ms();
+        let claimants = turn.claimants.iter();
+        let claimant = claimants
+            .map(|claimant| claimant.until_ms.saturating_sub(now_ms))
+            .min();
+        let by_itself = self.due_by_itself_ms(turn);
         let due_ms = [by_itself, claimant].into_iter().flatten().min()?;
         // The wall clock may be set meanwhile.
         Some(Duration::from_millis(due_ms.clamp(1, TICK_MS)))
     }
 
-    /// One turn: all that waits, and all that is due.
-    pub(super) async fn take_turn(&self, opened: &Arc<Opened>, turn: &mut Turn) {
+    /// One turn: all that waits, and all that is due; and what comes while that is on its way, of which `view` tells too.
+    pub(super) async fn take_turn(
+        &self,
+        opened: &Arc<Opened>,
+        turn: &mut Turn,
+        view: &mut watch::Receiver<View>,
+    ) {
         let now = now_of(&self.shared.engine);
         turn.rates.note(now.monotonic_ms, turn.queue.state().counters);
         let mut pending = Pending::default();
@@ -151,7 +161,14 @@ impl Queues {
         if let Err(error) = &decided {
             self.note_trouble(opened, turn, error);
         }
-        let mut settled = decided.and(self.answer(opened, turn, pending).await);
+        if !turn.is_stale {
+            opened.put_back(std::mem::take(&mut left));
+        }
+        let beside = match &decided {
+            Ok(()) => Beside::all(turn, view),
+            Err(_) => Beside::nothing(),
+        };
+        let mut settled = decided.and(self.answer(opened, turn, pending, beside).await);
         if turn.is_stale
             && let Err(error) = self.reload(opened, turn).await
         {
@@ -165,6 +182,7 @@ impl Queues {
             self.agree_with_runs(opened, turn).await;
         }
         opened.put_back(left);
+        self.count_if_asked(opened, turn);
     }
 
     /// What cannot be stored now is tried again later.
@@ -241,15 +259,12 @@ impl Queues {
                 break;
             }
         }
-        let state = turn.queue.state();
-        if !state.deleting && state.admitted.position < turn.reader.incarnation().view().tail {
-            opened.bell.notify_one();
-        }
+        opened.ring_for_messages(turn);
         sent
     }
 
     /// Decides commands, one after the other. Those that are left once the queue has to be loaded anew are `left`.
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         turn: &mut Turn,
         commands: Vec<Command>,

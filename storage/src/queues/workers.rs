@@ -292,7 +292,7 @@ impl Queues {
     ) -> Result<(), QueueError> {
         let served = match turn.adrift.keys().next() {
             Some(run) => Err(QueueError::Adrift { run: run.clone() }),
-            None => self.serve_those_there_are_jobs_for(turn, pending).await,
+            None => self.serve_those_there_are_jobs_for(opened, turn, pending).await,
         };
         // It is put right once this turn is over, and they are served then.
         if matches!(served, Err(QueueError::Adrift { .. })) && turn.paused_until_ms.is_none() {
@@ -314,6 +314,7 @@ impl Queues {
 
     async fn serve_those_there_are_jobs_for(
         &self,
+        opened: &Arc<Opened>,
         turn: &mut Turn,
         pending: &mut Pending,
     ) -> Result<(), QueueError> {
@@ -337,7 +338,7 @@ impl Queues {
                 break;
             };
             match recorded {
-                Ok(settling) => pending.push_claim(settling, claimant.answer, leased),
+                Ok(settling) => pending.push_claim(settling, opened, claimant.answer, leased),
                 Err(error @ RecordError::Adrift { .. }) => {
                     turn.claimants.push_front(claimant);
                     return Err(error.into());
