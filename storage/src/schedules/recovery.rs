@@ -1,6 +1,6 @@
 //! What a start finds, and what an import brings: every schedule as it was stored. What is due is done in its first turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tailwater_stream::name::SCHEDULES_PREFIX;
@@ -11,7 +11,7 @@ use super::opened::{Opened, Turn};
 use super::{ScheduleError, ScheduleStats, Schedules, SchedulesLimits, Shared, TURNS_MAX, codec, zones};
 use crate::backend::BackendError;
 use crate::engine::{Engine, EngineError};
-use crate::panics::Task;
+use crate::panics::{Panicked, Task, TaskPanics};
 use crate::sync::Mutex;
 use crate::timers::Timers;
 
@@ -87,20 +87,27 @@ impl Schedules {
         Ok(Some(Turn::new(schedule, stream, stored.created_at)))
     }
 
-    /// Takes over what imports bring, for ever.
+    /// Takes over what imports bring, for ever. One that panics is taken over again after a while, behind the others: else
+    /// it would neither fire nor be deleted before the next start, which would find it.
     async fn follow_imports(self) {
+        let panics = &self.shared.engine.stats().panics;
         let mut stopping = self.shared.is_stopping.subscribe();
+        let mut panicked = BTreeSet::new();
         loop {
             let imported = tokio::select! {
                 imported = self.shared.engine.moves().imported_schedules() => imported,
+                () = TaskPanics::pause(), if !panicked.is_empty() => std::mem::take(&mut panicked).into_iter().collect(),
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             };
             for id in imported {
-                let panics = &self.shared.engine.stats().panics;
-                let taken = panics.watch(Task::ScheduleImports, self.take_over(&id)).await;
-                // A panic has told of itself, and the next one is taken over all the same.
-                if let Ok(Err(error)) = taken {
-                    tracing::error!(schedule = %id, %error, "an imported schedule cannot be used");
+                match panics.watch(Task::ScheduleImports, self.take_over(&id)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::error!(schedule = %id, %error, "an imported schedule cannot be used");
+                    }
+                    Err(Panicked) => {
+                        panicked.insert(id);
+                    }
                 }
             }
         }

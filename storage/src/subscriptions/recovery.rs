@@ -14,7 +14,7 @@ use super::turns::{PAUSE_MS, damaged};
 use super::{Shared, SubscriptionError, SubscriptionLimits, SubscriptionStats, Subscriptions, TURNS_MAX};
 use crate::backend::BackendError;
 use crate::engine::{Engine, EngineError};
-use crate::panics::{Task, TaskPanics};
+use crate::panics::{Panicked, Task, TaskPanics};
 use crate::sync::Mutex;
 use crate::timers::Timers;
 
@@ -198,13 +198,23 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// An import has put a subscription's hidden stream in place: takes over what it says.
+    /// An import has put a subscription's hidden stream in place: takes over what it says. If that panics it is done again
+    /// after a while: else nobody would be woken before the next start.
     pub(super) fn look_for(&self, id: SubscriptionId) {
         let all = self.clone();
         tokio::spawn(async move {
             let panics = &all.shared.engine.stats().panics;
-            let taken = panics.watch(Task::SubscriptionRecovery, all.take_over(&id)).await;
-            if let Ok(Err(error)) = taken {
+            let mut stopping = all.shared.is_stopping.subscribe();
+            let taken = loop {
+                match panics.watch(Task::SubscriptionRecovery, all.take_over(&id)).await {
+                    Ok(taken) => break taken,
+                    Err(Panicked) => tokio::select! {
+                        () = TaskPanics::pause() => {}
+                        _ = stopping.wait_for(|stopping| *stopping) => return,
+                    },
+                }
+            };
+            if let Err(error) = taken {
                 tracing::error!(subscription = %id, %error, "an imported subscription cannot be used");
             }
         });
@@ -215,24 +225,30 @@ impl Subscriptions {
         let Some(stream) = self.shared.engine.hidden_id(&name).await? else {
             return Ok(());
         };
-        if let Ok(opened) = self.find(id) {
-            let mut turn = opened.turn.lock().await;
-            if let Some(there) = turn.as_mut() {
-                if there.stream == stream {
-                    return Ok(());
-                }
-                // Its hidden stream is no longer there to tell which streams it named.
-                let named = self.shared.engine.moves().index.names_of(&opened);
-                self.forget(&opened, there, &named);
-                *turn = None;
-            }
+        if !self.is_loaded(id, stream).await {
+            self.load(id.clone(), stream).await?;
         }
-        self.load(id.clone(), stream).await?;
+        // Also if it was loaded: whoever did may not have come to this.
         if let Ok(opened) = self.find(id) {
             self.note_all(&opened).await?;
             self.schedule(&opened);
         }
         Ok(())
+    }
+
+    /// Whether the subscription is what that hidden stream says. One that another stream told of is forgotten.
+    async fn is_loaded(&self, id: &SubscriptionId, stream: StreamId) -> bool {
+        let Ok(opened) = self.find(id) else { return false };
+        let mut turn = opened.turn.lock().await;
+        let Some(there) = turn.as_mut() else { return false };
+        if there.stream == stream {
+            return true;
+        }
+        // Its hidden stream is no longer there to tell which streams it named.
+        let named = self.shared.engine.moves().index.names_of(&opened);
+        self.forget(&opened, there, &named);
+        *turn = None;
+        false
     }
 
     /// Notes the streams of one subscription as if they had moved. Those that are not there may be imported after it,

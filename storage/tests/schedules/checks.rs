@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tailwater_storage::backend::ListRequest;
 use tailwater_storage::engine::Existing;
+use tailwater_storage::panics::Task;
 use tailwater_storage::schedules::ScheduleError;
 use tailwater_storage::stream::{ControlChange, Part, Record, ScheduleConfig};
 use tailwater_storage::{Backend, Memory, acid};
@@ -13,7 +14,7 @@ use tailwater_storage::{Backend, Memory, acid};
 use super::scene::{PERIOD_MS, Scene, acid_store, config, id, job, over_each, until};
 use crate::support::ask::{name, run};
 use crate::support::faulty_disk::FaultyDisk;
-use crate::support::gated::Gated;
+use crate::support::gated::{Gated, Question};
 use crate::support::transfer::transfer;
 
 #[test]
@@ -160,6 +161,26 @@ fn a_schedule_that_is_deleted_while_an_import_brings_it_is_gone() {
         scene.rig.create_json("later").await;
         let gone = scene.schedules.get(&id("s")).await;
         assert!(matches!(gone, Err(ScheduleError::NotFound)), "{gone:?}");
+    });
+}
+
+/// It did not fire, and could not be seen, before the next start, which found it.
+#[test]
+fn an_imported_schedule_is_taken_over_though_that_panics_at_first() {
+    run(async {
+        let exported = Scene::over(Arc::new(Memory::new(1 << 30))).await;
+        exported.rig.create_json("jobs").await;
+        exported.put("s", config()).await.expect("made");
+        let backend = Gated::inline(1 << 20);
+        let scene = Scene::over(Arc::<Gated>::clone(&backend)).await;
+        backend.panic_at(Question::Control);
+        transfer(&exported.rig.engine, &scene.rig.engine, Existing::Refuse).await;
+        until(|| async { scene.schedules.get(&id("s")).await.is_ok() }).await;
+        assert!(backend.has_panicked());
+        assert_eq!(scene.rig.engine.stats().panics.of(Task::ScheduleImports), 1);
+        scene.pass_ms(PERIOD_MS);
+        scene.fired("s", 1).await;
+        assert_eq!(scene.jobs().await, [job("s", 1)]);
     });
 }
 

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use tailwater_storage::Memory;
 use tailwater_storage::engine::Existing;
+use tailwater_storage::panics::Task;
 
-use crate::support::transfer::transfer;
+use crate::support::ask::run;
+use crate::support::gated::{Gated, Question};
+use crate::support::transfer::{transfer, transfer_below};
 
 use super::scene::{Scene, over_each, pull, until};
 
@@ -56,5 +59,32 @@ fn a_subscription_that_went_on_is_replaced_by_what_was_exported() {
         until(pends).await;
         assert_eq!(other.links("s").await, links);
         assert_eq!(other.claim("s", "w").await.work.len(), 1);
+    });
+}
+
+/// It woke nobody before the next start; or not for what was there before it, if it had come so far.
+#[test]
+fn an_imported_subscription_is_taken_over_though_that_panics_at_first() {
+    run(async {
+        let exported = Scene::over(Arc::new(Memory::new(1 << 30))).await;
+        exported.rig.create_json("wakes").await;
+        exported.made("s", pull(Some("jobs/*"), &[])).await;
+        exported.begin("jobs/a", "one").await;
+        for question in [Question::Control, Question::List("jobs".into())] {
+            let backend = Gated::inline(1 << 20);
+            let scene = Scene::over(Arc::<Gated>::clone(&backend)).await;
+            // What is subscribed to is there already, so that it does not move any more.
+            transfer_below(&exported.rig.engine, &scene.rig.engine, Existing::Refuse, "jobs/").await;
+            backend.panic_at(question);
+            transfer(&exported.rig.engine, &scene.rig.engine, Existing::Refuse).await;
+            until(|| async {
+                let there = scene.described("s").await;
+                there.is_ok_and(|there| there.summary.pending_streams == 1)
+            })
+            .await;
+            assert!(backend.has_panicked());
+            assert_eq!(scene.rig.engine.stats().panics.of(Task::SubscriptionRecovery), 1);
+            assert_eq!(scene.claim("s", "w").await.work[0].stream.as_str(), "jobs/a");
+        }
     });
 }

@@ -32,6 +32,8 @@ pub(crate) enum Held {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Question {
     Load(StreamName),
+    /// All streams whose names begin with that.
+    List(String),
     Control,
     Read,
 }
@@ -382,6 +384,7 @@ impl Backend for Gated {
             });
         }
         drop(gate);
+        self.go_off(&Question::List(request.prefix.to_owned()));
         self.memory.list(request)
     }
 
