@@ -287,13 +287,18 @@ async fn accept(
             Ok((stream, peer)) => match admit(app, peer.ip(), tls.is_some()) {
                 Ok(admitted) => {
                     let (app, side, closed) = (Arc::clone(app), side.clone(), closed.clone());
+                    let engine = app.engine.clone();
                     match tls {
-                        None => tokio::spawn(connection::serve(app, stream, side, admitted, closed)),
+                        None => {
+                            let serving = connection::serve(app, stream, side, admitted, closed);
+                            connection::spawn(&engine, serving);
+                        }
                         Some(tls) => {
                             let tls = Arc::clone(tls);
-                            tokio::spawn(connection::serve_tls(app, tls, stream, side, admitted, closed))
+                            let serving = connection::serve_tls(app, tls, stream, side, admitted, closed);
+                            connection::spawn(&engine, serving);
                         }
-                    };
+                    }
                 }
                 Err(problem) => refuse(app, tls.is_some(), stream, problem, &refusals),
             },
@@ -322,7 +327,7 @@ fn refuse(app: &App, is_tls: bool, stream: TcpStream, problem: Problem, refusals
         return;
     }
     if let Ok(permit) = Arc::clone(refusals).try_acquire_owned() {
-        tokio::spawn(async move {
+        connection::spawn(&app.engine, async move {
             connection::refuse(stream, problem).await;
             drop(permit);
         });

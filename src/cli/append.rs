@@ -228,14 +228,14 @@ fn epoch_of_now() -> u64 {
 }
 
 /// A refusal without a code may come from a proxy that lost the server's answer. Of storage that has failed nobody knows what
-/// it has kept.
+/// it has kept, and of a request that a bug has cut off nobody knows how far it came.
 fn is_certainly_not_done(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } => true,
         ClientError::Refused { problem } => problem
             .code
             .as_deref()
-            .is_some_and(|code| code != "storage_failed"),
+            .is_some_and(|code| !["interrupted", "storage_failed"].contains(&code)),
         _ => false,
     }
 }
@@ -347,6 +347,10 @@ mod tests {
             "the disk may have kept what could not be confirmed"
         );
         assert!(!refused(busy, None), "a proxy may have lost the answer");
+        assert!(
+            !refused(StatusCode::INTERNAL_SERVER_ERROR, Some("interrupted")),
+            "it may have been cut off behind the append"
+        );
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
+use tailwater_storage::panics::{Panicked, Task};
 use tailwater_storage::stream::StreamName;
 use tower_service::Service;
 
@@ -64,13 +66,13 @@ pub(crate) fn handle<'a>(
                                 Some(path) => match name(app, path) {
                                     Ok(name) => {
                                         let answer = on_stream(app, &caller, limited, &name, &mut request);
-                                        span.cover(answer).await
+                                        unless_it_panics(app, span.cover(answer)).await
                                     }
                                     Err(problem) => Err(problem),
                                 },
                                 None => {
                                     let answer = on_side(app, &caller, limited, side.clone(), request);
-                                    span.cover(Box::pin(answer)).await
+                                    unless_it_panics(app, span.cover(Box::pin(answer))).await
                                 }
                             },
                             Err(problem) => Err(problem),
@@ -102,6 +104,15 @@ pub(crate) fn handle<'a>(
         let held = ticket.filter(|_| counts_while_sent(&response));
         (response, held.map(RequestTicket::hold))
     }
+}
+
+/// Finds an answer. If that panics, the client is told so, and all that the request held is let go.
+fn unless_it_panics<'a>(
+    app: &'a App,
+    answer: impl Future<Output = Result<Response, Problem>> + 'a,
+) -> impl Future<Output = Result<Response, Problem>> + 'a {
+    let watched = app.engine.stats().panics.watch(Task::Request, answer);
+    watched.map(|ended| ended.unwrap_or_else(|Panicked| Err(Problem::interrupted())))
 }
 
 /// Whether a request counts among those of all clients until its answer's body is sent. One whose answer is an event

@@ -315,6 +315,13 @@ impl Problem {
         )
     }
 
+    /// Answering the request panicked.
+    pub(crate) fn interrupted() -> Self {
+        let detail = "The request was cut off by a bug of the server, and whether it was done is not known. Look, and try \
+                      again; the server's log says where it was.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "interrupted", detail)
+    }
+
     pub(crate) fn storage_failed() -> Self {
         let detail =
             "The storage has failed and takes no more writes; restart the server once its log tells why.";

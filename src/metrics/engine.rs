@@ -11,7 +11,8 @@ pub(super) fn render(page: &mut Page, engine: &Engine) {
     page.labelled(
         "tailwater_task_panics_total",
         "counter",
-        "Panics of tasks in the background, which are begun again: each is a bug, and the log says where.",
+        "Panics of tasks in the background, which are begun again, and of what serves one client, which ends: each is a bug, \
+         and the log says where.",
         "task",
         Task::ALL.map(|task| (task.name(), stats.panics.of(task))),
     );

@@ -13,9 +13,12 @@ use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
+use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tailwater_storage::Engine;
+use tailwater_storage::panics::{Task, TaskPanics};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -154,11 +157,28 @@ fn take_over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     admitted: Admitted,
     closed: watch::Receiver<()>,
 ) {
-    tokio::spawn(async move {
+    let engine = app.engine.clone();
+    spawn(&engine, async move {
         let write_timeout = app.config.server.write_timeout;
         event_socket::serve(&app, stream, response, write_timeout).await;
         drop((admitted, closed));
     });
+}
+
+/// Begins what serves a client. If it panics it ends, with all that it held, which is told of and counted.
+pub(super) fn spawn(engine: &Engine, serving: impl Future<Output: Send> + Send + 'static) {
+    let panics = &engine.stats().panics;
+    tokio::spawn(TaskPanics::watch_spawned(panics, Task::ClientConnection, serving));
+}
+
+/// Runs what hyper does beside a connection of HTTP/2: each of its requests.
+#[derive(Clone)]
+struct Watchful(Engine);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Watchful {
+    fn execute(&self, serving: F) {
+        spawn(&self.0, serving);
+    }
 }
 
 async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
@@ -183,7 +203,7 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
         }
     });
     let header_bytes_max = app.config.limits.max_header_bytes;
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(Watchful(app.engine.clone()));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS_MAX)

@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::connection;
 use crate::control::{Answer, Backup, REQUEST_BYTES_MAX, Request, Rotation, is_wrong, socket_of};
 use crate::webhooks::{Keys, RotateError, key_file};
 
@@ -54,7 +55,9 @@ impl ControlSocket {
                 let accepting = tokio::spawn(async move {
                     let panics = &engine.stats().panics;
                     panics
-                        .keep(Task::ControlSocket, || accept(&listener, &asked, timeouts))
+                        .keep(Task::ControlSocket, || {
+                            accept(&listener, &asked, timeouts, &engine)
+                        })
                         .await;
                 });
                 Some(Self { path, accepting })
@@ -93,7 +96,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     socket.listen(CONNECTIONS_MAX as u32)
 }
 
-async fn accept(listener: &UnixListener, asked: &Asked, timeouts: Timeouts) {
+async fn accept(listener: &UnixListener, asked: &Asked, timeouts: Timeouts, engine: &Engine) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -102,7 +105,7 @@ async fn accept(listener: &UnixListener, asked: &Asked, timeouts: Timeouts) {
         match listener.accept().await {
             Ok((stream, _peer)) => {
                 let asked = asked.clone();
-                tokio::spawn(async move {
+                connection::spawn(engine, async move {
                     if let Err(error) = serve(stream, asked, timeouts).await {
                         tracing::debug!(%error, "a peer of the control socket went away");
                     }

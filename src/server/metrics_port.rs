@@ -12,7 +12,7 @@ use tailwater_storage::panics::Task;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::{Port, ServeError, listen};
+use super::{Port, ServeError, connection, listen};
 use crate::http::{self, App};
 
 /// Connections at a time; further ones wait to be accepted. Each is for one request.
@@ -66,7 +66,7 @@ async fn accept(listener: &TcpListener, app: &Arc<App>) {
         match listener.accept().await {
             Ok((stream, _peer)) => {
                 let served = serve(stream, router.clone(), head_within);
-                tokio::spawn(async move {
+                connection::spawn(&app.engine, async move {
                     if tokio::time::timeout(all_within, served).await.is_err() {
                         tracing::debug!("a client of the port of metrics did not take its answer in time");
                     }

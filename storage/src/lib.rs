@@ -20,7 +20,7 @@
 //! | `backup` | where copies of stores may be made, and why one could not be |
 //! | `findings` | what a check of a store finds |
 //! | `codec` | how the rules' own types become bytes |
-//! | [`panics`] | tasks in the background, which are begun again if they panic |
+//! | [`panics`] | work that is watched for panics: tasks in the background, which are begun again, and requests |
 //! | [`clock`] | where the engine's time comes from |
 //! | [`stats`] | what the engine counts and measures |
 //! | `watched_commits` | commits as they are told of to whoever traces them, in builds with that feature |

@@ -1,23 +1,32 @@
-//! Tasks that have to run as long as the process. One that panics is told of, counted, and begun again by whoever owns it;
-//! without that nobody would know that it is gone, and what it does would not be done until the next start.
+//! Work that is watched for panics, each of which is told of and counted. A task that has to run as long as the process is
+//! begun again by whoever owns it; without that nobody would know that it is gone, and what it does would not be done until
+//! the next start. What serves one client ends, and its client is told if that is still possible.
 //!
-//! Knows nothing of what the tasks do.
+//! Knows nothing of what the work is.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use pin_project_lite::pin_project;
 
 use crate::stats::Counter;
 
 /// A task that panicked is begun again after so long, so that one that always does takes no processor for itself.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What runs in the background.
+/// What is watched: what runs in the background, and what serves one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Task {
+    /// Finds the answer to one request.
+    Request,
+    /// Serves one connection, or sends one answer on it. It ends with a panic.
+    ClientConnection,
     /// Accepts connections of clients.
     Connections,
     /// Accepts connections for metrics and health.
@@ -46,13 +55,15 @@ pub enum Task {
     SubscriptionClock,
     /// Hands streams that have moved to subscriptions.
     SubscriptionMoves,
-    /// Looks for what has moved before the start.
+    /// Looks for what has moved before the start, and takes over subscriptions that imports bring.
     SubscriptionRecovery,
 }
 
 impl Task {
     /// All of them, in their order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
+        Self::Request,
+        Self::ClientConnection,
         Self::Connections,
         Self::MetricsPort,
         Self::ControlSocket,
@@ -73,6 +84,8 @@ impl Task {
     /// Its name in logs and metrics. Promised to stay.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Request => "request",
+            Self::ClientConnection => "client_connection",
             Self::Connections => "connections",
             Self::MetricsPort => "metrics_port",
             Self::ControlSocket => "control_socket",
@@ -110,29 +123,23 @@ impl TaskPanics {
         self.counts[task as usize].get()
     }
 
-    /// Runs a task, or a part of its work.
-    ///
-    /// # Errors
-    /// [`Panicked`]. What the work held is dropped by then.
-    pub async fn watch<T>(&self, task: Task, work: impl Future<Output = T>) -> Result<T, Panicked> {
-        let mut work = pin!(work);
-        let ended = poll_fn(|context| {
-            let poll = AssertUnwindSafe(|| {
-                self.go_off(task);
-                work.as_mut().poll(context)
-            });
-            // What has panicked is not polled again.
-            catch_unwind(poll).map_or(Poll::Ready(Err(Panicked)), |polled| polled.map(Ok))
-        });
-        let ended = ended.await;
-        if ended.is_err() {
-            self.counts[task as usize].add(1);
-            tracing::error!(
-                task = task.name(),
-                "a task of the server panicked, which is a bug; the panic's own lines say where: please report it"
-            );
+    /// Runs a task, or a part of its work, and answers [`Panicked`] if it panics. What the work held is dropped with what this
+    /// gives, so by the time at which that has been awaited.
+    pub fn watch<F: Future>(&self, task: Task, work: F) -> Watched<&Self, F> {
+        Watched {
+            panics: self,
+            task,
+            work,
         }
-        ended
+    }
+
+    /// Likewise, for work that is spawned.
+    pub fn watch_spawned<F: Future>(panics: &Arc<Self>, task: Task, work: F) -> Watched<Arc<Self>, F> {
+        Watched {
+            panics: Arc::clone(panics),
+            task,
+            work,
+        }
     }
 
     /// Runs a task until it ends by itself. After a panic it is begun again.
@@ -145,6 +152,22 @@ impl TaskPanics {
     /// Waits as long as is waited before a task that has panicked is begun again.
     pub async fn pause() {
         tokio::time::sleep(PAUSE).await;
+    }
+
+    /// Does a part of a task's work.
+    fn guard<T>(&self, task: Task, part: impl FnOnce() -> T) -> Result<T, Panicked> {
+        let guarded = AssertUnwindSafe(|| {
+            self.go_off(task);
+            part()
+        });
+        catch_unwind(guarded).map_err(|_panic| {
+            self.counts[task as usize].add(1);
+            tracing::error!(
+                task = task.name(),
+                "a task of the server panicked, which is a bug; the panic's own lines say where: please report it"
+            );
+            Panicked
+        })
     }
 
     /// Has a task panic when it runs next.
@@ -162,6 +185,31 @@ impl TaskPanics {
     /// Tests plant panics, and nobody else.
     #[cfg(not(any(test, feature = "planted-panics")))]
     fn go_off(&self, _task: Task) {}
+}
+
+pin_project! {
+    /// Work that is watched. It takes no more room than the work itself, for connections and requests are many.
+    #[must_use = "nothing is done before it is polled"]
+    pub struct Watched<P, F> {
+        panics: P,
+        task: Task,
+        #[pin]
+        work: F,
+    }
+}
+
+impl<P: Deref<Target = TaskPanics>, F: Future> Future for Watched<P, F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let watched = self.project();
+        let (panics, work): (&TaskPanics, _) = (watched.panics, watched.work);
+        match panics.guard(*watched.task, || work.poll(context)) {
+            Ok(polled) => polled.map(Ok),
+            // What has panicked is not polled again.
+            Err(panicked) => Poll::Ready(Err(panicked)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the engine counts and measures: plain atomics, read by whoever shows them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -94,8 +95,8 @@ pub struct EngineStats {
     pub batch_records: Histogram<10>,
     /// Duration of one commit, in microseconds.
     pub commit_micros: Histogram<14>,
-    /// Panics of tasks in the background: those of the engine, and of all that stands on it.
-    pub panics: TaskPanics,
+    /// Panics of what is watched: tasks of the engine, and of all that stands on it.
+    pub panics: Arc<TaskPanics>,
     #[cfg(feature = "watched-commits")]
     pub(crate) watcher: crate::watched_commits::Watcher,
 }
@@ -117,7 +118,7 @@ impl Default for EngineStats {
             commit_micros: Histogram::new([
                 1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000,
             ]),
-            panics: TaskPanics::default(),
+            panics: Arc::default(),
             #[cfg(feature = "watched-commits")]
             watcher: crate::watched_commits::Watcher::default(),
         }

@@ -1,4 +1,5 @@
-//! What requests take of the share of reads: here those of HTTP/2, and in `tests/http1.rs` those of HTTP/1. Looked at is only whether something is taken, or how much at
+//! What requests take of the share of reads: here those of HTTP/2, and in `tests/http1.rs` those of HTTP/1; and in
+//! `tests/panics.rs` what becomes of those that panic. Looked at is only whether something is taken, or how much at
 //! least, so that no machine is too slow for it.
 
 use std::io;
@@ -21,6 +22,7 @@ use crate::http::{App, Peer, Visitor};
 use crate::server::app_for_tests;
 
 mod http1;
+mod panics;
 
 /// How long each thing takes that is to be measured.
 const SPIN: Duration = Duration::from_millis(5);
@@ -154,7 +156,8 @@ async fn serve(app: Arc<App>, socket: Socket) {
     };
     let side = axum::Router::new()
         .route("/slow", get(slow).post(slow))
-        .route("/quick", get(move || async move { answer() }));
+        .route("/quick", get(move || async move { answer() }))
+        .merge(panics::routes());
     let peer = Peer::new([127, 0, 0, 1].into(), false, &app.config.proxy.trusted);
     let visitor = Visitor::admit(&app, peer).expect("the first connection");
     serve_http2(&app, socket, &Arc::new(visitor), side, timeouts(&app)).await;
