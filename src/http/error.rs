@@ -3,6 +3,8 @@
 //!
 //! Each has a stable `code` for programs and a `detail` for people that says what to do.
 
+#[cfg(test)]
+mod codes;
 mod engine;
 mod overload;
 mod queues;

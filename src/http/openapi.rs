@@ -13,7 +13,7 @@ use super::control::{self, to_side};
 use super::error::Problem;
 use super::{App, queues};
 
-const DOCUMENT: &str = include_str!("openapi.json");
+pub(super) const DOCUMENT: &str = include_str!("openapi.json");
 
 /// GET: the document.
 pub(super) async fn show(
