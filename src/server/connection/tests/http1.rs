@@ -1,6 +1,7 @@
 //! The same for requests of HTTP/1, whose connection does all that they need in one task.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
@@ -41,6 +42,32 @@ async fn a_read_whose_client_goes_away_while_it_waits_is_paid_for() {
     drop(client);
     until_so_many_wait(&app, 0).await;
     assert!(app.read_share.taken_ns() > 0);
+}
+
+/// What stands behind a request that waits keeps hyper from looking whether its client is still there: docs/overload.md
+/// says how long.
+#[tokio::test]
+async fn a_long_poll_whose_client_dies_behind_what_it_has_sent_ends_with_its_time() {
+    let mut config = Config::default();
+    config.limits.long_poll_timeout = Duration::from_secs(1);
+    let app = app_for_tests(config);
+    create(&app, "quiet").await;
+    let mut client = connect(&app);
+    let wait = "GET /v1/stream/quiet?offset=now&live=long-poll HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let more = "GET /v1/stream/quiet?offset=now HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    client
+        .write_all(format!("{wait}{more}").as_bytes())
+        .await
+        .expect("the server reads");
+    until_so_many_live(&app, 1).await;
+    drop(client);
+    until_so_many_live(&app, 0).await;
+}
+
+async fn until_so_many_live(app: &App, count: usize) {
+    while app.live_readers() != count {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Event streams that are not taken from hyper, as those of HTTP/1.0, paid for each event as for a read.
