@@ -60,6 +60,11 @@ fn each_failure_of_the_server_is_told_of_in_the_document() {
         (2, tailwater(&["verify", "--data-dir", &new])),
         (2, tailwater(&["export", "--data-dir", &used])),
         (2, tailwater(&["sub", "rotate-key", "--data-dir", &new])),
+        (
+            2,
+            tailwater(&["import", "/dev/null", "--data-dir", &path("no-mode")]),
+        ),
+        (2, tailwater(&["queue", "enqueue", "jobs", "no JSON"])),
         (1, tailwater(&["--bind", &taken])),
         (1, serve(&used)),
         (1, serve(&other)),

@@ -40,14 +40,15 @@ pub(super) enum Command {
     /// Print how far the mirror has come in each stream
     ///
     /// First who mirrors, in lines that begin with `#`: each instance with the partitions that it holds. Then one
-    /// stream a line: its name, `open`, `closed` or `deleted`, events mirrored, bytes that are missing, and the last
-    /// error.
+    /// stream a line: its name, `open`, `closed`, `deleted`, `recreated` or `new`, events mirrored, bytes that are missing, and
+    /// the last error.
     Status(Options),
 
     /// Read streams again and compare each event with its row
     ///
     /// Compares what is at the source with what is in the tables, up to where the mirror has come. Exits with 1 if a
-    /// row is missing, is there without an event, or is another one than its event.
+    /// row is missing, is there without an event, or is another one than its event; with 3 if none is, but something
+    /// could not be compared.
     Verify(Options),
 
     /// Print a script that completes commands in a shell
