@@ -14,7 +14,7 @@ use tailwater_storage::Queues;
 use tailwater_storage::queues::{RetryFrom, ShownRun};
 use tailwater_storage::stream::producer::NUMBER_MAX;
 use tailwater_storage::stream::queue::{JobPhase, JsonText, Settled, Word};
-use tailwater_storage::stream::{OffsetToken, StreamName};
+use tailwater_storage::stream::{OffsetToken, StreamName, Timestamp};
 
 use super::caller::Caller;
 use super::control::{self, to_side};
@@ -84,7 +84,12 @@ fn describe(run: &StreamName, shown: &ShownRun) -> Value {
     let open = shown.open.as_ref();
     let (worker, cancel, until) = match open.map(|open| &open.phase) {
         Some(JobPhase::Leased { worker, cancel }) => (Some(worker.as_ref()), cancel.is_some(), None),
-        Some(JobPhase::Waiting { until, .. }) => (None, false, Some(*until)),
+        // One that was held back before its first attempt waits for no time.
+        Some(JobPhase::Waiting { until, .. }) => (
+            None,
+            false,
+            Some(*until).filter(|until| *until > Timestamp::default()),
+        ),
         Some(JobPhase::Passed) | None => (None, false, None),
     };
     json!({
@@ -211,4 +216,50 @@ async fn retry(queues: &Queues, root: &str, run: &StreamName, body: &[u8]) -> Re
     let mut response = control::json(&document::enqueued(&retried, root));
     *response.status_mut() = StatusCode::CREATED;
     Ok(to_side(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use tailwater_storage::stream::queue::{OpenJob, RunState, RunStatus};
+    use tailwater_storage::stream::{NameLimits, Position};
+
+    use super::*;
+
+    fn name(text: &str) -> StreamName {
+        StreamName::parse(text, NameLimits::default()).expect("a name")
+    }
+
+    /// It was said to wait until 1970.
+    #[test]
+    fn a_run_that_its_concurrency_key_holds_back_waits_for_no_time() {
+        let now = Timestamp::from_millis(5_000);
+        let waits_until = |until| {
+            let open = OpenJob {
+                end: Position::ZERO,
+                ready_at: now,
+                run: name("runs/q/a"),
+                max_attempts: None,
+                value: Some("1".into()),
+                attempt: 0,
+                epoch: 0,
+                started_at: None,
+                phase: JobPhase::Waiting { until, settled: None },
+            };
+            let status = RunStatus {
+                state: RunState::Queued,
+                attempt: 0,
+                queue: name("q"),
+                job: Some(open.end),
+            };
+            let shown = ShownRun {
+                status,
+                created_at: now,
+                last_event_at: Some(now),
+                open: Some(open),
+            };
+            describe(&name("runs/q/a"), &shown)["waits_until"].clone()
+        };
+        assert_eq!(waits_until(Timestamp::default()), Value::Null);
+        assert_eq!(waits_until(now), "1970-01-01T00:00:05.000Z");
+    }
 }
