@@ -112,11 +112,14 @@ impl Queues {
                     } else {
                         self.send_retry(turn, &name, number, payload).ok()
                     };
-                    let mut settled = outcome(settling.settled().await);
+                    let settled = outcome(settling.settled().await);
                     let mut job = None;
                     if let Some((settling, start)) = sent {
-                        settled = settled.and(outcome(settling.settled().await));
-                        job = start;
+                        match outcome(settling.settled().await) {
+                            Ok(()) => job = start,
+                            // That it is to come is stored, and it is sent again.
+                            Err(_no_space) => turn.is_stale = true,
+                        }
                     }
                     if settled.is_err() || turn.is_stale {
                         self.reload(opened, turn).await?;

@@ -141,7 +141,8 @@ impl Queues {
         turn.rates.note(now.monotonic_ms, turn.queue.state().counters);
         let mut pending = Pending::default();
         let mut left = opened.take_commands();
-        turn.is_stale |= turn.reader.incarnation().view().deleted;
+        // What somebody else's append that found no space has taken back with it is found out before it is decided on.
+        turn.is_stale |= turn.reader.incarnation().view().deleted || turn.stream.footing() != turn.footing;
         if turn.is_stale
             && let Err(error) = self.reload(opened, turn).await
         {

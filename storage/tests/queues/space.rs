@@ -3,20 +3,19 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tailwater_storage::queues::QueueError;
+use tailwater_storage::engine::{AppendError, AppendRequest, EngineError};
+use tailwater_storage::queues::{QueueError, RetryFrom};
 use tailwater_storage::stream::Position;
 use tailwater_storage::stream::queue::{RunState, Word};
 use tailwater_storage::{Backend, Memory};
 
-use super::scene::{LEASE_MS, Scene, acid_store, file_store, payloads, queue, until};
-use crate::support::ask::run;
+use super::scene::{LEASE_MS, Scene, acid_store, file_store, payloads, queue, run_names, until};
+use crate::support::ask::{json as content_type, name, run};
 use crate::support::faulty_disk::FaultyDisk;
+use crate::support::gated::{Gated, appends};
 
 fn is_full(error: &QueueError) -> bool {
-    matches!(
-        error,
-        QueueError::Engine(tailwater_storage::engine::EngineError::Full)
-    )
+    matches!(error, QueueError::Engine(EngineError::Full))
 }
 
 #[test]
@@ -110,6 +109,59 @@ fn what_was_decided_on_something_refused_is_refused_too() {
             scene.pass_ms(LEASE_MS);
             tokio::task::yield_now().await;
         }
+    });
+}
+
+/// Whoever came next was told that there is no space, though there was for what it asked.
+#[test]
+fn an_append_that_finds_no_space_is_nobody_elses() {
+    run(async {
+        let gated = Gated::new(1 << 20);
+        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
+        let scene = Scene::over(backend).await;
+        scene.make(json!({})).await;
+        scene.enqueue_as("a").await;
+        let claimed = scene.claim_one("w").await;
+        gated.refuse(|record| appends(record, "\"long\","));
+        let request = AppendRequest {
+            body: "\"long\"".into(),
+            content_type: Some(content_type()),
+            ..AppendRequest::default()
+        };
+        let refused = scene.rig.engine.append(&queue(), request.clone()).await;
+        assert!(
+            matches!(refused, Err(AppendError::Engine(EngineError::Full))),
+            "{refused:?}"
+        );
+        scene.complete(&claimed).await;
+        let refused = scene.rig.engine.append(&queue(), request).await;
+        assert!(refused.is_err());
+        scene.enqueue_as("b").await;
+    });
+}
+
+/// Whoever asked was told that there is no space, though the new run had begun and was done later: asked for again, there
+/// were two.
+#[test]
+fn a_run_that_is_tried_anew_is_there_though_its_message_finds_no_space() {
+    run(async {
+        let gated = Gated::new(1 << 20);
+        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
+        let scene = Scene::over(backend).await;
+        scene.make(json!({})).await;
+        scene.enqueue_as("a").await;
+        scene.complete(&scene.claim_one("w").await).await;
+        gated.refuse(|record| appends(record, r#"{"payload":1,"id":"a.2"},"#));
+        let retried = scene.queues.retry(&name("r/a"), RetryFrom::Start).await;
+        let retried = retried.expect("it has begun");
+        assert_eq!((retried.job, retried.run), (None, name("r/a.2")));
+        gated.refuse_none();
+        let is_there = || async {
+            scene.pass_ms(LEASE_MS);
+            scene.get().await.gauges.ready == 1
+        };
+        until(is_there).await;
+        assert_eq!(run_names(&scene.claim("w", 5).await), ["r/a.2"]);
     });
 }
 
