@@ -118,7 +118,7 @@ pub(super) fn samples(page: &mut Page, queues: &Queues, queues_max: usize) {
     page.labelled(
         "tailwater_queue_oldest_age_seconds",
         "gauge",
-        "How long the oldest job that could be given to a worker has been in the queue.",
+        "How long some job has waited that could be given to a worker, since it could be: the longest time.",
         "queue",
         ages,
     );

@@ -42,8 +42,14 @@ impl Read {
         text.unwrap_or_else(JsonText::null)
     }
 
-    /// The job that it was admitted as; none if it is none. What was once allowed stays a name, whatever the limits are now.
-    pub(super) fn into_job(self, config: &QueueConfig) -> Option<Job> {
+    /// Since when it is in a queue that was made at `made_at`: the message may have been there before.
+    fn queued_at(&self, made_at: Timestamp) -> Timestamp {
+        self.record.at.max(made_at)
+    }
+
+    /// The job that it was admitted as by a queue that was made at `made_at`; none if it is none. What was once allowed stays a
+    /// name, whatever the limits are now.
+    pub(super) fn into_job(self, config: &QueueConfig, made_at: Timestamp) -> Option<Job> {
         let names = NameLimits::NONE;
         let text = self.text();
         let candidate = match config.candidate(&text, self.start, names) {
@@ -54,15 +60,7 @@ impl Read {
             }
             Err(_) => return None,
         };
-        Some(Job {
-            position: self.start,
-            end: self.record.end,
-            enqueued_at: self.record.at,
-            run: candidate.run,
-            max_attempts: candidate.envelope.max_attempts,
-            value: candidate.value,
-            payload: candidate.envelope.payload,
-        })
+        Some(candidate.job(self.start, self.record.end, self.queued_at(made_at)))
     }
 }
 
@@ -133,7 +131,7 @@ impl Queues {
             incoming.push(Incoming {
                 position: message.start,
                 end: message.record.end,
-                at: message.record.at,
+                at: message.queued_at(turn.created_at),
                 text,
                 asks,
             });

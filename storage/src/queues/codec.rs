@@ -226,7 +226,7 @@ pub(super) fn decode_state(bytes: &[u8]) -> Result<QueueState, Malformed> {
 pub(super) fn encode_job(job: &OpenJob) -> Bytes {
     let mut out = begun();
     out.put_position(job.end);
-    out.put_time(job.enqueued_at);
+    out.put_time(job.ready_at);
     out.put_str(job.run.as_str());
     out.put_option(job.max_attempts, |out, attempts| {
         out.put_varint(u64::from(attempts));
@@ -266,7 +266,7 @@ pub(super) fn decode_job(bytes: &[u8]) -> Result<OpenJob, Malformed> {
     let mut from = Decoder::versioned(bytes, VERSION, what)?;
     let job = OpenJob {
         end: from.position()?,
-        enqueued_at: from.time()?,
+        ready_at: from.time()?,
         run: from.name()?,
         max_attempts: from.option(what, |from| count(from, what))?,
         value: from.option(what, |from| from.str(what).map(Into::into))?,

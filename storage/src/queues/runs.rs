@@ -240,7 +240,7 @@ impl Queues {
         let admitted = turn.queue.state().admitted.position;
         let read = self.read_messages(turn, from, admitted, 1).await?;
         let message = read.into_iter().next();
-        Ok(message.and_then(|message| message.into_job(turn.queue.config())))
+        Ok(message.and_then(|message| message.into_job(turn.queue.config(), turn.created_at)))
     }
 
     /// The job of a run, which has no key, from its message. There always is one for a run that has not ended, has no job that

@@ -31,7 +31,7 @@ pub struct Gauges {
     pub waiting_workers: u64,
     /// Dead letters that were neither redriven nor purged.
     pub dead: u64,
-    /// How long the oldest job that could be given to a worker has been in the queue, in milliseconds.
+    /// How long some job has waited that could be given to a worker, since it could be: the longest time, in milliseconds.
     pub oldest_age_ms: u64,
     /// What has become of jobs since the queue was made.
     pub counters: Counters,
@@ -142,7 +142,7 @@ fn count(turn: &Turn, now: Timestamp) -> Gauges {
         counters: state.counters,
         ..Gauges::default()
     };
-    let mut oldest = queue.ahead().front().map(|job| job.enqueued_at);
+    let mut oldest = queue.ahead().front().map(|job| job.ready_at);
     let mut due = 0;
     for job in queue.jobs().values() {
         let JobPhase::Waiting { until, .. } = job.phase else {
@@ -150,8 +150,8 @@ fn count(turn: &Turn, now: Timestamp) -> Gauges {
         };
         if until <= now {
             due += 1;
-            let at = oldest.map_or(job.enqueued_at, |oldest| oldest.min(job.enqueued_at));
-            oldest = Some(at);
+            let since = job.ready_at.max(until);
+            oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
         } else if job.attempt == 0 {
             gauges.scheduled += 1;
         } else {

@@ -355,8 +355,10 @@ impl Queues {
         let Some(end) = read.last().map(Read::frontier) else {
             return Ok(false);
         };
-        let config = turn.queue.config().clone();
-        let jobs = read.into_iter().filter_map(|message| message.into_job(&config));
+        let (config, made_at) = (turn.queue.config(), turn.created_at);
+        let jobs = read
+            .into_iter()
+            .filter_map(|message| message.into_job(config, made_at));
         let jobs: Vec<_> = jobs.collect();
         turn.queue.read_ahead(jobs, end);
         Ok(true)

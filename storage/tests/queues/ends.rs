@@ -99,6 +99,58 @@ fn jobs_that_nobody_begins_expire_and_runs_that_take_too_long_time_out() {
     });
 }
 
+/// Messages that were there before the queue expired at once, and so did a job whose time came before it was looked at.
+#[test]
+fn a_job_expires_so_long_after_it_could_have_been_begun() {
+    const TTL_MS: u64 = 500;
+    over_each(|scene| async move {
+        scene.rig.create_json("q").await;
+        let at = |after_ms: u64| scene.rig.engine.now().as_millis() + after_ms;
+        let (before, later) = (at(5_000), at(11_000));
+        let body = format!(
+            r#"[{{"payload":1,"id":"old"}},{{"payload":1,"id":"due","run_at":{before}}},{{"payload":1,"id":"late","run_at":{later}}}]"#
+        );
+        scene.rig.append_json("q", &body).await;
+        scene.pass_ms(10_000);
+        scene.make(json!({ "start_ttl_ms": TTL_MS })).await;
+        scene.admitted(3).await;
+        scene.queues.pause(&queue(), true).await.expect("there");
+        for (waits_ms, ended) in [(TTL_MS - 1, 0), (1, 2), (1_000 - 1, 2), (1, 3)] {
+            scene.pass_ms(waits_ms);
+            // It is answered in a turn in which what is overdue has come first.
+            assert_eq!(scene.claim("w", 5).await, []);
+            let gauges = scene.get().await.gauges;
+            assert_eq!(gauges.counters.expired, ended);
+            assert_eq!(gauges.ready + gauges.scheduled, 3 - ended);
+        }
+        scene.stands("r/late", RunState::Expired).await;
+    });
+}
+
+/// A job that was enqueued a day before its time had waited for a day as soon as that came, and one that was tried again
+/// since it was enqueued.
+#[test]
+fn the_oldest_job_has_waited_since_it_could_be_given_to_a_worker() {
+    over_each(|scene| async move {
+        scene.make(json!({})).await;
+        let age = async || scene.get().await.gauges.oldest_age_ms;
+        let day_ms = 86_400_000;
+        let at = scene.rig.engine.now().as_millis() + day_ms;
+        let late = format!(r#"{{"payload":1,"run_at":{at}}}"#);
+        scene.enqueue(&late).await.expect("enqueued");
+        scene.pass_ms(day_ms + 50);
+        assert_eq!(age().await, 50);
+        let claimed = scene.claim_one("w").await;
+        scene.pass_ms(500);
+        scene.fail(&claimed).await;
+        scene.pass_ms(100 + 7);
+        assert_eq!(age().await, 7);
+        scene.enqueue("2").await.expect("enqueued");
+        scene.pass_ms(3);
+        assert_eq!(age().await, 10);
+    });
+}
+
 #[test]
 fn a_job_is_given_up_when_its_workers_are_silent() {
     over_each(|scene| async move {

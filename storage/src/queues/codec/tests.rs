@@ -47,7 +47,7 @@ fn state() -> QueueState {
 fn job(phase: JobPhase) -> OpenJob {
     OpenJob {
         end: position(0x12),
-        enqueued_at: Timestamp::from_millis(5),
+        ready_at: Timestamp::from_millis(5),
         run: name("r/1"),
         max_attempts: Some(3),
         value: Some("\"a\"".into()),

@@ -22,6 +22,21 @@ pub struct Candidate {
     pub value: Option<Box<str>>,
 }
 
+impl Candidate {
+    /// The job of a message between two places, which was in the queue from `at` on.
+    pub fn job(&self, position: Position, end: Position, at: Timestamp) -> Job {
+        Job {
+            position,
+            end,
+            ready_at: at.max(self.envelope.run_at.unwrap_or_default()),
+            run: self.run.clone(),
+            max_attempts: self.envelope.max_attempts,
+            value: self.value.clone(),
+            payload: self.envelope.payload.clone(),
+        }
+    }
+}
+
 /// What has the name of a run already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -55,7 +70,7 @@ pub struct Arrived {
     pub position: Position,
     /// Where it ends.
     pub end: Position,
-    /// When it was accepted.
+    /// Since when it is in the queue.
     pub at: Timestamp,
     /// What it asks for, and what has the name of its run.
     pub asks: Result<(Candidate, Found), EnvelopeRefusal>,
@@ -242,15 +257,7 @@ impl Admission<'_> {
     /// The message is a job, now or at its time.
     fn enter(&mut self, message: &Arrived, candidate: &Candidate) {
         self.state.counters.enqueued += 1;
-        let job = Job {
-            position: message.position,
-            end: message.end,
-            enqueued_at: message.at,
-            run: candidate.run.clone(),
-            max_attempts: candidate.envelope.max_attempts,
-            value: candidate.value.clone(),
-            payload: candidate.envelope.payload.clone(),
-        };
+        let job = candidate.job(message.position, message.end, message.at);
         match candidate.envelope.run_at.filter(|run_at| *run_at > self.now.wall) {
             None => self.admitted.ready.push(job),
             Some(run_at) => {
@@ -283,7 +290,7 @@ impl Admission<'_> {
         if !self.take(message) {
             let passed = OpenJob {
                 end: message.end,
-                enqueued_at: message.at,
+                ready_at: message.at,
                 run: self.queue.stream.clone(),
                 max_attempts: None,
                 value: None,
@@ -309,5 +316,59 @@ impl Admission<'_> {
             };
         }
         is_next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL_MS: u64 = 300;
+
+    fn at(wall_ms: u64) -> Now {
+        Now {
+            wall: Timestamp::from_millis(wall_ms),
+            monotonic_ms: wall_ms,
+        }
+    }
+
+    /// A job whose time came before it was looked at expired so long after its message.
+    #[test]
+    fn a_job_could_be_begun_since_its_message_or_its_time_whichever_is_later() {
+        let stream = StreamName::parse("q", NameLimits::NONE).expect("a name");
+        let document = serde_json::json!({ "start_ttl_ms": TTL_MS });
+        let config = QueueConfig::parse(
+            document.as_object().expect("an object"),
+            &stream,
+            NameLimits::NONE,
+        );
+        let config = config.expect("a configuration");
+        for (message_ms, run_at_ms, ready_ms) in [(100, 500, 500), (500, 100, 500), (100, 700, 700)] {
+            let mut queue = Queue::new(stream.clone(), config.clone(), QueueState::default(), [], at(0));
+            let message = JsonText::parse(&format!(r#"{{"payload":1,"run_at":{run_at_ms}}}"#)).expect("JSON");
+            let candidate = config
+                .candidate(&message, Position::ZERO, NameLimits::NONE)
+                .expect("a job");
+            let arrived = Arrived {
+                position: Position::ZERO,
+                end: Position::new(10).expect("a position"),
+                at: Timestamp::from_millis(message_ms),
+                asks: Ok((candidate, Found::Free)),
+            };
+            let decided = queue.admit(&[arrived], at(600));
+            queue.apply_all(&decided.changes);
+            let end = queue.state().admitted;
+            queue.read_ahead(decided.answer.ready, end);
+            queue.wake(at(ready_ms + TTL_MS - 1));
+            assert_eq!(
+                queue.overdue(at(ready_ms + TTL_MS - 1), 0),
+                None,
+                "{message_ms} {run_at_ms}"
+            );
+            assert!(
+                queue.overdue(at(ready_ms + TTL_MS), 0).is_some(),
+                "{message_ms} {run_at_ms}"
+            );
+        }
     }
 }

@@ -130,7 +130,7 @@ impl Queue {
             return Some(self.end_job(position, job, end, next_of_server(job), now).changes);
         }
         let job = self.ahead.front()?;
-        let start_by = job.enqueued_at.plus_millis(self.config.start_ttl_ms?);
+        let start_by = job.ready_at.plus_millis(self.config.start_ttl_ms?);
         (start_by <= now.wall).then(|| self.end_unkeyed(job, RunEvent::Expired, now))
     }
 
@@ -171,7 +171,7 @@ impl Queue {
         let run_end = self.index.first_run_end().map(|(at, _)| at);
         let start_by = self.config.start_ttl_ms.and_then(|ttl_ms| {
             let job = self.ahead.front()?;
-            Some(job.enqueued_at.plus_millis(ttl_ms))
+            Some(job.ready_at.plus_millis(ttl_ms))
         });
         [run_end, start_by, self.index.next_wake()]
             .into_iter()

@@ -13,8 +13,8 @@ pub struct Job {
     pub position: Position,
     /// Where its message ends.
     pub end: Position,
-    /// When its message was accepted.
-    pub enqueued_at: Timestamp,
+    /// Since when it could have been begun: since its message is in the queue, or since its `run_at`, if that is later.
+    pub ready_at: Timestamp,
     /// Its run.
     pub run: StreamName,
     /// How many times it is begun at the most, if it says so itself.
@@ -30,8 +30,8 @@ pub struct Job {
 pub struct OpenJob {
     /// Where its message ends.
     pub end: Position,
-    /// When its message was accepted.
-    pub enqueued_at: Timestamp,
+    /// Since when it could have been begun for the first time.
+    pub ready_at: Timestamp,
     /// Its run.
     pub run: StreamName,
     /// How many times it is begun at the most, if it says so itself.
@@ -96,7 +96,7 @@ impl OpenJob {
     pub fn waiting(job: &Job, until: Timestamp) -> Self {
         Self {
             end: job.end,
-            enqueued_at: job.enqueued_at,
+            ready_at: job.ready_at,
             run: job.run.clone(),
             max_attempts: job.max_attempts,
             value: job.value.clone(),
@@ -124,7 +124,7 @@ impl OpenJob {
     pub fn start_by(&self, ttl_ms: u64) -> Option<Timestamp> {
         match self.phase {
             JobPhase::Waiting { until, .. } if self.started_at.is_none() => {
-                Some(self.enqueued_at.max(until).plus_millis(ttl_ms))
+                Some(self.ready_at.max(until).plus_millis(ttl_ms))
             }
             _ => None,
         }
