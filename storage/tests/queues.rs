@@ -16,6 +16,7 @@
 //! | `transfers.rs` | what an export and an import take along |
 //! | `space.rs` | what happens when there is no space |
 //! | `undecided.rs` | jobs whose runs cannot begin yet |
+//! | `damage.rs` | runs and dead letters that cannot be read |
 #![cfg(not(feature = "shuttle"))]
 
 mod support;
@@ -25,6 +26,7 @@ mod queues {
     mod again;
     mod agreement;
     mod beside;
+    mod damage;
     mod dead;
     mod ends;
     mod redrives;

@@ -45,7 +45,7 @@ impl Problem {
     fn run_adrift(run: &str) -> Self {
         let detail = format!(
             "The run `{run}` is not as its queue has it, because an import has brought one of them as of another moment, or is \
-             still bringing it; the job follows its run, so try again."
+             still bringing it, or because its stream is damaged; the job follows its run, so try again."
         );
         Self::busy("run_adrift", detail).fact("run", run)
     }
@@ -106,6 +106,10 @@ impl From<QueueError> for Problem {
             QueueError::NameHeldByForks { run } => {
                 let detail = format!("{said} Choose another id, or delete the forks first.");
                 Self::conflict("run_name_taken", detail).fact("run", run.as_str())
+            }
+            QueueError::RunDamaged { run } => {
+                let detail = format!("{said} Choose another id, or restore the run from a backup.");
+                Self::conflict("run_damaged", detail).fact("run", run.as_str())
             }
             QueueError::Undecided { job, run } => {
                 let detail = format!(

@@ -242,6 +242,7 @@ impl Queues {
         let (id, kind, queue, closed) = match self.who_has(&candidate.run).await? {
             Named::Nobody => return Ok(without_job(Found::Free)),
             Named::Forks => return Ok(without_job(Found::HeldByForks)),
+            Named::Damaged => return Ok(without_job(Found::Damaged)),
             Named::Stream {
                 id,
                 kind,
@@ -254,7 +255,11 @@ impl Queues {
         if kind != StreamKind::Run || queue.as_ref() != Some(&turn.queue.stream) {
             return Ok(taken);
         }
-        let Some(status) = self.status_of(&candidate.run, id).await? else {
+        let status = match self.status_of(&candidate.run, id).await {
+            Err(error) if error.is_damage() => return Ok(without_job(Found::Damaged)),
+            status => status?,
+        };
+        let Some(status) = status else {
             return Ok(taken);
         };
         // A stream of the same name has had the queue's messages before: its jobs have the same numbers. Or the number is the
@@ -263,8 +268,8 @@ impl Queues {
         if candidate.envelope.id.is_none() && is_of_another {
             return Ok(taken);
         }
-        let payload = self.payload_of(&candidate.run).await?;
-        // Of a run whose beginning was trimmed nobody knows what it was given.
+        let payload = self.readable_payload_of(&candidate.run).await?;
+        // Of a run whose beginning was trimmed, or is damaged, nobody knows what it was given.
         let is_same = payload.is_none_or(|payload| payload == candidate.envelope.payload);
         let found = if !is_same {
             Found::OtherPayload
@@ -305,16 +310,19 @@ impl Queues {
             .map(|(run, number)| (run.clone(), *number))
             .collect();
         for (run, number) in unsent {
-            let sent = match self.payload_of(&run).await? {
+            let sent = match self.readable_payload_of(&run).await? {
                 Some(payload) => self.send_retry(turn, &run, number, payload),
                 None => Err(QueueError::RunNotFound),
             };
             match sent {
                 Ok((settling, _)) => pending.push_silent(settling),
                 // Nothing will ever come for it.
-                Err(QueueError::Closed | QueueError::RunNotFound) => {
+                Err(error @ (QueueError::Closed | QueueError::RunNotFound)) => {
                     turn.retries_sent = number + 1;
-                    let reason = Some("the queue's stream was closed");
+                    let reason = Some(match error {
+                        QueueError::Closed => "the queue's stream was closed",
+                        _ => "what was to be done is not known any more",
+                    });
                     let changes = turn
                         .queue
                         .cancel_without_job(&run, 0, reason, now_of(&self.shared.engine));
@@ -393,6 +401,7 @@ fn has_room(ahead: &VecDeque<Job>) -> bool {
 pub(super) fn refusal_of(found: Option<Found>, run: StreamName) -> QueueError {
     match found {
         Some(Found::HeldByForks) => QueueError::NameHeldByForks { run },
+        Some(Found::Damaged) => QueueError::RunDamaged { run },
         Some(Found::Taken) => QueueError::NameTaken { run },
         _ => QueueError::Conflict { run },
     }

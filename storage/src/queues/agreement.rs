@@ -1,5 +1,6 @@
 //! Jobs follow runs that are not as the queue has them. A queue and its runs change in one record, and agree; but an import
-//! takes each stream for itself, and may bring the one without the other, or each as of another moment.
+//! takes each stream for itself, and may bring the one without the other, or each as of another moment; and a stream may be
+//! damaged.
 
 use std::sync::Arc;
 
@@ -123,6 +124,7 @@ impl Queues {
         position: Position,
     ) -> Result<(FoundRun, Option<JsonText>), QueueError> {
         let named = self.who_has(run).await?;
+        let mut is_damaged = matches!(named, Named::Damaged);
         if let Named::Stream {
             id,
             kind: StreamKind::Run,
@@ -131,31 +133,42 @@ impl Queues {
             lease,
         } = &named
             && *queue == turn.queue.stream
-            && let Some(status) = self.status_of(run, *id).await?
-            && status.job.is_none_or(|job| job == position)
         {
-            let attempt = status.attempt;
-            let found = if *closed {
-                FoundRun::Ended
-            } else {
-                FoundRun::Open {
-                    lease: *lease,
-                    attempt,
+            let status = match self.status_of(run, *id).await {
+                Err(error) if error.is_damage() => {
+                    is_damaged = true;
+                    None
                 }
+                status => status?,
             };
-            return Ok((found, None));
+            if let Some(status) = status.filter(|status| status.job.is_none_or(|job| job == position)) {
+                let found = if *closed {
+                    FoundRun::Ended
+                } else {
+                    FoundRun::Open {
+                        lease: *lease,
+                        attempt: status.attempt,
+                    }
+                };
+                return Ok((found, None));
+            }
         }
-        self.check_whether_more_comes(run)?;
+        if !is_damaged {
+            self.check_whether_more_comes(run)?;
+        }
         let message = self.message_at(turn, position).await?;
         let payload = message.filter(|job| job.run == *run).map(|job| job.payload);
         let found = match (&named, &payload) {
+            _ if is_damaged => FoundRun::Lost {
+                reason: DeadReason::RunDamaged,
+            },
             (Named::Nobody, Some(payload)) => FoundRun::Missing {
                 payload: payload.clone(),
             },
             (Named::Nobody, None) => FoundRun::Lost {
                 reason: DeadReason::RunMissing,
             },
-            (Named::Forks | Named::Stream { .. }, _) => FoundRun::Lost {
+            (Named::Forks | Named::Damaged | Named::Stream { .. }, _) => FoundRun::Lost {
                 reason: DeadReason::NameTaken,
             },
         };

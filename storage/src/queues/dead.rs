@@ -15,8 +15,6 @@ use super::opened::{Enqueued, Opened, Turn};
 use super::pending::outcome;
 use super::record::{Extra, QUEUE, RecordError, check_ground, control_of, json};
 use super::retry::RetryFrom;
-use crate::backend::BackendError;
-use crate::engine::EngineError;
 use crate::to_its_end::to_its_end;
 
 /// Dead letters that are read or forgotten at once.
@@ -323,7 +321,7 @@ impl Queues {
 /// Whether what keeps a dead letter from being tried anew keeps all others, too.
 fn keeps_all(error: &QueueError) -> bool {
     match error {
-        QueueError::Engine(EngineError::Backend(BackendError::Damaged { .. })) => false,
+        error if error.is_damage() => false,
         QueueError::NotFound
         | QueueError::Stopping
         | QueueError::Deleting

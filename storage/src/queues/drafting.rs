@@ -11,8 +11,15 @@ use tailwater_stream::{
 
 use super::codec::{self, StoredDead, StoredEnd};
 use super::error::QueueError;
-use super::record::{Extra, QUEUE, RecordError, Streams, control_of, json, json_type};
+use super::record::{self, Extra, QUEUE, RecordError, Streams, control_of, json, json_type};
 use crate::engine::{Draft, Engine, Origin};
+
+/// Somebody who died, as it is told in the stream of dead letters.
+pub(super) struct NewLetter {
+    pub(super) text: String,
+    /// Whether it tells what was to be done.
+    pub(super) has_payload: bool,
+}
 
 /// A record in the making.
 pub(super) struct Drafting<'a, 'b> {
@@ -28,7 +35,7 @@ pub(super) struct Drafting<'a, 'b> {
 
 impl Drafting<'_, '_> {
     /// Drafts all that was decided.
-    pub(super) fn all(&mut self, changes: &[Change], letters: &[String]) -> Result<(), RecordError> {
+    pub(super) fn all(&mut self, changes: &[Change], letters: &[NewLetter]) -> Result<(), RecordError> {
         self.check_speaker()?;
         self.enqueue()?;
         let mut letters = self.bury(letters)?.into_iter();
@@ -57,9 +64,7 @@ impl Drafting<'_, '_> {
                     }
                 }
                 Change::Dead(dead) => {
-                    // Of what nobody knows any more its letter cannot tell.
-                    let is_known = dead.run.is_some() || self.extra.payloads.contains_key(&dead.job);
-                    let letter = letters.next().filter(|_| is_known);
+                    let letter = letters.next().flatten();
                     let stored = StoredDead {
                         run: dead.run.clone(),
                         reason: dead.reason,
@@ -179,7 +184,7 @@ impl Drafting<'_, '_> {
 
     fn append(&mut self, append: &RunAppend) -> Result<(), RecordError> {
         let place = self.streams.places[&append.run];
-        let is_adrift = || adrift(&append.run, append.status.as_ref().and_then(|status| status.job));
+        let is_adrift = || record::adrift(append);
         // A run of another queue, which may have the name, is none of this one's.
         let is_own = self
             .draft
@@ -208,8 +213,9 @@ impl Drafting<'_, '_> {
             .append_whatever_its_size(place, body, producer.map(lease_mark), event.ends_run())
     }
 
-    /// Adds letters to the stream of dead letters, if it takes them in. Answers where each of them begins.
-    fn bury(&mut self, letters: &[String]) -> Result<Vec<Position>, RecordError> {
+    /// Adds letters to the stream of dead letters, if it takes them in. Answers where each of them begins that tells what was
+    /// to be done.
+    fn bury(&mut self, letters: &[NewLetter]) -> Result<Vec<Option<Position>>, RecordError> {
         let Some(place) = self.streams.dead else {
             return Ok(Vec::new());
         };
@@ -229,15 +235,17 @@ impl Drafting<'_, '_> {
         if letters.is_empty() {
             return Ok(Vec::new());
         }
-        let body = json(format!("[{}]", letters.join(",")));
+        let texts: Vec<_> = letters.iter().map(|letter| letter.text.as_str()).collect();
+        let body = json(format!("[{}]", texts.join(",")));
         let appended = self.draft.append_whatever_its_size(place, body, None, false);
         let AppendDecision::Accept(append) = appended.map_err(QueueError::Append)? else {
             return Ok(Vec::new());
         };
         let mut begins = Vec::with_capacity(letters.len());
         let mut position = append.start;
-        for end in append.ends.relative(append.payload.len()) {
-            begins.push(position);
+        let ends = append.ends.relative(append.payload.len());
+        for (end, letter) in ends.zip(letters) {
+            begins.push(letter.has_payload.then_some(position));
             position = append.start.advance(u64::from(end)).unwrap_or(Position::LAST);
         }
         Ok(begins)

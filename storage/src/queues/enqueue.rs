@@ -177,7 +177,7 @@ impl Queues {
                     job: look.job,
                     run,
                 }),
-                found @ (Found::OtherPayload | Found::HeldByForks | Found::Taken) => {
+                found @ (Found::OtherPayload | Found::HeldByForks | Found::Damaged | Found::Taken) => {
                     Err(refusal_of(Some(found), run))
                 }
             };

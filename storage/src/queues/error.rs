@@ -139,6 +139,12 @@ pub enum QueueError {
         /// The name.
         run: StreamName,
     },
+    /// The stream that has the name of the run cannot be read.
+    #[error("`{run}` cannot be read, because its stream is damaged")]
+    RunDamaged {
+        /// The name.
+        run: StreamName,
+    },
     /// The job is in the queue's stream, and whether its run may begin was not found out yet.
     #[error("the job is in the queue as {}, and its run `{run}` has not begun yet", job_text(*.job))]
     Undecided {
@@ -179,7 +185,8 @@ pub enum QueueError {
     /// The run of the dead letter is gone, and so is what its stream said of it.
     #[error("the dead letter has no run, and its stream does not have it any more")]
     DeadLost,
-    /// A run is not as the queue has it: an import has brought the one without the other, or each as of another moment.
+    /// A run is not as the queue has it: an import has brought the one without the other, or each as of another moment, or its
+    /// stream is damaged.
     #[error("the run `{run}` is not as its queue has it")]
     Adrift {
         /// The run.
@@ -188,6 +195,16 @@ pub enum QueueError {
     /// The engine cannot do it.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+impl QueueError {
+    /// Whether something that is stored is not what was written, which to wait does not mend.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine(EngineError::Backend(BackendError::Damaged { .. }))
+        )
+    }
 }
 
 impl From<BackendError> for QueueError {

@@ -9,7 +9,7 @@ use tailwater_stream::{ContentKind, ContentType, EncodedBody, Position, StreamId
 
 use super::Queues;
 use super::codec;
-use super::drafting::Drafting;
+use super::drafting::{Drafting, NewLetter};
 use super::error::QueueError;
 use super::opened::Turn;
 use crate::backend::BackendError;
@@ -112,7 +112,14 @@ impl Queues {
         extra: Extra,
     ) -> Result<Settling, RecordError> {
         let letters = self.letters(&turn.queue.stream, changes, &extra).await?;
-        let streams = self.hold_streams(turn, changes, &extra).await?;
+        let streams = match self.hold_streams(turn, changes, &extra, true).await {
+            Err(error) if QueueError::from(error.clone()).is_damage() => {
+                self.find_damaged_run(changes).await?;
+                tracing::error!(queue = %turn.queue.stream, %error, "the queue does without its stream of dead letters");
+                self.hold_streams(turn, changes, &extra, false).await?
+            }
+            streams => streams?,
+        };
         let footing = turn.footing;
         let drafted = self.shared.engine.together(&streams.held, |draft| {
             check_ground(draft, turn.id, footing)?;
@@ -134,32 +141,55 @@ impl Queues {
         }
     }
 
+    /// Looks for the run of a change that cannot be read, so that no other job has to wait for it.
+    async fn find_damaged_run(&self, changes: &[Change]) -> Result<(), RecordError> {
+        for change in changes {
+            let (run, why) = match change {
+                // Whoever looks what has the name finds out.
+                Change::Begin { run, .. } => (run, RecordError::NameTaken),
+                Change::Append(append) => (&append.run, adrift(append)),
+                _ => continue,
+            };
+            let held = self.shared.engine.hold(std::slice::from_ref(run)).await;
+            match held.map_err(QueueError::from) {
+                Err(error) if error.is_damage() => return Err(why),
+                held => drop(held?),
+            }
+        }
+        Ok(())
+    }
+
     /// Those who died, as they are told of in the stream of dead letters.
     async fn letters(
         &self,
         queue: &StreamName,
         changes: &[Change],
         extra: &Extra,
-    ) -> Result<Vec<String>, QueueError> {
+    ) -> Result<Vec<NewLetter>, QueueError> {
         let mut letters = Vec::new();
         for change in changes {
             let Change::Dead(dead) = change else { continue };
             let payload = match (&dead.run, extra.payloads.get(&dead.job)) {
                 (_, Some(payload)) => Some(payload.clone()),
-                (Some(run), None) => self.payload_of(run).await?,
+                (Some(run), None) => self.readable_payload_of(run).await?,
                 (None, None) => None,
             };
-            letters.push(letter(queue, dead, payload.as_ref()));
+            letters.push(NewLetter {
+                text: letter(queue, dead, payload.as_ref()),
+                has_payload: payload.is_some(),
+            });
         }
         Ok(letters)
     }
 
-    /// Holds all streams that are concerned. Those that begin are to stand beside the queue's.
+    /// Holds all streams that are concerned, that of the dead letters only `with_dead`. Those that begin are to stand beside
+    /// the queue's.
     async fn hold_streams(
         &self,
         turn: &Turn,
         changes: &[Change],
         extra: &Extra,
+        with_dead: bool,
     ) -> Result<Streams, EngineError> {
         let mut names: Vec<StreamName> = Vec::new();
         let mut places = HashMap::default();
@@ -189,6 +219,7 @@ impl Queues {
         }
         extra.deletes.iter().for_each(&mut concern);
         let dead_letter = &turn.queue.config().dead_letter;
+        dies &= with_dead;
         if dies {
             concern(dead_letter);
         }
@@ -226,6 +257,25 @@ impl Queues {
             },
         };
         Ok(records.first().and_then(|first| queued_payload(&first.data)))
+    }
+
+    /// Likewise, and none if it cannot be read because it is damaged.
+    pub(super) async fn readable_payload_of(&self, run: &StreamName) -> Result<Option<JsonText>, QueueError> {
+        match self.payload_of(run).await {
+            Err(error) if error.is_damage() => {
+                tracing::error!(%run, %error, "what the workers of a run are given cannot be read");
+                Ok(None)
+            }
+            payload => payload,
+        }
+    }
+}
+
+/// The run of an event that cannot be added.
+pub(super) fn adrift(append: &RunAppend) -> RecordError {
+    RecordError::Adrift {
+        run: append.run.clone(),
+        job: append.status.as_ref().and_then(|status| status.job),
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) enum Named {
     Nobody,
     /// A deleted stream that forks do not let go of.
     Forks,
+    /// A stream that cannot be read.
+    Damaged,
     /// A stream.
     Stream {
         /// Which one.
@@ -181,7 +183,17 @@ impl Queues {
         let engine = &self.shared.engine;
         let mut looks_at_deleted = 0;
         loop {
-            let held = engine.hold(std::slice::from_ref(name)).await?;
+            let held = match engine
+                .hold(std::slice::from_ref(name))
+                .await
+                .map_err(QueueError::from)
+            {
+                Err(error) if error.is_damage() => {
+                    tracing::error!(stream = %name, %error, "a stream that has the name of a run cannot be read");
+                    return Ok(Named::Damaged);
+                }
+                held => held?,
+            };
             let (found, settling) = engine.together(&held, |draft| {
                 let is_free = draft.check_free(0).is_ok();
                 let stream = draft.state(0).map(|state| {

@@ -9,6 +9,7 @@ use super::opened::Turn;
 use super::pending::Pending;
 use super::record::Extra;
 use super::{Queues, TICK_MS};
+use crate::engine::Held;
 
 /// So many bytes are trimmed at once, or whatever there is once a second.
 const TRIM_BYTES: u64 = 1 << 20;
@@ -161,9 +162,7 @@ impl Queues {
 
     /// The names of those that are still there: others may have been deleted, and their names used anew.
     async fn still_runs(&self, turn: &Turn, due: Vec<DueRun>) -> Result<Vec<StreamName>, QueueError> {
-        let (names, began_at): (Vec<_>, Vec<_>) =
-            due.into_iter().map(|(_, run, end)| (run, end.began_at)).unzip();
-        let held = self.shared.engine.hold(&names).await?;
+        let (held, began_at) = self.hold_due(due).await?;
         let (still, settling) = self.shared.engine.together(&held, |draft| {
             let is_run = |nth: usize| {
                 let state = draft.state(nth);
@@ -173,11 +172,40 @@ impl Queues {
                     state.kind == StreamKind::Run && state.closed && is_ours && is_the_same
                 })
             };
-            let still: Vec<bool> = (0..names.len()).map(is_run).collect();
+            let still: Vec<bool> = (0..held.len()).map(is_run).collect();
             Ok::<_, QueueError>(still)
         })?;
         super::pending::outcome(settling.settled().await)?;
-        let still = names.into_iter().zip(still).filter(|(_, still)| *still);
-        Ok(still.map(|(name, _)| name).collect())
+        let still = held.iter().zip(still).filter(|(_, still)| *still);
+        Ok(still.map(|(held, _)| held.name().clone()).collect())
+    }
+
+    /// Holds runs whose time is over, and answers when each began. One that is damaged is left where it is, so that all others
+    /// can go.
+    async fn hold_due(&self, due: Vec<DueRun>) -> Result<(Vec<Held>, Vec<Timestamp>), QueueError> {
+        let (names, began_at): (Vec<_>, Vec<_>) =
+            due.into_iter().map(|(_, run, end)| (run, end.began_at)).unzip();
+        let engine = &self.shared.engine;
+        match engine.hold(&names).await.map_err(QueueError::from) {
+            Err(error) if error.is_damage() => {}
+            held => return Ok((held?, began_at)),
+        }
+        let mut readable = (Vec::new(), Vec::new());
+        for (name, began_at) in names.into_iter().zip(began_at) {
+            match engine
+                .hold(std::slice::from_ref(&name))
+                .await
+                .map_err(QueueError::from)
+            {
+                Err(error) if error.is_damage() => {
+                    tracing::error!(run = %name, %error, "an ended run cannot be deleted, and stays");
+                }
+                held => {
+                    readable.0.extend(held?);
+                    readable.1.push(began_at);
+                }
+            }
+        }
+        Ok(readable)
     }
 }

@@ -67,6 +67,8 @@ struct Gate {
     damaged: Option<StreamId>,
     /// A name whose stream cannot be loaded.
     unreadable: Option<StreamName>,
+    /// A stream whose bytes cannot be read.
+    unreadable_bytes: Option<StreamId>,
     releases_held: bool,
     /// Releases that wait.
     releasing: usize,
@@ -212,6 +214,11 @@ impl Gated {
         self.gate().unreadable = Some(name.clone());
     }
 
+    /// From now on the bytes of this stream cannot be read.
+    pub(crate) fn damage_bytes(&self, id: StreamId) {
+        self.gate().unreadable_bytes = Some(id);
+    }
+
     /// From now on every record finds space, as far as there is any.
     pub(crate) fn refuse_none(&self) {
         self.gate().refused = None;
@@ -350,6 +357,10 @@ impl Backend for Gated {
             return Err(ReadError::Cold);
         }
         self.go_off(&Question::Read);
+        if self.gate().unreadable_bytes == Some(request.stream) {
+            let what = format!("the bytes of stream {}, in a test", request.stream);
+            return Err(BackendError::Damaged { what }.into());
+        }
         let read = self.memory.read(request)?;
         self.gate().bytes_read += read.len();
         Ok(read)

@@ -59,6 +59,8 @@ pub enum Found {
     OtherPayload,
     /// A deleted stream that was tried anew, or forked otherwise: its name is free once its forks are gone.
     HeldByForks,
+    /// A stream that cannot be read. Whether it is the run of this job nobody knows.
+    Damaged,
     /// Something else.
     Taken,
 }
@@ -237,6 +239,10 @@ impl Admission<'_> {
             Found::HeldByForks => {
                 let error = format!("{} was deleted, and forks of it are still there", candidate.run);
                 self.refuse(message, DeadReason::NameTaken, &error)
+            }
+            Found::Damaged => {
+                let error = format!("{} cannot be read, because its stream is damaged", candidate.run);
+                self.refuse(message, DeadReason::RunDamaged, &error)
             }
             Found::Taken => {
                 let error = format!("{} is a stream, but no run of this job", candidate.run);

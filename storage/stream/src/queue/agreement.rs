@@ -27,7 +27,7 @@ pub enum FoundRun {
         /// What the worker is to be given.
         payload: JsonText,
     },
-    /// There is none, and none can begin.
+    /// There is none that can be read, and none can begin.
     Lost {
         /// Why not.
         reason: DeadReason,
@@ -226,6 +226,7 @@ fn next_even(epoch: u64) -> u64 {
 fn why_lost(run: &StreamName, reason: DeadReason) -> String {
     match reason {
         DeadReason::NameTaken => format!("{run} is a stream, but no run of this job"),
+        DeadReason::RunDamaged => format!("the run {run} cannot be read, because its stream is damaged"),
         _ => format!("the run {run} is not there, and no message from which it could begin"),
     }
 }

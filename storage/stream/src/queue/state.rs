@@ -158,11 +158,13 @@ pub enum DeadReason {
     InvalidEnvelope,
     /// Its run is not there, and nothing from which it could begin: an import has brought the queue without it.
     RunMissing,
+    /// The stream that has the name of its run cannot be read.
+    RunDamaged,
 }
 
 impl DeadReason {
     /// All of them, each beside its number in the store.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Failed,
         Self::AttemptsUsedUp,
         Self::LeaseLost,
@@ -170,6 +172,7 @@ impl DeadReason {
         Self::NameTaken,
         Self::InvalidEnvelope,
         Self::RunMissing,
+        Self::RunDamaged,
     ];
 
     /// Its name.
@@ -182,6 +185,7 @@ impl DeadReason {
             Self::NameTaken => "name_taken",
             Self::InvalidEnvelope => "invalid_envelope",
             Self::RunMissing => "run_missing",
+            Self::RunDamaged => "run_damaged",
         }
     }
 }
