@@ -11,7 +11,7 @@
 //! | `beside.rs` | what is decided while records are on their way |
 //! | `pending.rs` | what is said once records are durable |
 //! | `record.rs`, `drafting.rs` | changes become a record over several streams |
-//! | `admit.rs`, `enqueue.rs` | messages become jobs |
+//! | `admit.rs`, `enqueue.rs`, `backlog.rs` | messages become jobs |
 //! | `workers.rs` | claims, heartbeats, and the ends of leases |
 //! | `manage.rs` | queues are made, changed and paused |
 //! | `purge.rs` | jobs are called off, and queues deleted |
@@ -24,6 +24,7 @@
 
 mod admit;
 mod agreement;
+mod backlog;
 mod beside;
 mod codec;
 mod dead;

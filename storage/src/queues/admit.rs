@@ -36,7 +36,7 @@ impl Read {
         }
     }
 
-    fn text(&self) -> JsonText {
+    pub(super) fn text(&self) -> JsonText {
         let message = self.record.data.strip_suffix(b",").unwrap_or(&self.record.data);
         let text = std::str::from_utf8(message).ok().and_then(JsonText::parse);
         text.unwrap_or_else(JsonText::null)
@@ -155,7 +155,12 @@ impl Queues {
 
     /// What a message asks for. A run that is tried anew waits for its message, which stood for a job once, whatever
     /// concurrency key the queue has by now.
-    fn asks(&self, turn: &Turn, text: &JsonText, at: Position) -> Result<Candidate, EnvelopeRefusal> {
+    pub(super) fn asks(
+        &self,
+        turn: &Turn,
+        text: &JsonText,
+        at: Position,
+    ) -> Result<Candidate, EnvelopeRefusal> {
         let config = turn.queue.config();
         let asks = config.candidate(text, at, self.names());
         if !matches!(asks, Err(EnvelopeRefusal::KeyTooLong { .. })) {

@@ -193,6 +193,11 @@ impl Queues {
         asked: Vec<Enqueuer>,
         pending: &mut Pending,
     ) -> Result<(), (QueueError, Vec<Enqueuer>)> {
+        let asked = if turn.has_caught_up {
+            asked
+        } else {
+            self.without_those_in_backlog(turn, asked).await?
+        };
         if asked.is_empty() {
             return Ok(());
         }

@@ -267,6 +267,9 @@ pub(super) struct Turn {
     pub(super) claimants: VecDeque<Claimant>,
     /// Who waits for messages to be looked at. Between turns all of these messages are durable.
     pub(super) expected: BTreeMap<Position, Expecting>,
+    /// Whether all messages were looked at once since it was loaded, and since there was no space the last time. If not, some
+    /// may have stood in the stream for long.
+    pub(super) has_caught_up: bool,
     /// Up to where the stream was trimmed, and when that was last looked at.
     pub(super) trimmed: (Position, u64),
     /// The oldest group of ended runs that may be there, and when it was last looked at.
@@ -288,6 +291,7 @@ impl Turn {
         self.paused_until_ms = Some(until_ms);
         self.at_once_max = (self.at_once_max / 8).max(1);
         self.leaves_overdue = !self.leaves_overdue;
+        self.has_caught_up = false;
     }
 
     /// Whoever waits for a message before `until` to be looked at is told that it is there, and that it may take long.

@@ -185,6 +185,7 @@ impl Queues {
             has_looked_at_all: false,
             claimants: VecDeque::new(),
             expected: BTreeMap::new(),
+            has_caught_up: false,
             trimmed: (view.oldest, 0),
             ended_from: (ended_from.unwrap_or_else(|| codec::group(stored.created_at)), 0),
             is_stale: false,

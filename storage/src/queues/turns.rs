@@ -261,6 +261,7 @@ impl Queues {
             }
         }
         opened.ring_for_messages(turn);
+        turn.has_caught_up |= turn.queue.state().admitted.position >= turn.reader.incarnation().view().tail;
         sent
     }
 

@@ -75,6 +75,51 @@ fn whoever_enqueues_a_job_that_has_no_run_yet_is_told_where_it_is() {
     });
 }
 
+/// It was appended once more each time that it was sent, until there was space.
+#[test]
+fn a_job_that_is_sent_again_while_it_has_no_run_is_not_appended_again() {
+    run(async {
+        let gated = Gated::new(1 << 20);
+        let mut scene = with_a_message_that_finds_no_space(&gated).await;
+        let job = "{\"payload\":2,\"id\":\"x\"}";
+        let mut told = Vec::new();
+        for again in 0..4 {
+            let asked = enqueue(&scene, job);
+            let is_answered = || async {
+                scene.pass_ms(SECOND_MS);
+                asked.is_finished()
+            };
+            until(is_answered).await;
+            match asked.await.expect("no panic") {
+                Err(QueueError::Undecided { job, .. }) => told.push(job),
+                other => panic!("{other:?}"),
+            }
+            if again == 1 {
+                scene.queues.stop();
+                scene = scene.again_over(Arc::clone(&scene.backend)).await;
+            }
+        }
+        assert!(told.iter().all(|job| *job == told[0]), "{told:?}");
+        assert_eq!(messages(&scene).await, 2);
+        let other = scene.enqueue("{\"payload\":3,\"id\":\"x\"}").await;
+        assert!(matches!(other, Err(QueueError::Conflict { .. })), "{other:?}");
+        // Two who send it at once are told, too.
+        let both = [enqueue(&scene, job), enqueue(&scene, job)];
+        until(|| async { both.iter().any(JoinHandle::is_finished) }).await;
+        gated.refuse_none();
+        scene.pass_ms(SECOND_MS);
+        scene.admitted(2).await;
+        let [one, other] = both;
+        let answers = [one.await.expect("no panic"), other.await.expect("no panic")];
+        let is_new =
+            |answer: &&Result<Enqueued, QueueError>| answer.as_ref().is_ok_and(|enqueued| enqueued.new);
+        assert_eq!(answers.iter().filter(is_new).count(), 1, "{answers:?}");
+        assert_eq!(messages(&scene).await, 2);
+        assert_eq!(scene.get().await.gauges.counters.duplicates, 0);
+        assert_eq!(payloads(&scene.claim("w", 5).await), ["1", "2"]);
+    });
+}
+
 #[test]
 fn whoever_enqueues_a_job_whose_message_finds_no_space_has_none() {
     run(async {
