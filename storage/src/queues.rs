@@ -15,7 +15,7 @@
 //! | `workers.rs` | claims, heartbeats, and the ends of leases |
 //! | `manage.rs` | queues are made, changed and paused |
 //! | `purge.rs` | jobs are called off, and queues deleted |
-//! | `dead.rs`, `retry.rs` | dead letters, and runs that are tried anew |
+//! | `dead.rs`, `letters.rs`, `retry.rs` | dead letters, and runs that are tried anew |
 //! | `agreement.rs` | jobs follow runs that an import has parted from them |
 //! | `runs.rs`, `show.rs`, `rates.rs` | what is told of runs and queues |
 //! | `upkeep.rs` | what is no longer needed goes |
@@ -31,6 +31,7 @@ mod dead;
 mod drafting;
 mod enqueue;
 mod error;
+mod letters;
 mod manage;
 mod opened;
 mod pending;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tailwater_stream::queue::{DeadReason, Envelope, EnvelopeRefusal, JsonText};
+use tailwater_stream::queue::{DeadReason, Envelope, EnvelopeRefusal};
 use tailwater_stream::{AppendDecision, ForkRefusal, Position, StreamId, StreamName, Timestamp};
 
 use super::Queues;
@@ -258,36 +258,18 @@ impl Queues {
         Ok(envelope)
     }
 
-    /// The payload in a letter, or the whole message if that was no job; none if the letter is not where it was.
-    async fn read_letter(
-        &self,
-        turn: &Turn,
-        job: Position,
-        at: Position,
-    ) -> Result<Option<JsonText>, QueueError> {
-        let name = &turn.queue.config().dead_letter;
-        let reader = match self.shared.engine.look(name).await.map_err(QueueError::from) {
-            Ok(reader) => reader,
-            Err(QueueError::NotFound) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let view = reader.incarnation().view();
-        if at < view.oldest || at >= view.tail {
-            return Ok(None);
-        }
-        let records = match reader.records(at, &view, 1).await.map_err(QueueError::from) {
-            Ok(records) => records,
-            Err(QueueError::RunNotFound) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let found = records.first().and_then(|first| Letter::read(&first.data));
-        Ok(found
-            .filter(|letter| letter.is_of(&turn.queue.stream, job))
-            .map(|letter| letter.payload))
-    }
-
     /// Forgets all dead letters that are there now, also in their stream. Answers how many.
     pub(super) async fn purge_dead(&self, opened: &Arc<Opened>) -> Result<u64, QueueError> {
+        let (dead_letter, is_shared) = {
+            let turn = opened.lock().await;
+            let turn = turn.as_ref().ok_or(QueueError::NotFound)?;
+            (
+                turn.queue.config().dead_letter.clone(),
+                self.shares_dead_letters(turn),
+            )
+        };
+        // There may be many of them, and others have their turns meanwhile.
+        let has_others = is_shared || self.has_letters_of_others(&dead_letter, &opened.name).await?;
         let mut turn = opened.lock().await;
         let turn = turn.as_mut().ok_or(QueueError::NotFound)?;
         let mut count = 0;
@@ -300,21 +282,12 @@ impl Queues {
             let changes = turn.queue.bury(&jobs);
             let extra = Extra {
                 // What other queues have put there stays.
-                trims_dead: count == 0 && !self.shares_dead_letters(turn),
+                trims_dead: count == 0 && !has_others && !self.shares_dead_letters(turn),
                 ..Extra::default()
             };
             self.record_and_wait(opened, turn, &changes, extra).await?;
             count += jobs.len() as u64;
         }
-    }
-
-    /// Whether another queue has its dead letters in the same stream.
-    fn shares_dead_letters(&self, turn: &Turn) -> bool {
-        let dead_letter = &turn.queue.config().dead_letter;
-        let names = self.shared.names.lock();
-        names
-            .iter()
-            .any(|(queue, names)| *queue != turn.queue.stream && names.dead_letter == *dead_letter)
     }
 }
 
@@ -329,35 +302,5 @@ fn keeps_all(error: &QueueError) -> bool {
         | QueueError::Append(_)
         | QueueError::Engine(_) => true,
         _ => false,
-    }
-}
-
-/// A dead letter as it stands in the stream of them.
-struct Letter {
-    job: Option<Position>,
-    queue: String,
-    payload: JsonText,
-}
-
-impl Letter {
-    fn read(message: &[u8]) -> Option<Self> {
-        #[derive(serde::Deserialize)]
-        struct Members<'a> {
-            job: String,
-            queue: String,
-            #[serde(borrow)]
-            payload: &'a serde_json::value::RawValue,
-        }
-        let letter = message.strip_suffix(b",").unwrap_or(message);
-        let members: Members<'_> = serde_json::from_slice(letter).ok()?;
-        Some(Self {
-            job: tailwater_stream::queue::event::parse_job(&members.job),
-            queue: members.queue,
-            payload: JsonText::of(members.payload),
-        })
-    }
-
-    fn is_of(&self, queue: &StreamName, job: Position) -> bool {
-        self.job == Some(job) && self.queue == queue.as_str()
     }
 }

@@ -224,6 +224,7 @@ impl Queues {
     async fn make_told_of(&self, stream: &StreamName, config: &QueueConfig) -> Result<Turn, QueueError> {
         let engine = &self.shared.engine;
         let known = self.json_stream(stream).await?;
+        self.refuse_letters(stream).await?;
         // Runs stand beside the queue, and none of them has to be led there by itself.
         engine.lead_below(&config.run_prefix, known.id).await?;
         let dead_letter = &config.dead_letter;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tailwater_storage::engine::Existing;
-use tailwater_storage::queues::{QueueError, RetryFrom};
+use tailwater_storage::queues::{PurgeWhat, QueueError, RetryFrom, UnfitStream};
 use tailwater_storage::stream::queue::{RunState, Word};
 use tailwater_storage::{Backend, Memory};
 
@@ -118,6 +118,43 @@ fn a_queue_that_came_alone_is_one_at_once_and_after_the_next_start() {
         other.queues.stop();
         let other = other.again_over(store).await;
         assert_eq!(other.queues.count(), 1);
+    });
+}
+
+/// A purge forgot the letters of a queue that an import had brought, because nobody had asked for that one yet, and a queue
+/// could be made of them.
+#[test]
+fn dead_letters_of_an_imported_queue_stay_before_somebody_asks_for_it() {
+    over_each(|scene| async move {
+        scene.make(json!({ "dead_letter": "dead" })).await;
+        let document = json!({ "dead_letter": "dead" });
+        let document = document.as_object().expect("an object");
+        scene.queues.put(&name("p"), document).await.expect("made");
+        for stream in ["q", "p"] {
+            let messages = r#"[{"payload":0,"id":"x"},{"payload":1,"id":"x"}]"#;
+            scene.rig.append_json(stream, messages).await;
+            let of = name(stream);
+            until(|| async { scene.queues.get(&of).await.expect("there").gauges.dead == 1 }).await;
+        }
+        let stores: [Arc<dyn Backend>; 2] = [Arc::new(Memory::new(1 << 30)), acid_store(&FaultyDisk::new(0))];
+        for store in stores {
+            let other = Scene::over(store).await;
+            transfer(&scene.rig.engine, &other.rig.engine, Existing::Refuse).await;
+            let refused = other.queues.put(&name("dead"), &serde_json::Map::new()).await;
+            assert!(
+                matches!(refused, Err(QueueError::Unfit(UnfitStream::DeadLetters { .. }))),
+                "{refused:?}"
+            );
+            let purged = other.queues.purge(&queue(), PurgeWhat::Dead).await;
+            assert_eq!(purged.expect("there"), 1);
+            assert_eq!(other.queues.count(), 1, "the other one was not opened");
+            let redriven = other.queues.redrive_all(&name("p")).await.expect("there");
+            assert_eq!(
+                (redriven.redriven.len(), redriven.left.len()),
+                (1, 0),
+                "{redriven:?}"
+            );
+        }
     });
 }
 
