@@ -107,9 +107,12 @@ impl Queues {
 
     /// Whether nothing has to wait until nothing is on its way.
     fn may_go_on(&self, opened: &Opened, turn: &Turn, pending: &Pending, beside: &Beside<'_>) -> bool {
-        let is_in_order = !turn.is_stale && turn.adrift.is_empty() && turn.paused_until_ms.is_none();
+        let is_in_order = !turn.is_stale && turn.adrift.is_empty();
+        // What comes behind something that finds no space falls with it.
+        let has_space = turn.paused_until_ms.is_none() && turn.finds_space;
         let admitted = turn.queue.state().admitted.position.since(beside.admitted);
         is_in_order
+            && has_space
             && !opened.is_wanted()
             && !self.is_stopping()
             && pending.len() < RECORDS_MAX

@@ -278,6 +278,8 @@ pub(super) struct Turn {
     pub(super) is_stale: bool,
     /// Nothing is done by itself before, because there was no space for it.
     pub(super) paused_until_ms: Option<u64>,
+    /// Whether the last thing that needed space has found some.
+    pub(super) finds_space: bool,
     /// So many messages are looked at, or overdue things done, in one record: few once there was no space for many.
     pub(super) at_once_max: usize,
     /// There was no space the last time, when what is overdue came first, and may have left none for all else: now it does not.
@@ -289,6 +291,7 @@ impl Turn {
     /// There was no space. It is tried again after a pause, with less.
     pub(super) fn pause(&mut self, until_ms: u64) {
         self.paused_until_ms = Some(until_ms);
+        self.finds_space = false;
         self.at_once_max = (self.at_once_max / 8).max(1);
         self.leaves_overdue = !self.leaves_overdue;
         self.has_caught_up = false;

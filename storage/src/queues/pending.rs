@@ -107,6 +107,7 @@ impl Queues {
             if failure.is_some() {
                 beside.end();
             }
+            let was_stored = settling.is_some();
             let settled = match settling {
                 Some(settling) => {
                     let settled = pin!(settling.settled());
@@ -117,9 +118,12 @@ impl Queues {
                 }
                 None => Ok(()),
             };
-            if let Err(error) = &settled {
-                turn.is_stale = true;
-                failure.get_or_insert_with(|| error.clone());
+            match &settled {
+                Ok(()) => turn.finds_space |= was_stored,
+                Err(error) => {
+                    turn.is_stale = true;
+                    failure.get_or_insert_with(|| error.clone());
+                }
             }
             // What was decided after something that is not there was decided on what is not there.
             let settled = failure.as_ref().map_or(Ok(()), |error| Err(error.clone()));

@@ -190,6 +190,7 @@ impl Queues {
             ended_from: (ended_from.unwrap_or_else(|| codec::group(stored.created_at)), 0),
             is_stale: false,
             paused_until_ms: None,
+            finds_space: false,
             at_once_max: AT_ONCE_MAX,
             leaves_overdue: false,
             rates: Rates::default(),
