@@ -141,6 +141,8 @@ pub struct Stats {
     pub upkeep_retries: Count,
     /// Chunks that could not be written.
     pub write_failures: Count,
+    /// Panics of what answers on the port of metrics.
+    pub metrics_port_panics: Count,
     /// Rows committed.
     pub rows: Count,
     /// Bytes of payloads that were read.

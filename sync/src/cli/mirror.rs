@@ -32,10 +32,7 @@ pub(super) async fn run(effective: &Effective) -> Result<(), CommandError> {
     announce(sync, &listener, &postgres);
 
     let stats = Arc::new(Stats::of(&effective.routes));
-    let mut stopped = stop.clone();
-    let served = tokio::spawn(http::serve(listener, Arc::clone(&stats), async move {
-        let _ = stopped.wait_for(|stops| *stops).await;
-    }));
+    let served = tokio::spawn(http::serve(listener, Arc::clone(&stats), stop.clone()));
     let work = mirror::run(
         source,
         sync.streams.clone(),

@@ -21,6 +21,13 @@ impl Stats {
             [(env!("CARGO_PKG_VERSION"), 1)],
         );
         self.process.render(&mut page);
+        page.labelled(
+            "tailwater_sync_task_panics_total",
+            "counter",
+            "Panics of tasks in the background, which are begun again: each is a bug, and the log says where.",
+            "task",
+            [("metrics_port", self.metrics_port_panics.get())],
+        );
         self.counters(&mut page);
         self.commits(&mut page);
         self.sides(&mut page);
