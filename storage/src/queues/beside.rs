@@ -107,7 +107,7 @@ impl Queues {
 
     /// Whether nothing has to wait until nothing is on its way.
     fn may_go_on(&self, opened: &Opened, turn: &Turn, pending: &Pending, beside: &Beside<'_>) -> bool {
-        let is_in_order = !turn.is_stale && turn.adrift.is_empty();
+        let is_in_order = !turn.is_stale && turn.adrift.is_empty() && turn.stream.footing() == turn.footing;
         // What comes behind something that finds no space falls with it.
         let has_space = turn.paused_until_ms.is_none() && turn.finds_space;
         let admitted = turn.queue.state().admitted.position.since(beside.admitted);

@@ -129,9 +129,11 @@ impl Queues {
             let settled = failure.as_ref().map_or(Ok(()), |error| Err(error.clone()));
             done(turn, settled);
         }
-        if failure.is_some() {
+        let trouble = beside.trouble();
+        // Otherwise it waits already.
+        if failure.is_some() && trouble.is_none() {
             turn.pause(self.shared.engine.monotonic_ms() + PAUSE_MS);
         }
-        failure.or(beside.trouble()).map_or(Ok(()), Err)
+        failure.or(trouble).map_or(Ok(()), Err)
     }
 }
