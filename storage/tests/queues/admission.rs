@@ -1,16 +1,13 @@
 //! Messages become jobs with runs, or are the same job once more, or dead letters.
 
-use std::sync::Arc;
-
 use serde_json::json;
-use tailwater_storage::Backend;
 use tailwater_storage::queues::{QueueError, RetryFrom, UnfitStream};
 use tailwater_storage::stream::queue::{Envelope, JsonText, RunState};
 use tailwater_storage::stream::{CreateCommand, Lifetime, Record, Transition};
 
 use super::scene::{Scene, over_each, payloads, queue, run_names, until};
 use crate::support::ask::{json as json_type, name, run};
-use crate::support::gated::{Gated, transitions};
+use crate::support::gated::transitions;
 
 #[test]
 fn what_stands_in_the_stream_already_becomes_jobs() {
@@ -274,9 +271,7 @@ fn long_jobs_that_are_enqueued_at_once_go_into_several_records() {
         appended.sum()
     }
     run(async {
-        let gated = Gated::new(1 << 30);
-        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
-        let scene = Scene::over(backend).await;
+        let (gated, scene) = Scene::behind_a_gate().await;
         scene.make(json!({})).await;
         let long = "x".repeat(LONG);
         let mut tasks = Vec::new();

@@ -79,9 +79,7 @@ fn numbers_of_an_earlier_stream_are_not_given_to_other_jobs() {
 #[test]
 fn a_purge_of_a_queue_whose_deletion_was_refused_ends() {
     run(async {
-        let gated = Gated::new(1 << 20);
-        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
-        let scene = Scene::over(backend).await;
+        let (gated, scene) = Scene::behind_a_gate().await;
         scene.make(json!({})).await;
         scene.enqueue_as("a").await;
         // That it is being deleted is stored, and the end of its job is not.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tailwater_storage::Backend;
 use tailwater_storage::queues::{Claimed, QueueError};
 use tailwater_storage::stream::{Record, Transition};
 use tokio::task::JoinHandle;
@@ -14,9 +13,7 @@ use crate::support::gated::{Gated, transitions};
 
 /// A queue with so many jobs, whose commits a gate holds.
 async fn held(jobs: usize) -> (Arc<Gated>, Scene) {
-    let gated = Gated::new(1 << 20);
-    let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
-    let scene = Scene::over(backend).await;
+    let (gated, scene) = Scene::behind_a_gate().await;
     scene.make(json!({})).await;
     for number in 0..jobs {
         scene.enqueue_as(&number.to_string()).await;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tailwater_storage::Backend;
 use tailwater_storage::engine::EngineError;
 use tailwater_storage::queues::{PurgeWhat, QueueError};
 use tailwater_storage::stream::queue::{DeadReason, RunState};
@@ -15,9 +14,7 @@ use crate::support::gated::Gated;
 
 /// A queue, and what its streams are stored in.
 async fn with_queue(more: Value) -> (Scene, Arc<Gated>) {
-    let gated = Gated::new(1 << 20);
-    let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
-    let scene = Scene::over(backend).await;
+    let (gated, scene) = Scene::behind_a_gate().await;
     scene.make(more).await;
     (scene, gated)
 }

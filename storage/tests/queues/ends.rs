@@ -1,16 +1,12 @@
 //! How runs end that no worker ends, how they are tried anew, and how a queue ends.
 
-use std::sync::Arc;
-
 use serde_json::json;
-use tailwater_storage::Backend;
 use tailwater_storage::engine::AppendRequest;
 use tailwater_storage::queues::{PurgeWhat, QueueError, RetryFrom};
 use tailwater_storage::stream::queue::{RunState, Word, WorkerRefusal};
 
 use super::scene::{LEASE_MS, Scene, over_each, payloads, queue, run_names, until};
 use crate::support::ask::{json as json_type, name, run};
-use crate::support::gated::Gated;
 
 #[test]
 fn a_waiting_job_is_cancelled_at_once_and_a_leased_one_by_its_worker() {
@@ -226,9 +222,7 @@ fn a_purge_reads_no_jobs_that_have_come_since() {
     const LONG: usize = 100 << 10;
     const COUNT: usize = 30;
     run(async {
-        let gated = Gated::new(1 << 30);
-        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
-        let scene = Scene::over(backend).await;
+        let (gated, scene) = Scene::behind_a_gate().await;
         scene.make(json!({})).await;
         // More than are called off in one record.
         let messages: Vec<_> = (0..300).map(|number| number.to_string()).collect();

@@ -16,6 +16,7 @@ use tailwater_storage::{Backend, Engine, EngineLimits, FileOptions, FileStore, M
 pub(crate) use crate::support::ask::until;
 use crate::support::ask::{Rig, name};
 use crate::support::faulty_disk::FaultyDisk;
+use crate::support::gated::Gated;
 
 pub(crate) const LIMITS: QueueLimits = QueueLimits {
     queues_max: 4,
@@ -39,6 +40,13 @@ impl Scene {
     pub(crate) async fn over(backend: Arc<dyn Backend>) -> Self {
         let rig = Rig::over(Arc::<dyn Backend>::clone(&backend));
         Self::with(rig, backend).await
+    }
+
+    /// Over a backend whose commits a test may hold back, or refuse.
+    pub(crate) async fn behind_a_gate() -> (Arc<Gated>, Self) {
+        let gated = Gated::new(1 << 30);
+        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
+        (gated, Self::over(backend).await)
     }
 
     async fn with(rig: Rig, backend: Arc<dyn Backend>) -> Self {

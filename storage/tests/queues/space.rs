@@ -12,7 +12,7 @@ use tailwater_storage::{Backend, Memory};
 use super::scene::{LEASE_MS, Scene, acid_store, file_store, payloads, queue, run_names, until};
 use crate::support::ask::{json as content_type, name, run};
 use crate::support::faulty_disk::FaultyDisk;
-use crate::support::gated::{Gated, appends};
+use crate::support::gated::appends;
 
 fn is_full(error: &QueueError) -> bool {
     matches!(error, QueueError::Engine(EngineError::Full))
@@ -116,9 +116,7 @@ fn what_was_decided_on_something_refused_is_refused_too() {
 #[test]
 fn an_append_that_finds_no_space_is_nobody_elses() {
     run(async {
-        let gated = Gated::new(1 << 20);
-        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
-        let scene = Scene::over(backend).await;
+        let (gated, scene) = Scene::behind_a_gate().await;
         scene.make(json!({})).await;
         scene.enqueue_as("a").await;
         let claimed = scene.claim_one("w").await;
@@ -145,9 +143,7 @@ fn an_append_that_finds_no_space_is_nobody_elses() {
 #[test]
 fn a_run_that_is_tried_anew_is_there_though_its_message_finds_no_space() {
     run(async {
-        let gated = Gated::new(1 << 20);
-        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
-        let scene = Scene::over(backend).await;
+        let (gated, scene) = Scene::behind_a_gate().await;
         scene.make(json!({})).await;
         scene.enqueue_as("a").await;
         scene.complete(&scene.claim_one("w").await).await;

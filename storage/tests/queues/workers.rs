@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use tailwater_storage::Memory;
 use tailwater_storage::panics::Task;
 use tailwater_storage::queues::QueueError;
 use tailwater_storage::stream::queue::{Envelope, JsonText, RunState, Word, WorkerRefusal};
-use tailwater_storage::{Backend, Memory};
 
 use super::scene::{LEASE_MS, Scene, over_each, payloads, queue, run_names, until};
 use crate::support::ask::{name, run, waits};
@@ -112,9 +112,7 @@ fn a_job_goes_back_if_its_worker_goes_away_when_it_is_leased_already() {
 #[test]
 fn a_worker_that_has_spoken_in_time_keeps_its_job_however_long_a_commit_takes() {
     run(async {
-        let gated = Gated::new(1 << 20);
-        let backend: Arc<dyn Backend> = Arc::<Gated>::clone(&gated);
-        let scene = Scene::over(backend).await;
+        let (gated, scene) = Scene::behind_a_gate().await;
         scene.make(json!({})).await;
         for id in ["a", "done", "silent"] {
             scene.enqueue_as(id).await;

@@ -65,9 +65,13 @@ async fn a_long_poll_whose_client_dies_behind_what_it_has_sent_ends_with_its_tim
 }
 
 async fn until_so_many_live(app: &App, count: usize) {
-    while app.live_readers() != count {
-        tokio::task::yield_now().await;
-    }
+    let waits = async {
+        while app.live_readers() != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let came = tokio::time::timeout(Duration::from_secs(60), waits).await;
+    came.expect("it comes in time");
 }
 
 /// Event streams that are not taken from hyper, as those of HTTP/1.0, paid for each event as for a read.
