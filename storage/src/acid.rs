@@ -49,7 +49,7 @@ use crate::backend::{
     Usage,
 };
 pub use crate::backup::BackupError;
-use crate::directory::{self, DirectoryLock, OpenError, StoreId};
+use crate::directory::{self, Description, DirectoryLock, OpenError, StoreId};
 use crate::disk::{Disk, RealDisk};
 pub use backup::BackupReport;
 pub use compact::{AcidCompactReport, compact, compact_directory};
@@ -121,10 +121,10 @@ pub fn open(options: &AcidOptions) -> Result<AcidStore, OpenError> {
 }
 
 /// Which store of this mode a directory holds.
-fn identity_of(disk: &dyn Disk, data_dir: &Path) -> Result<StoreId, OpenError> {
+fn identity_of(disk: &dyn Disk, data_dir: &Path) -> Result<Description, OpenError> {
     let description = directory::read_identity(disk, data_dir)?;
     if description.mode == MODE {
-        return Ok(description.store);
+        return Ok(description);
     }
     Err(OpenError::OtherMode {
         dir: data_dir.to_owned(),
@@ -175,6 +175,7 @@ impl AcidStore {
         let count = options.shard_count;
         assert!(layout::is_count(count), "{count} shards");
         let identity = directory::identify(disk.as_ref(), &options.data_dir, MODE, &[layout::PART])?;
+        layout::upgrade(disk.as_ref(), &options.data_dir, identity.format, identity.store)?;
         let shards = layout::open(disk.as_ref(), options, identity.store)?;
         let kept_back = KEPT_BACK_BYTES * shards.len() as u64;
         let spare = Arc::new(Spare::new(

@@ -57,30 +57,32 @@ impl Ahead {
         }
     }
 
-    /// Takes space for pages of one group, and for those behind them, unless it is taken already.
+    /// Takes space for pages of one group, and for those behind them, unless it is taken already. Answers whether they have it.
     ///
     /// # Errors
     /// If the disk fails. That it is full is none: the pages themselves may still find room.
-    pub(super) fn take(&self, file: &dyn DiskFile, first: u64, count: u64) -> io::Result<()> {
+    pub(super) fn take(&self, file: &dyn DiskFile, first: u64, count: u64) -> io::Result<bool> {
         let mut taken = self.0.lock();
         let group = (first / GROUP_PAGES) as usize;
         let wanted = first % GROUP_PAGES..first % GROUP_PAGES + count;
         let Some(known) = taken.groups.get(group) else {
-            return Ok(());
+            return Ok(false);
         };
         let until = match known {
             Some(until) => *until,
             None => found(file, group, taken.of_group(group))?,
         };
         let mut now = until.max(wanted.end);
-        if wanted.end > until && file.free_bytes()? >= PLENTY_BYTES {
+        let mut is_taken = wanted.end <= until;
+        if !is_taken && file.free_bytes()? >= PLENTY_BYTES {
             let more = until.clamp(AHEAD_PAGES_MIN, AHEAD_PAGES_MAX);
             now = (wanted.end + more).min(taken.of_group(group)).max(wanted.end);
             let is_near = wanted.start <= until + GAP_PAGES_MAX;
-            write(file, group, if is_near { until } else { wanted.end }..now)?;
+            write(file, group, if is_near { until } else { wanted.start }..now)?;
+            is_taken = true;
         }
         taken.groups[group] = Some(now);
-        Ok(())
+        Ok(is_taken)
     }
 }
 
