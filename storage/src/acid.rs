@@ -49,6 +49,7 @@ use crate::backend::{
     Usage,
 };
 pub use crate::backup::BackupError;
+use crate::database::LOG_BYTES_MAX;
 use crate::directory::{self, Description, DirectoryLock, OpenError, StoreId};
 use crate::disk::{Disk, RealDisk};
 pub use backup::BackupReport;
@@ -80,6 +81,8 @@ pub struct AcidOptions {
     /// Whether each commit also notes which pages are free, so that opening a shard after a crash reads a few pages and
     /// not all of them. It takes a second sync.
     pub quick_repair: bool,
+    /// How long the log of a shard may get, in bytes: no longer than the shard but for 1 MiB, and than 16 MiB.
+    pub log_bytes_max: u64,
 }
 
 impl AcidOptions {
@@ -90,6 +93,7 @@ impl AcidOptions {
             shard_count: SHARDS_DEFAULT,
             cache_bytes: 64 << 20,
             quick_repair: false,
+            log_bytes_max: LOG_BYTES_MAX,
         }
     }
 }

@@ -39,6 +39,7 @@ use opened::{Opened, Place, Shared};
 use shadow::Shadow;
 
 pub(crate) use change::{Change, META, changes};
+pub(crate) use log::BYTES_MAX as LOG_BYTES_MAX;
 pub(crate) use row::{Failure, Tables};
 pub(crate) use view::View;
 
@@ -56,8 +57,8 @@ pub(crate) struct DatabaseOptions {
     pub(crate) cache_bytes: u64,
     /// Whether each change notes which pages are free, so that opening it after a crash reads a few pages and not all.
     pub(crate) opens_quickly: bool,
-    /// Whether there is a log beside the file, in which changes are made durable.
-    pub(crate) has_log: bool,
+    /// How long the log beside the file may get, in bytes, in which changes are made durable; none if there is none.
+    pub(crate) log_bytes_max: Option<u64>,
 }
 
 impl Database {
@@ -74,11 +75,12 @@ impl Database {
         let file = disk
             .create(path)
             .map_err(opened::of_io("making", options.called, path))?;
-        let log = if options.has_log {
-            let made = disk.create(&log_path(path));
-            LogFile::Written(made.map_err(of_log("making", path, options))?)
-        } else {
-            LogFile::None
+        let log = match options.log_bytes_max {
+            Some(bytes_max) => {
+                let made = disk.create(&log_path(path));
+                LogFile::Written(made.map_err(of_log("making", path, options))?, bytes_max)
+            }
+            None => LogFile::None,
         };
         let opened = Opened::create(&Place::new(path, file, log, options))?;
         opened.ask(|| change::make(&opened, make))?;
@@ -94,11 +96,12 @@ impl Database {
         let file = disk
             .open(path)
             .map_err(opened::of_io("opening", options.called, path))?;
-        let log = if options.has_log {
-            let opened = disk.open(&log_path(path));
-            LogFile::Written(opened.map_err(of_log("opening", path, options))?)
-        } else {
-            LogFile::None
+        let log = match options.log_bytes_max {
+            Some(bytes_max) => {
+                let opened = disk.open(&log_path(path));
+                LogFile::Written(opened.map_err(of_log("opening", path, options))?, bytes_max)
+            }
+            None => LogFile::None,
         };
         Self::over(&Place::new(path, file, log, options))
     }
@@ -196,7 +199,7 @@ fn place_to_look_at(
 ) -> Result<Arc<Place>, BackendError> {
     let shadow = disk.open_sealed(path).and_then(Shadow::new);
     let shadow = Arc::new(shadow.map_err(opened::of_io("opening", options.called, path))?);
-    let log = if options.has_log {
+    let log = if options.log_bytes_max.is_some() {
         let opened = disk.open_sealed(&log_path(path));
         LogFile::LookedAt(opened.map_err(of_log("opening", path, options))?)
     } else {

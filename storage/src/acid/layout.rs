@@ -15,7 +15,7 @@ use super::placement::SHARDS_MAX;
 use super::shard::Shard;
 use super::tables::ShardMeta;
 use super::{AcidOptions, MODE, era};
-use crate::database::{DatabaseOptions, log_path};
+use crate::database::{DatabaseOptions, LOG_BYTES_MAX, log_path};
 use crate::directory::{self, Description, OpenError, StoreId};
 use crate::disk::Disk;
 
@@ -45,6 +45,7 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
     let wanted = options.shard_count;
     let database = DatabaseOptions {
         opens_quickly: options.quick_repair,
+        log_bytes_max: Some(options.log_bytes_max),
         ..cached(options.cache_bytes, wanted)
     };
     let Some(count) = layout.count()? else {
@@ -113,7 +114,7 @@ pub(super) fn look_at(
     let layout = Layout::new(disk, data_dir);
     let count = layout.known_count()?;
     let database = DatabaseOptions {
-        has_log: has_logs(found.format),
+        log_bytes_max: has_logs(found.format).then_some(LOG_BYTES_MAX),
         ..cached(LOOK_CACHE_BYTES, 1)
     };
     let shards = (0..count).map(|number| {
@@ -130,7 +131,7 @@ pub(super) fn cached(cache_bytes: u64, count: u32) -> DatabaseOptions {
         called: CALLED,
         cache_bytes: cache_bytes / u64::from(count),
         opens_quickly: false,
-        has_log: true,
+        log_bytes_max: Some(LOG_BYTES_MAX),
     }
 }
 

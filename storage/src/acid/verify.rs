@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::{self, Layout};
 use super::tables::ShardMeta;
-use crate::database::{Database, DatabaseOptions, View, log_path};
+use crate::database::{Database, DatabaseOptions, LOG_BYTES_MAX, View, log_path};
 use crate::directory::{self, OpenError, StoreId};
 use crate::disk::Disk;
 use crate::findings::Findings;
@@ -208,7 +208,7 @@ impl Verification<'_> {
         self.report.shards += 1;
         self.report.shard_bytes += file.len().map_err(OpenError::io("read", path))?;
         let options = DatabaseOptions {
-            has_log: self.has_logs,
+            log_bytes_max: self.has_logs.then_some(LOG_BYTES_MAX),
             ..layout::cached(CACHE_BYTES, count)
         };
         let shard = Database::check_pages(self.disk, path, options)

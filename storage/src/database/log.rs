@@ -38,7 +38,7 @@ const HEAD_BYTES_MIN: usize = 8 + 8 + 8 + 4 + HEADER_BYTES + 4;
 const RECORDS_AT: u64 = PAGE_BYTES;
 /// A log is as long as redb's file at the most, within these bounds.
 const BYTES_MIN: u64 = 1 << 20;
-const BYTES_MAX: u64 = 16 << 20;
+pub(crate) const BYTES_MAX: u64 = 16 << 20;
 /// A record has no more than so many bytes of pages: they are in memory until it is written.
 const RECORD_BYTES_MAX: usize = 2 << 20;
 /// Memory for so much is kept from record to record.
@@ -55,6 +55,8 @@ static ZEROS: [u8; AHEAD_BYTES as usize] = [0; AHEAD_BYTES as usize];
 /// The log of a database that is being written.
 pub(super) struct Log {
     file: Arc<dyn DiskFile>,
+    /// As long as it may get.
+    bytes_max: u64,
     /// Held by whoever changes what is in it.
     writing: Mutex<Written>,
     kept: RwLock<Kept>,
@@ -112,8 +114,8 @@ pub(super) struct Record<'l> {
 }
 
 impl Log {
-    /// Goes on with a log whose records are of no use any more.
-    pub(super) fn over(file: Arc<dyn DiskFile>) -> io::Result<Self> {
+    /// Goes on with a log whose records are of no use any more. It gets at most so long, and no longer than any.
+    pub(super) fn over(file: Arc<dyn DiskFile>, bytes_max: u64) -> io::Result<Self> {
         let mut salt = [0; 8];
         fastrand::fill(&mut salt);
         let written = Written {
@@ -125,6 +127,7 @@ impl Log {
         };
         Ok(Self {
             file,
+            bytes_max: bytes_max.min(BYTES_MAX),
             writing: Mutex::new(written),
             kept: RwLock::default(),
         })
@@ -207,7 +210,7 @@ impl Log {
             let head = kept.head(&written, image, len);
             let pages_at = written.at + head.len() as u64;
             let end = pages_at + kept.next.len() as u64;
-            if kept.is_placed || end > len.clamp(BYTES_MIN, BYTES_MAX) {
+            if kept.is_placed || end > len.max(BYTES_MIN).min(self.bytes_max) {
                 return Ok(false);
             }
             let put = self.take(&mut written, end).and_then(|()| {

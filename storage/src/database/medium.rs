@@ -38,7 +38,8 @@ pub(super) struct Trouble {
 pub(super) enum LogFile {
     /// It has none.
     None,
-    Written(Arc<dyn DiskFile>),
+    /// It gets at most so long, in bytes.
+    Written(Arc<dyn DiskFile>, u64),
     /// It is read, and not gone on with.
     LookedAt(Arc<dyn DiskFile>),
 }
@@ -47,13 +48,13 @@ impl LogFile {
     fn read(&self) -> io::Result<Option<log::Said>> {
         match self {
             Self::None => Ok(None),
-            Self::Written(file) | Self::LookedAt(file) => log::read(file.as_ref()),
+            Self::Written(file, _) | Self::LookedAt(file) => log::read(file.as_ref()),
         }
     }
 
     fn writable(&self) -> io::Result<Option<Log>> {
         match self {
-            Self::Written(file) => Log::over(Arc::clone(file)).map(Some),
+            Self::Written(file, bytes_max) => Log::over(Arc::clone(file), *bytes_max).map(Some),
             Self::None | Self::LookedAt(_) => Ok(None),
         }
     }

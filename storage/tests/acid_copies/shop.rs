@@ -147,6 +147,7 @@ pub(super) fn options(dir: &Path, shard_count: u32) -> AcidOptions {
     AcidOptions {
         shard_count,
         cache_bytes: 4 << 20,
+        log_bytes_max: 128 << 10,
         ..AcidOptions::new(dir.to_owned())
     }
 }

@@ -29,7 +29,7 @@ fn stays(_: u64, _: &[u8]) -> io::Result<()> {
 fn log_behind(count: u64) -> (Log, Arc<dyn DiskFile>, MemoryDisk) {
     let disk = MemoryDisk::new();
     let file = disk.create(Path::new("log")).expect("made");
-    let log = Log::over(Arc::clone(&file)).expect("it has a length");
+    let log = Log::over(Arc::clone(&file), BYTES_MAX).expect("it has a length");
     log.begin(count);
     (log, file, disk)
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use redb::StorageBackend as _;
 
 use super::*;
+use crate::database::LOG_BYTES_MAX;
 use crate::database::pages::{PAGE_BYTES, outer_len};
 use crate::disk::memory::MemoryDisk;
 use crate::disk::{Disk as _, Map};
@@ -186,7 +187,7 @@ fn logged(pages: u64) -> (Backend, Arc<Noted>, Arc<Noted>) {
             free_bytes: u64::MAX,
         })
     });
-    let written = LogFile::Written(Arc::<Noted>::clone(&log));
+    let written = LogFile::Written(Arc::<Noted>::clone(&log), LOG_BYTES_MAX);
     let medium = Medium::create(Arc::<Noted>::clone(&file), &written, &Lost::default());
     let backend = Backend(Arc::new(medium.expect("made")));
     backend.set_len(pages * PAGE_BYTES).expect("done");
@@ -199,7 +200,7 @@ fn logged(pages: u64) -> (Backend, Arc<Noted>, Arc<Noted>) {
 
 /// What a page says, read anew after a crash that has kept all that was written.
 fn reopened(file: &Arc<Noted>, log: &Arc<Noted>, page: u64) -> u8 {
-    let written = LogFile::Written(Arc::<Noted>::clone(log));
+    let written = LogFile::Written(Arc::<Noted>::clone(log), LOG_BYTES_MAX);
     let medium = Medium::open(Arc::<Noted>::clone(file), &written, &Lost::default());
     let mut bytes = [0; 4096];
     let backend = Backend(Arc::new(medium.expect("it opens")));
