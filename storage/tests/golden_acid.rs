@@ -98,7 +98,9 @@ fn a_store_of_format_1_becomes_one_of_format_2_when_it_is_opened() {
     type Use = fn(&Path);
     let uses: [Use; 2] = [
         |dir| drop(open(dir)),
-        |dir| drop(acid::compact_directory(dir).expect("the disk works")),
+        |dir| {
+            acid::compact_directory(dir).expect("the disk works");
+        },
     ];
     for used in uses {
         let dir = tempfile::tempdir().expect("a directory");

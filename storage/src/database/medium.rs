@@ -7,7 +7,7 @@
 //! its file grows it does so while readers wait for it. Nothing refers to anything before the header is written, so such a
 //! sync is put off until then.
 //!
-//! With a [log](super::log) a sync is that of a record with all that was written since the last one, once all that was written
+//! With a [log] a sync is that of a record with all that was written since the last one, once all that was written
 //! before is durable in its place. Without, as while redb opens a database, it is that of the file.
 
 use std::collections::{BTreeMap, BTreeSet};

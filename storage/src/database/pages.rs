@@ -158,7 +158,7 @@ pub(super) fn write(
         match log {
             // They must find room in their places when they are due there.
             Some(log) if has_space => {
-                log.keep(piece.first, pages, &|first, pages| place(file, first, pages))?
+                log.keep(piece.first, pages, &|first, pages| place(file, first, pages))?;
             }
             Some(log) => {
                 file.write_at(piece.at, pages)?;

@@ -35,7 +35,7 @@ fn log_behind(count: u64) -> (Log, Arc<dyn DiskFile>, MemoryDisk) {
 }
 
 /// Puts a record of a few pages, all of which say its count.
-fn put(log: &Log, count: u64, pages: std::ops::Range<u64>) {
+fn put(log: &Log, count: u64, pages: Range<u64>) {
     for number in pages {
         log.keep(number, &page(count as u8), &stays).expect("kept");
     }

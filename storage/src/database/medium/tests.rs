@@ -194,7 +194,8 @@ fn logged(pages: u64) -> (Backend, Arc<Noted>, Arc<Noted>) {
     backend.write(0, &[1; 512]).expect("done");
     backend.sync_data().expect("done");
     backend.0.be_strict();
-    (file.take(), log.take());
+    file.take();
+    log.take();
     (backend, file, log)
 }
 
