@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock};
 
 use super::header::{HEADER_BYTES, Image};
 use super::pages::{PAGE_BYTES, damage};
@@ -93,12 +93,6 @@ enum Place {
     Next(usize),
     /// At this byte of the log.
     Log(u64),
-}
-
-/// What the log has instead of pages in place, as long as this is held.
-pub(super) struct Reader<'l> {
-    file: &'l dyn DiskFile,
-    kept: RwLockReadGuard<'l, Kept>,
 }
 
 /// A record that was read.
@@ -254,26 +248,42 @@ impl Log {
 
     /// Hands all pages that are not in their places to `place`, in order, each with those that stand behind it.
     pub(super) fn place_all(&self, place: &dyn Fn(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
-        let reader = self.reader();
-        let mut numbers: Vec<u64> = reader.kept.pages.keys().copied().collect();
-        numbers.sort_unstable();
-        let mut pages = Vec::with_capacity(PLACED_BYTES_MAX.min(numbers.len() * PAGE));
-        for together in numbers.chunk_by(|page, next| page + 1 == *next) {
+        let kept = self.kept.read();
+        let mut places: Vec<_> = kept
+            .pages
+            .iter()
+            .map(|(number, place)| (*number, *place))
+            .collect();
+        places.sort_unstable_by_key(|(number, _)| *number);
+        let mut pages = Vec::with_capacity(PLACED_BYTES_MAX.min(places.len() * PAGE));
+        for together in places.chunk_by(|(number, _), (next, _)| number + 1 == *next) {
             for few in together.chunks(PLACED_BYTES_MAX / PAGE) {
                 pages.resize(few.len() * PAGE, 0);
-                reader.show(few[0], &mut pages)?;
-                place(few[0], &pages)?;
+                for ((_, place), page) in few.iter().zip(pages.chunks_exact_mut(PAGE)) {
+                    kept.read(*place, self.file.as_ref(), page)?;
+                }
+                place(few[0].0, &pages)?;
             }
         }
         Ok(())
     }
 
-    /// What the log has instead of pages in place. Pages get into their places and out of the log only once it is dropped.
-    pub(super) fn reader(&self) -> Reader<'_> {
-        Reader {
-            file: self.file.as_ref(),
-            kept: self.kept.read(),
+    /// What the log has of a few pages instead of what stands in their places. What it does not have is there, and stays there
+    /// as long as anybody may read it: nobody waits for the disk while the log is looked at.
+    pub(super) fn newer(&self, first: u64, count: u64) -> io::Result<Vec<(u64, Vec<u8>)>> {
+        let kept = self.kept.read();
+        if kept.pages.is_empty() {
+            return Ok(Vec::new());
         }
+        let mut newer = Vec::new();
+        for number in first..first + count {
+            if let Some(place) = kept.pages.get(&number) {
+                let mut page = vec![0; PAGE];
+                kept.read(*place, self.file.as_ref(), &mut page)?;
+                newer.push((number, page));
+            }
+        }
+        Ok(newer)
     }
 
     /// Whether there is a record, or pages for one.
@@ -292,26 +302,15 @@ impl Log {
     }
 }
 
-impl Reader<'_> {
-    /// Puts what the log has of pages over what stands in their places.
-    pub(super) fn show(&self, first: u64, pages: &mut [u8]) -> io::Result<()> {
-        if self.kept.pages.is_empty() {
-            return Ok(());
-        }
-        for (number, page) in (first..).zip(pages.chunks_exact_mut(PAGE)) {
-            match self.kept.pages.get(&number) {
-                None => {}
-                Some(Place::Next(index)) => {
-                    page.copy_from_slice(&self.kept.next[index * PAGE..][..PAGE]);
-                }
-                Some(Place::Log(at)) => self.file.read_at(*at, page)?,
-            }
+impl Kept {
+    fn read(&self, place: Place, log: &dyn DiskFile, page: &mut [u8]) -> io::Result<()> {
+        match place {
+            Place::Next(index) => page.copy_from_slice(&self.next[index * PAGE..][..PAGE]),
+            Place::Log(at) => log.read_at(at, page)?,
         }
         Ok(())
     }
-}
 
-impl Kept {
     fn head(&self, written: &Written, image: &Image, len: u64) -> Vec<u8> {
         let count = u32::try_from(self.numbers.len()).expect("as many as fit in a record");
         let mut head = Vec::with_capacity(head_bytes(self.numbers.len()));
