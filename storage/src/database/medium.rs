@@ -435,6 +435,10 @@ impl redb::StorageBackend for Backend {
             return Ok(());
         }
         if let Some(log) = self.0.logging() {
+            if self.0.trouble().is_some() {
+                // What has failed must not be made after all; the log leads to the commit before.
+                return Ok(());
+            }
             if log.is_used() || !self.0.header.is_synced() {
                 self.0.settle(log)?;
             }

@@ -27,6 +27,8 @@ struct Noted {
     done: Mutex<Vec<Done>>,
     /// Whether the next sync fails.
     fails: AtomicBool,
+    /// Whether it takes nothing.
+    is_full: AtomicBool,
     /// Without free space nothing is written ahead of pages.
     free_bytes: u64,
 }
@@ -41,6 +43,9 @@ impl DiskFile for Noted {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let is_header = offset < 2 * PAGE_BYTES;
         self.done.lock().push(if is_header { HeaderDone } else { Pages });
         self.file.write_at(offset, bytes)
@@ -79,6 +84,7 @@ fn noted(pages: u64) -> (Backend, Arc<Noted>) {
         file,
         done: Mutex::default(),
         fails: AtomicBool::new(false),
+        is_full: AtomicBool::new(false),
         free_bytes: 0,
     });
     let medium = Medium::create(Arc::<Noted>::clone(&noted), &LogFile::None, &Lost::default());
@@ -184,6 +190,7 @@ fn logged(pages: u64) -> (Backend, Arc<Noted>, Arc<Noted>) {
             file,
             done: Mutex::default(),
             fails: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             free_bytes: u64::MAX,
         })
     });
@@ -237,6 +244,7 @@ fn reopened_copy(file: &Arc<Noted>, log: &Arc<Noted>, page: u64) -> u8 {
             file,
             done: Mutex::default(),
             fails: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             free_bytes: u64::MAX,
         })
     });
@@ -288,4 +296,22 @@ fn what_is_cut_off_is_not_placed() {
     backend.set_len(32 * PAGE_BYTES).expect("done");
     backend.close().expect("done");
     assert_eq!(file.len().expect("a length"), outer_len(32 * PAGE_BYTES));
+}
+
+/// Whoever was told that there is no space must not find it there later.
+#[test]
+fn a_commit_that_has_failed_is_not_made_when_the_database_is_closed() {
+    let (backend, file, log) = logged(1024);
+    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
+    backend.write(0, &[2; 512]).expect("done");
+    backend.sync_data().expect("done");
+    backend.write(3 * PAGE_BYTES, &[4; 4096]).expect("done");
+    backend.write(5 * PAGE_BYTES, &vec![5; 3 << 20]).expect("done");
+    backend.write(0, &[3; 512]).expect("done");
+    file.is_full.store(true, Ordering::Relaxed);
+    let error = backend.sync_data().expect_err("there is no space");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    file.is_full.store(false, Ordering::Relaxed);
+    backend.close().expect("nothing is done");
+    assert_eq!(reopened(&file, &log, 3), 3);
 }
