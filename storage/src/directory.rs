@@ -106,10 +106,6 @@ impl Description {
         let format = value_of("format")
             .and_then(|format| format.parse().ok())
             .ok_or(Flaw::Damaged("it has no format"))?;
-        let newest = FORMATS.iter().map(|(_, format)| *format).max();
-        if newest.is_none_or(|newest| format > newest) {
-            return Err(Flaw::Newer(format));
-        }
         let description = value_of("mode").zip(value_of("id")).and_then(|(mode, id)| {
             let is_word = |mode: &str| mode.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
             Some(Self {
@@ -119,13 +115,16 @@ impl Description {
             })
         });
         // Comparing texts refuses every other spelling, further lines, and formats that there never were.
-        let description = description
-            .filter(|description| description.format > 0 && description.text() == text)
-            .ok_or(Flaw::Damaged("it does not say mode and id of a store"))?;
-        if format > newest_format(&description.mode) {
-            return Err(Flaw::Newer(format));
-        }
-        Ok(description)
+        let description = description.filter(|description| {
+            (1..=newest_format(&description.mode)).contains(&format) && description.text() == text
+        });
+        // What else a later format says is not known.
+        let flaw = if format > FORMAT {
+            Flaw::Newer(format)
+        } else {
+            Flaw::Damaged("it does not say mode and id of a store")
+        };
+        description.ok_or(flaw)
     }
 }
 
