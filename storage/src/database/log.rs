@@ -47,7 +47,7 @@ const RECORD_BYTES_USUAL: usize = 256 << 10;
 const PLACED_BYTES_MAX: usize = 256 << 10;
 /// Zeros are written ahead of records in steps of this length, so that a sync need not note where each record stands.
 const AHEAD_BYTES: u64 = 256 << 10;
-/// Nothing is written ahead on a disk that has less than so many bytes.
+/// On a disk that has less than so many bytes nothing is written ahead, and pages in their places.
 const PLENTY_BYTES: u64 = 64 << 20;
 
 static ZEROS: [u8; AHEAD_BYTES as usize] = [0; AHEAD_BYTES as usize];
@@ -136,8 +136,8 @@ impl Log {
         *kept = Kept::default();
     }
 
-    /// Keeps pages for the next record. If it gets too long, this and all others of it are handed to `place`, which writes
-    /// pages in their places, the first one's number before them.
+    /// Keeps pages for the next record. If it gets too long, or the disk is nearly full, this and all others of it are handed to
+    /// `place`, which writes pages in their places, the first one's number before them.
     pub(super) fn keep(
         &self,
         first: u64,
@@ -146,7 +146,10 @@ impl Log {
     ) -> io::Result<()> {
         let _writing = self.writing.lock();
         let mut kept = self.kept.write();
-        if kept.next.len() + pages.len() > RECORD_BYTES_MAX && !kept.is_placed {
+        // On a disk that is nearly full, all must find its place before it is acknowledged.
+        let is_first = kept.numbers.is_empty() && !kept.is_placed;
+        let is_scarce = is_first && self.file.free_bytes()? < PLENTY_BYTES;
+        if is_scarce || (kept.next.len() + pages.len() > RECORD_BYTES_MAX && !kept.is_placed) {
             let numbers = std::mem::take(&mut kept.numbers);
             let next = std::mem::take(&mut kept.next);
             for (number, page) in numbers.iter().zip(next.chunks_exact(PAGE)) {
