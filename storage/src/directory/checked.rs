@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Description, OpenError, names_in, read_identity};
+use super::{OpenError, StoreId, names_in, read_identity};
 use crate::disk::Disk;
 use crate::findings::Findings;
 
@@ -14,9 +14,9 @@ pub(crate) fn checked_identity(
     disk: &dyn Disk,
     root: &Path,
     found: &mut Findings,
-) -> Result<Option<Description>, OpenError> {
+) -> Result<Option<StoreId>, OpenError> {
     match read_identity(disk, root) {
-        Ok(description) => Ok(Some(description)),
+        Ok(description) => Ok(Some(description.store)),
         Err(error @ OpenError::Damaged { .. }) => {
             found.add(error.to_string());
             found.note("without it nothing else can be checked".to_owned());
