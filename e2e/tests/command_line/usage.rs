@@ -204,3 +204,16 @@ fn a_command_that_is_refused_for_load_comes_again_when_the_server_says_so() {
     assert_eq!(succeed(&server, &["tail", "asked", "--offset", "-1"]), "seen");
     server.stop();
 }
+
+/// The name under which it looks for them is its own, and it passes over what it does not know.
+#[test]
+fn the_allocator_takes_its_settings() {
+    let mut command = tailwater(&["--version"]);
+    command.env("_RJEM_MALLOC_CONF", "confirm_conf:true");
+    let said = stderr(&run(command));
+    assert!(
+        said.contains("Set conf value: tcache_ncached_max:8192-8192:512"),
+        "{said}"
+    );
+    assert!(!said.contains("Invalid"), "{said}");
+}
