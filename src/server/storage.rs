@@ -46,10 +46,10 @@ fn store_options(config: &Config) -> Option<StoreOptions> {
         StorageMode::FileFast => Some(StoreOptions::File(file_options(config, fast))),
         StorageMode::FileDurable => Some(StoreOptions::File(file_options(config, Durability::Durable))),
         StorageMode::Acid => Some(StoreOptions::Acid(AcidOptions {
-            data_dir: absolute(&storage.data_dir),
             shard_count: storage.acid_shard_count,
             cache_bytes: storage.acid_cache_bytes.min(config.limits.max_memory_bytes / 2),
             quick_repair: storage.acid_quick_repair,
+            ..AcidOptions::new(absolute(&storage.data_dir))
         })),
     }
 }

@@ -49,7 +49,8 @@ use crate::backend::{
     Usage,
 };
 pub use crate::backup::BackupError;
-use crate::directory::{self, DirectoryLock, OpenError, StoreId};
+use crate::database::LOG_BYTES_MAX;
+use crate::directory::{self, Description, DirectoryLock, OpenError, StoreId};
 use crate::disk::{Disk, RealDisk};
 pub use backup::BackupReport;
 pub use compact::{AcidCompactReport, compact, compact_directory};
@@ -80,6 +81,8 @@ pub struct AcidOptions {
     /// Whether each commit also notes which pages are free, so that opening a shard after a crash reads a few pages and
     /// not all of them. It takes a second sync.
     pub quick_repair: bool,
+    /// How long the log of a shard may get, in bytes: no longer than the shard but for 1 MiB, and than 16 MiB.
+    pub log_bytes_max: u64,
 }
 
 impl AcidOptions {
@@ -90,6 +93,7 @@ impl AcidOptions {
             shard_count: SHARDS_DEFAULT,
             cache_bytes: 64 << 20,
             quick_repair: false,
+            log_bytes_max: LOG_BYTES_MAX,
         }
     }
 }
@@ -121,10 +125,10 @@ pub fn open(options: &AcidOptions) -> Result<AcidStore, OpenError> {
 }
 
 /// Which store of this mode a directory holds.
-fn identity_of(disk: &dyn Disk, data_dir: &Path) -> Result<StoreId, OpenError> {
+fn identity_of(disk: &dyn Disk, data_dir: &Path) -> Result<Description, OpenError> {
     let description = directory::read_identity(disk, data_dir)?;
     if description.mode == MODE {
-        return Ok(description.store);
+        return Ok(description);
     }
     Err(OpenError::OtherMode {
         dir: data_dir.to_owned(),
@@ -175,6 +179,7 @@ impl AcidStore {
         let count = options.shard_count;
         assert!(layout::is_count(count), "{count} shards");
         let identity = directory::identify(disk.as_ref(), &options.data_dir, MODE, &[layout::PART])?;
+        layout::upgrade(disk.as_ref(), &options.data_dir, identity.format, identity.store)?;
         let shards = layout::open(disk.as_ref(), options, identity.store)?;
         let kept_back = KEPT_BACK_BYTES * shards.len() as u64;
         let spare = Arc::new(Spare::new(

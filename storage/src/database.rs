@@ -11,11 +11,13 @@
 //! | `opened.rs` | one opening of the database, and another one after it has failed for want of space |
 //! | `medium.rs` | what redb writes to, and what has failed of it |
 //! | `pages.rs`, `header.rs` | how redb's file stands in ours, with checksums |
+//! | `log.rs` | what commits have changed, one after the other in a file of its own |
 //! | `shadow.rs` | a file to look at that stays as it is |
 
 mod ahead;
 mod change;
 mod header;
+mod log;
 mod medium;
 mod opened;
 mod pages;
@@ -23,18 +25,21 @@ pub(crate) mod row;
 mod shadow;
 mod view;
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::WriteTransaction;
 
 use crate::backend::BackendError;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
+use medium::LogFile;
 pub(crate) use opened::Turn;
 use opened::{Opened, Place, Shared};
 use shadow::Shadow;
 
 pub(crate) use change::{Change, META, changes};
+pub(crate) use log::BYTES_MAX as LOG_BYTES_MAX;
 pub(crate) use row::{Failure, Tables};
 pub(crate) use view::View;
 
@@ -52,10 +57,12 @@ pub(crate) struct DatabaseOptions {
     pub(crate) cache_bytes: u64,
     /// Whether each change notes which pages are free, so that opening it after a crash reads a few pages and not all.
     pub(crate) opens_quickly: bool,
+    /// How long the log beside the file may get, in bytes, in which changes are made durable; none if there is none.
+    pub(crate) log_bytes_max: Option<u64>,
 }
 
 impl Database {
-    /// Makes a database whose tables `make` makes, durably but for the file's name.
+    /// Makes a database whose tables `make` makes, durably but for the names of its files.
     ///
     /// # Errors
     /// If the file is there already or cannot be written.
@@ -68,7 +75,14 @@ impl Database {
         let file = disk
             .create(path)
             .map_err(opened::of_io("making", options.called, path))?;
-        let opened = Opened::create(&Place::new(path, file, options))?;
+        let log = match options.log_bytes_max {
+            Some(bytes_max) => {
+                let made = disk.create(&log_path(path));
+                LogFile::Written(made.map_err(of_log("making", path, options))?, bytes_max)
+            }
+            None => LogFile::None,
+        };
+        let opened = Opened::create(&Place::new(path, file, log, options))?;
         opened.ask(|| change::make(&opened, make))?;
         let shared = Shared::new(opened);
         Ok(Self { shared })
@@ -82,7 +96,14 @@ impl Database {
         let file = disk
             .open(path)
             .map_err(opened::of_io("opening", options.called, path))?;
-        Self::over(file, path, options)
+        let log = match options.log_bytes_max {
+            Some(bytes_max) => {
+                let opened = disk.open(&log_path(path));
+                LogFile::Written(opened.map_err(of_log("opening", path, options))?, bytes_max)
+            }
+            None => LogFile::None,
+        };
+        Self::over(&Place::new(path, file, log, options))
     }
 
     /// Opens the database that is there, also after a crash, and changes nothing of it.
@@ -94,11 +115,11 @@ impl Database {
         path: &Path,
         options: DatabaseOptions,
     ) -> Result<Self, BackendError> {
-        Self::over(shadow_of(disk, path, options)?, path, options)
+        Self::over(&place_to_look_at(disk, path, options)?)
     }
 
-    fn over(file: Arc<dyn DiskFile>, path: &Path, options: DatabaseOptions) -> Result<Self, BackendError> {
-        let opened = Opened::open(&Place::new(path, file, options))?;
+    fn over(place: &Arc<Place>) -> Result<Self, BackendError> {
+        let opened = Opened::open(place)?;
         let shared = Shared::new(opened);
         Ok(Self { shared })
     }
@@ -112,7 +133,7 @@ impl Database {
         path: &Path,
         options: DatabaseOptions,
     ) -> Result<(), BackendError> {
-        Opened::open(&Place::new(path, shadow_of(disk, path, options)?, options))?.check_pages()
+        Opened::open(&place_to_look_at(disk, path, options)?)?.check_pages()
     }
 
     /// Moves pages to the front of the file and cuts off what is free behind them, durably. Whoever is interrupted at it
@@ -165,15 +186,32 @@ impl Database {
     }
 }
 
-fn shadow_of(
+/// The file of the log of the database in a file.
+pub(crate) fn log_path(path: &Path) -> PathBuf {
+    path.with_extension("log")
+}
+
+/// A database as its files are, which nobody changes.
+fn place_to_look_at(
     disk: &dyn Disk,
     path: &Path,
     options: DatabaseOptions,
-) -> Result<Arc<dyn DiskFile>, BackendError> {
+) -> Result<Arc<Place>, BackendError> {
     let shadow = disk.open_sealed(path).and_then(Shadow::new);
-    Ok(Arc::new(shadow.map_err(opened::of_io(
-        "opening",
-        options.called,
-        path,
-    ))?))
+    let shadow = Arc::new(shadow.map_err(opened::of_io("opening", options.called, path))?);
+    let log = if options.log_bytes_max.is_some() {
+        let opened = disk.open_sealed(&log_path(path));
+        LogFile::LookedAt(opened.map_err(of_log("opening", path, options))?)
+    } else {
+        LogFile::None
+    };
+    Ok(Place::new(path, shadow, log, options))
+}
+
+fn of_log<'a>(
+    doing: &'a str,
+    path: &'a Path,
+    options: DatabaseOptions,
+) -> impl FnOnce(io::Error) -> BackendError + 'a {
+    move |error| opened::of_io(doing, &format!("log of the {}", options.called), &log_path(path))(error)
 }

@@ -18,8 +18,10 @@ pub(crate) use checked::{checked_identity, checked_names};
 pub use error::OpenError;
 pub(crate) use shared::while_unused;
 
-/// The format of the directory that this version writes, and the newest that it reads.
+/// The format of the directory that this version writes, and the newest that it reads, of all modes but those below.
 const FORMAT: u32 = 1;
+/// Modes whose format is another one.
+const FORMATS: [(&str, u32); 1] = [("acid", 2)];
 /// The first line of STORE, in every format.
 const TITLE: &str = "tailwater store";
 /// STORE is a few lines; anything longer is not one.
@@ -48,6 +50,8 @@ pub(crate) struct Identity {
     /// Whether the store was made just now. An earlier run may have been interrupted right behind that, so an older
     /// store may be as empty.
     pub(crate) is_new: bool,
+    /// The format of its directory: one that is read.
+    pub(crate) format: u32,
 }
 
 /// The store's own random identity: files of another store are told apart by it.
@@ -102,9 +106,6 @@ impl Description {
         let format = value_of("format")
             .and_then(|format| format.parse().ok())
             .ok_or(Flaw::Damaged("it has no format"))?;
-        if format > FORMAT {
-            return Err(Flaw::Newer(format));
-        }
         let description = value_of("mode").zip(value_of("id")).and_then(|(mode, id)| {
             let is_word = |mode: &str| mode.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
             Some(Self {
@@ -114,10 +115,23 @@ impl Description {
             })
         });
         // Comparing texts refuses every other spelling, further lines, and formats that there never were.
-        description
-            .filter(|description| description.format == FORMAT && description.text() == text)
-            .ok_or(Flaw::Damaged("it does not say mode and id of a store"))
+        let description = description.filter(|description| {
+            (1..=newest_format(&description.mode)).contains(&format) && description.text() == text
+        });
+        // What else a later format says is not known.
+        let flaw = if format > FORMAT {
+            Flaw::Newer(format)
+        } else {
+            Flaw::Damaged("it does not say mode and id of a store")
+        };
+        description.ok_or(flaw)
     }
+}
+
+/// The format of the directory of a mode that this version writes, and the newest that it reads.
+pub(crate) fn newest_format(mode: &str) -> u32 {
+    let other = FORMATS.iter().find(|(other, _)| *other == mode);
+    other.map_or(FORMAT, |(_, format)| *format)
 }
 
 /// What is wrong with the text of STORE.
@@ -140,7 +154,11 @@ pub(crate) fn identify(
 ) -> Result<Identity, OpenError> {
     let Some(description) = describe(disk, root)? else {
         let store = make_store(disk, root, mode, parts)?;
-        return Ok(Identity { store, is_new: true });
+        return Ok(Identity {
+            store,
+            is_new: true,
+            format: newest_format(mode),
+        });
     };
     if description.mode != mode {
         return Err(OpenError::OtherMode {
@@ -163,6 +181,7 @@ pub(crate) fn identify(
     Ok(Identity {
         store: description.store,
         is_new: false,
+        format: description.format,
     })
 }
 
@@ -200,7 +219,9 @@ fn describe(disk: &dyn Disk, root: &Path) -> Result<Option<Description>, OpenErr
         Err(Flaw::Newer(found)) => Err(OpenError::NewerFormat {
             dir: root.to_owned(),
             found,
-            known: FORMAT,
+            known: FORMATS
+                .iter()
+                .fold(FORMAT, |known, (_, format)| known.max(*format)),
         }),
     }
 }
@@ -276,7 +297,7 @@ pub(crate) fn put_identity(
     store: StoreId,
 ) -> Result<(), OpenError> {
     let description = Description {
-        format: FORMAT,
+        format: newest_format(mode),
         mode: mode.to_owned(),
         store,
     };

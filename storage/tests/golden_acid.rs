@@ -1,8 +1,9 @@
 //! A store of shards that an earlier build has written stays readable, and what this build writes is what the format says.
 //!
-//! `golden/acid-v1` was written by the steps in `golden_acid/steps.rs`. If the format has to change, its version changes too, and
-//! a new directory is written by `TAILWATER_WRITE_GOLDEN=DIR cargo test -p tailwater-storage --test golden_acid`; the old one
-//! stays.
+//! `golden/acid-v1` and `golden/acid-v2` were written by the steps in `golden_acid/steps.rs`; the second one is as a crash has left
+//! it, with what it was told in its logs. If the format has to change, its version changes too, and
+//! a new directory is written by `TAILWATER_WRITE_GOLDEN=DIR cargo test -p tailwater-storage --test golden_acid`; the old ones
+//! stay.
 //!
 //! | file | what stands there |
 //! |---|---|
@@ -29,8 +30,8 @@ use tailwater_storage::acid::{self, AcidOptions, AcidStore};
 const STORE: &str = include_str!("golden/acid-v1/STORE");
 const SHARDS: u32 = 2;
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/acid-v1")
+fn golden(format: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/acid-v{format}"))
 }
 
 fn shard_file(dir: &Path, number: u32) -> PathBuf {
@@ -46,18 +47,10 @@ fn open(dir: &Path) -> Arc<AcidStore> {
     Arc::new(acid::open(&options).expect("the store opens"))
 }
 
-/// A store that bears the golden one's identity, written just now.
-fn namesake(dir: &Path) {
-    std::fs::create_dir_all(dir.join("acid")).expect("a directory");
-    std::fs::write(dir.join("STORE"), STORE).expect("it is written");
-    write(&open(dir));
-    acid::compact_directory(dir).expect("it gets as small as it can be");
-}
-
 #[test]
 fn a_store_of_format_1_is_whole_and_read_whole() {
     let dir = tempfile::tempdir().expect("a directory");
-    copy_store(&golden(), dir.path());
+    copy_store(&golden(1), dir.path());
     let report = acid::verify_directory(dir.path()).expect("it is a store");
     assert_eq!(report.damage, [""; 0]);
     assert_eq!(
@@ -76,22 +69,84 @@ fn named(rows: &[Row], table: &str) -> usize {
     rows.iter().filter(|row| row.table == table).count()
 }
 
+/// A crash leaves it so, and its logs have more than their shards.
 #[test]
-fn what_is_written_today_is_format_1_row_by_row() {
+fn a_store_of_format_2_that_was_not_closed_is_whole_and_read_whole() {
+    for number in 0..SHARDS {
+        let log = std::fs::read(shard_file(&golden(2), number).with_extension("log"));
+        assert!(log.expect("it is there").starts_with(b"TWL\x01"), "log {number}");
+    }
     let dir = tempfile::tempdir().expect("a directory");
-    namesake(dir.path());
+    copy_store(&golden(2), dir.path());
+    for _ in 0..2 {
+        let report = acid::verify_directory(dir.path()).expect("it is a store");
+        assert_eq!(report.damage, [""; 0]);
+        assert_eq!(
+            (report.streams, report.deleted_streams, report.shards),
+            (11, 1, 2)
+        );
+        check(&open(dir.path()));
+    }
+}
+
+#[test]
+fn a_store_of_format_1_becomes_one_of_format_2_when_it_is_opened() {
+    let format_of = |dir: &Path| {
+        let text = std::fs::read_to_string(dir.join("STORE")).expect("it is there");
+        text.lines().nth(1).expect("a format").to_owned()
+    };
+    type Use = fn(&Path);
+    let uses: [Use; 2] = [
+        |dir| drop(open(dir)),
+        |dir| {
+            acid::compact_directory(dir).expect("the disk works");
+        },
+    ];
+    for used in uses {
+        let dir = tempfile::tempdir().expect("a directory");
+        copy_store(&golden(1), dir.path());
+        // An earlier run was interrupted at it.
+        std::fs::write(shard_file(dir.path(), 1).with_extension("log"), "").expect("written");
+        acid::verify_directory(dir.path()).expect("it is a store");
+        acid::stats_of_directory(dir.path()).expect("it is a store");
+        assert_eq!(format_of(dir.path()), "format: 1", "nothing is changed by a look");
+        used(dir.path());
+        assert_eq!(format_of(dir.path()), "format: 2");
+        let report = acid::verify_directory(dir.path()).expect("it is a store");
+        assert_eq!((report.damage, report.notes), (Vec::new(), Vec::new()));
+        check(&open(dir.path()));
+        std::fs::remove_file(shard_file(dir.path(), 0).with_extension("log")).expect("it is there");
+        let report = acid::verify_directory(dir.path()).expect("it is a store");
+        assert!(report.damage[0].contains("000.log"), "{:?}", report.damage);
+    }
+}
+
+#[test]
+fn what_is_written_today_is_format_2_row_by_row() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir_all(dir.path().join("acid")).expect("a directory");
+    std::fs::write(dir.path().join("STORE"), STORE).expect("it is written");
+    let crashed = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    write(&store);
+    copy_store(dir.path(), crashed.path());
     if let Some(target) = std::env::var_os("TAILWATER_WRITE_GOLDEN") {
         copy_store(dir.path(), Path::new(&target));
     }
+    drop(store);
+    acid::compact_directory(dir.path()).expect("it gets as small as it can be");
     let mut all = Vec::new();
     for number in 0..SHARDS {
-        let [old, new] = [golden().as_path(), dir.path()].map(|dir| rows(&shard_file(dir, number)));
-        for (old, new) in old.iter().zip(&new) {
-            assert_eq!(old, new, "shard {number}");
+        let dirs = [&golden(1), &golden(2), crashed.path(), dir.path()];
+        let [first, others @ ..] = dirs.map(|dir| rows(&shard_file(dir, number)));
+        for (which, other) in others.iter().enumerate() {
+            for (first, other) in first.iter().zip(other) {
+                assert_eq!(first, other, "shard {number}, {which}");
+            }
+            assert_eq!(first.len(), other.len(), "shard {number}, {which}");
         }
-        assert_eq!(old.len(), new.len(), "shard {number}");
-        assert!(named(&new, "streams") > 0, "shard {number} is empty");
-        all.extend(new);
+        assert!(named(&first, "streams") > 0, "shard {number} is empty");
+        all.extend(first);
     }
     // A table without a row would not be compared.
     for table in [
@@ -113,6 +168,6 @@ fn what_is_written_today_is_format_1_row_by_row() {
 
 #[test]
 fn the_file_that_counts_the_shards_is_as_it_was() {
-    let text = std::fs::read_to_string(golden().join("acid/SHARDS")).expect("it is there");
+    let text = std::fs::read_to_string(golden(1).join("acid/SHARDS")).expect("it is there");
     assert_eq!(text, "shards: 2\ncrc: f990206f\n");
 }

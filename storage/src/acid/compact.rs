@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::layout::{Layout, cached};
+use super::layout::{self, Layout, cached};
 use super::shard::Shard;
 use super::tables::ShardMeta;
 use crate::database::DatabaseOptions;
@@ -41,7 +41,8 @@ pub fn compact_directory(data_dir: &Path) -> Result<AcidCompactReport, OpenError
 /// # Errors
 /// As [`compact_directory`].
 pub fn compact(disk: &dyn Disk, data_dir: &Path) -> Result<AcidCompactReport, OpenError> {
-    let store = super::identity_of(disk, data_dir)?;
+    let found = super::identity_of(disk, data_dir)?;
+    layout::upgrade(disk, data_dir, found.format, found.store)?;
     let layout = Layout::new(disk, data_dir);
     let count = layout.known_count()?;
     let mut report = AcidCompactReport::default();
@@ -57,7 +58,7 @@ pub fn compact(disk: &dyn Disk, data_dir: &Path) -> Result<AcidCompactReport, Op
             opens_quickly: true,
             ..cached(CACHE_BYTES, 1)
         };
-        let meta = ShardMeta::new(store, number, count);
+        let meta = ShardMeta::new(found.store, number, count);
         Shard::open(disk, &path, options, &meta)?.compact()?;
         report.bytes_after += bytes().map_err(OpenError::io("read", &path))?;
     }

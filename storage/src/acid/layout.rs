@@ -3,7 +3,7 @@
 //! The directory `acid` has a file `SHARDS`, which says how many there are, and a directory of that many shards. Before they
 //! are made that file is there under the name `SHARDS.tmp`, and gets its name once they are durable: with that one and
 //! without `SHARDS`, what is there was not finished, and is made again. Without either, shards are damage: they may be
-//! all that somebody has. A file `SPARE` holds nothing.
+//! all that somebody has. A file `SPARE` holds nothing. In a directory of format 1 the shards have no logs.
 //!
 //! Beside `SHARDS`, a directory of another number of shards is what `reshard.rs` has left when it was
 //! interrupted: before `SHARDS` was replaced what it was making, and afterwards what it had copied.
@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use super::placement::SHARDS_MAX;
 use super::shard::Shard;
 use super::tables::ShardMeta;
-use super::{AcidOptions, era};
-use crate::database::DatabaseOptions;
-use crate::directory::{OpenError, StoreId};
+use super::{AcidOptions, MODE, era};
+use crate::database::{DatabaseOptions, LOG_BYTES_MAX, log_path};
+use crate::directory::{self, Description, OpenError, StoreId};
 use crate::disk::Disk;
 
 /// The directory in a store's that every store of this mode has.
@@ -45,6 +45,7 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
     let wanted = options.shard_count;
     let database = DatabaseOptions {
         opens_quickly: options.quick_repair,
+        log_bytes_max: Some(options.log_bytes_max),
         ..cached(options.cache_bytes, wanted)
     };
     let Some(count) = layout.count()? else {
@@ -76,19 +77,49 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
     Ok(shards)
 }
 
+/// Makes a directory of an older format one of this one: its shards get logs. Nobody may have it open.
+pub(super) fn upgrade(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    format: u32,
+    store: StoreId,
+) -> Result<(), OpenError> {
+    if has_logs(format) {
+        return Ok(());
+    }
+    let layout = Layout::new(disk, data_dir);
+    let count = layout.known_count()?;
+    for number in 0..count {
+        let log = log_path(&layout.shard(number, count));
+        match disk.create(&log) {
+            // An earlier run was interrupted at this.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => drop(made.map_err(OpenError::io("make", &log))?),
+        }
+    }
+    if count > 0 {
+        layout.sync_dir(&layout.shards_dir(count))?;
+    }
+    // A build that knows no logs must refuse the directory before there is anything in one.
+    directory::put_identity(disk, data_dir, MODE, store)
+}
+
 /// Opens the shards of a store that nobody has open, and changes nothing of them. There are none if it
 /// was never made to the end.
-pub(super) fn look_at(disk: &dyn Disk, data_dir: &Path, store: StoreId) -> Result<Vec<Shard>, OpenError> {
+pub(super) fn look_at(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    found: &Description,
+) -> Result<Vec<Shard>, OpenError> {
     let layout = Layout::new(disk, data_dir);
     let count = layout.known_count()?;
     let database = DatabaseOptions {
-        called: CALLED,
-        cache_bytes: LOOK_CACHE_BYTES,
-        opens_quickly: false,
+        log_bytes_max: has_logs(found.format).then_some(LOG_BYTES_MAX),
+        ..cached(LOOK_CACHE_BYTES, 1)
     };
     let shards = (0..count).map(|number| {
         let path = layout.shard(number, count);
-        let meta = ShardMeta::new(store, number, count);
+        let meta = ShardMeta::new(found.store, number, count);
         Ok(Shard::look_at(disk, &path, database, &meta)?)
     });
     shards.collect()
@@ -100,7 +131,13 @@ pub(super) fn cached(cache_bytes: u64, count: u32) -> DatabaseOptions {
         called: CALLED,
         cache_bytes: cache_bytes / u64::from(count),
         opens_quickly: false,
+        log_bytes_max: Some(LOG_BYTES_MAX),
     }
+}
+
+/// Whether the shards of a directory of this format have logs.
+pub(super) fn has_logs(format: u32) -> bool {
+    format >= 2
 }
 
 impl<'d> Layout<'d> {
@@ -278,7 +315,11 @@ impl<'d> Layout<'d> {
     pub(super) fn remove_shards(&self, count: u32) -> Result<(), OpenError> {
         let dir = self.shards_dir(count);
         let names = self.list(&dir)?;
-        let is_shard = |name: &String| (0..count).any(|number| *name == shard_name(number));
+        let is_shard = |name: &String| {
+            let shards = (0..count).map(|number| self.shard(number, count));
+            let files = shards.flat_map(|shard| [log_path(&shard), shard]);
+            files.into_iter().any(|file| file.ends_with(name))
+        };
         if let Some(found) = names.iter().find(|name| !is_shard(name)) {
             tracing::warn!(dir = %dir.display(), found, "a directory of shards that are not used has something else");
             return Ok(());

@@ -67,6 +67,6 @@ fn stats(shards: &[Shard]) -> Result<AcidStats, BackendError> {
 /// # Errors
 /// [`OpenError`] if there is no store or it cannot be read. Not all damage is found.
 pub fn stats_of(disk: &dyn Disk, data_dir: &Path) -> Result<AcidStats, OpenError> {
-    let store = directory::read_identity(disk, data_dir)?.store;
-    Ok(stats(&layout::look_at(disk, data_dir, store)?)?)
+    let found = directory::read_identity(disk, data_dir)?;
+    Ok(stats(&layout::look_at(disk, data_dir, &found)?)?)
 }

@@ -11,11 +11,11 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::layout::{self, Layout};
 use super::tables::ShardMeta;
-use crate::database::{Database, View};
+use crate::database::{Database, DatabaseOptions, LOG_BYTES_MAX, View, log_path};
 use crate::directory::{self, OpenError, StoreId};
 use crate::disk::Disk;
 use crate::findings::Findings;
@@ -73,13 +73,14 @@ impl AcidVerifyReport {
 /// [`OpenError`] if there is no store, a later version has made it, or it cannot be looked at.
 pub fn verify(disk: &dyn Disk, data_dir: &Path) -> Result<AcidVerifyReport, OpenError> {
     let mut found = Findings::default();
-    let Some(store) = directory::checked_identity(disk, data_dir, &mut found)? else {
+    let Some(description) = directory::checked_identity(disk, data_dir, &mut found)? else {
         return Ok(AcidVerifyReport::default().with(found));
     };
     let mut verification = Verification {
         disk,
         layout: Layout::new(disk, data_dir),
-        store,
+        store: description.store,
+        has_logs: layout::has_logs(description.format),
         report: AcidVerifyReport::default(),
         found,
     };
@@ -93,6 +94,7 @@ struct Verification<'a> {
     disk: &'a dyn Disk,
     layout: Layout<'a>,
     store: StoreId,
+    has_logs: bool,
     report: AcidVerifyReport,
     found: Findings,
 }
@@ -167,7 +169,12 @@ impl Verification<'_> {
         let files: Vec<_> = (0..count)
             .map(|number| self.layout.shard(number, count))
             .collect();
-        for name in names.iter().filter(|name| !files.contains(&dir.join(name))) {
+        let is_own = |path: &Path| {
+            let is_log = |shard: &PathBuf| self.has_logs && log_path(shard) == path;
+            files.iter().any(|shard| shard == path || is_log(shard))
+        };
+        let foreign: Vec<_> = names.iter().filter(|name| !is_own(&dir.join(name))).collect();
+        for name in foreign {
             self.note_foreign(&dir, name);
         }
         let mut shards = Vec::new();
@@ -200,7 +207,10 @@ impl Verification<'_> {
         let file = self.disk.open_sealed(path).map_err(OpenError::io("open", path))?;
         self.report.shards += 1;
         self.report.shard_bytes += file.len().map_err(OpenError::io("read", path))?;
-        let options = layout::cached(CACHE_BYTES, count);
+        let options = DatabaseOptions {
+            log_bytes_max: self.has_logs.then_some(LOG_BYTES_MAX),
+            ..layout::cached(CACHE_BYTES, count)
+        };
         let shard = Database::check_pages(self.disk, path, options)
             .and_then(|()| Database::look_at(self.disk, path, options)?.view());
         let expected = ShardMeta::new(self.store, number, count);

@@ -57,30 +57,39 @@ impl Ahead {
         }
     }
 
-    /// Takes space for pages of one group, and for those behind them, unless it is taken already.
+    /// Takes space for pages of one group, and for those behind them, unless it is taken already; if `fills_gaps`, for all
+    /// before them too. Answers whether they have it.
     ///
     /// # Errors
     /// If the disk fails. That it is full is none: the pages themselves may still find room.
-    pub(super) fn take(&self, file: &dyn DiskFile, first: u64, count: u64) -> io::Result<()> {
+    pub(super) fn take(
+        &self,
+        file: &dyn DiskFile,
+        first: u64,
+        count: u64,
+        fills_gaps: bool,
+    ) -> io::Result<bool> {
         let mut taken = self.0.lock();
         let group = (first / GROUP_PAGES) as usize;
         let wanted = first % GROUP_PAGES..first % GROUP_PAGES + count;
         let Some(known) = taken.groups.get(group) else {
-            return Ok(());
+            return Ok(false);
         };
         let until = match known {
             Some(until) => *until,
             None => found(file, group, taken.of_group(group))?,
         };
         let mut now = until.max(wanted.end);
-        if wanted.end > until && file.free_bytes()? >= PLENTY_BYTES {
+        let mut is_taken = wanted.end <= until;
+        if !is_taken && file.free_bytes()? >= PLENTY_BYTES {
             let more = until.clamp(AHEAD_PAGES_MIN, AHEAD_PAGES_MAX);
             now = (wanted.end + more).min(taken.of_group(group)).max(wanted.end);
-            let is_near = wanted.start <= until + GAP_PAGES_MAX;
-            write(file, group, if is_near { until } else { wanted.end }..now)?;
+            let is_near = fills_gaps || wanted.start <= until + GAP_PAGES_MAX;
+            write(file, group, if is_near { until } else { wanted.start }..now)?;
+            is_taken = true;
         }
         taken.groups[group] = Some(now);
-        Ok(())
+        Ok(is_taken)
     }
 }
 
@@ -157,7 +166,7 @@ mod tests {
         let ahead = Ahead::of(0);
         ahead.set_pages(1200);
         let take = |page, taken| {
-            ahead.take(file.as_ref(), page, 1).expect("taken");
+            ahead.take(file.as_ref(), page, 1, false).expect("taken");
             assert_eq!(written(file.as_ref(), 0, GROUP_PAGES), taken, "page {page}");
         };
         take(1, 2 + 16);
@@ -165,7 +174,7 @@ mod tests {
         take(18, 19 + 18);
         take(37, 38 + 37);
         take(1000, GROUP_PAGES);
-        ahead.take(file.as_ref(), 1190, 4).expect("taken");
+        ahead.take(file.as_ref(), 1190, 4, false).expect("taken");
         assert_eq!(written(file.as_ref(), 1, 1200 - GROUP_PAGES), 1200 - GROUP_PAGES);
         assert_eq!(file.len().expect("a length"), outer_len(1200 * PAGE_BYTES));
     }
@@ -195,7 +204,7 @@ mod tests {
                             .u64(1..=8)
                             .min(pages - first)
                             .min(GROUP_PAGES - first % GROUP_PAGES);
-                        ahead.take(file.as_ref(), first, count).expect("taken");
+                        ahead.take(file.as_ref(), first, count, false).expect("taken");
                         for page in first..first + count {
                             let bytes = [rng.u8(1..); PAGE_BYTES as usize];
                             file.write_at(place(page), &bytes).expect("written");
@@ -220,7 +229,7 @@ mod tests {
         let file = made(&disk, Path::new("file"), 500);
         let ahead = Ahead::of(0);
         ahead.set_pages(500);
-        ahead.take(file.as_ref(), 3, 1).expect("nothing is wrong");
+        ahead.take(file.as_ref(), 3, 1, false).expect("nothing is wrong");
         assert_eq!(written(file.as_ref(), 0, 500), 0);
     }
 

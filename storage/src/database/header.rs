@@ -16,7 +16,7 @@ use crate::disk::DiskFile;
 
 /// Pages of our file before all others.
 pub(super) const HEADER_PAGES: u64 = 2;
-const HEADER_BYTES: usize = 512;
+pub(super) const HEADER_BYTES: usize = 512;
 const FORMAT: &[u8; 4] = b"TWC\x01";
 /// The byte of redb's header that says which of its two commits counts, and how it was made.
 const COMMIT_AT: usize = 9;
@@ -26,6 +26,14 @@ const ENTRY_BYTES: usize = 4 + 8 + HEADER_BYTES + 4;
 
 /// What redb has written last.
 pub(super) struct Header(Mutex<Written>);
+
+/// A header as it was at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Image {
+    /// How often it had been written.
+    pub(super) count: u64,
+    pub(super) bytes: [u8; HEADER_BYTES],
+}
 
 struct Written {
     count: u64,
@@ -75,15 +83,43 @@ impl Header {
         out.copy_from_slice(&self.0.lock().bytes[offset..offset + out.len()]);
     }
 
+    /// Writes a part of it in place.
     pub(super) fn write(&self, file: &dyn DiskFile, offset: u64, data: &[u8]) -> io::Result<()> {
-        let offset = usize::try_from(offset).expect("within the header");
         let mut written = self.0.lock();
-        written.count += 1;
-        if std::mem::take(&mut written.is_synced) {
-            written.place = (written.place + 1) % HEADER_PAGES;
+        if written.is_synced {
+            written.place = written.other_place();
         }
-        written.bytes[offset..offset + data.len()].copy_from_slice(data);
+        written.change(offset, data);
         written.put(file)
+    }
+
+    /// Changes a part of it, and leaves what stands in place as it is.
+    pub(super) fn change(&self, offset: u64, data: &[u8]) {
+        self.0.lock().change(offset, data);
+    }
+
+    /// Writes it to the place where the durable one is not, behind changes that were left out there.
+    pub(super) fn write_changed(&self, file: &dyn DiskFile) -> io::Result<()> {
+        let mut written = self.0.lock();
+        written.place = written.other_place();
+        written.put(file)
+    }
+
+    /// As it is now.
+    pub(super) fn image(&self) -> Image {
+        let written = self.0.lock();
+        Image {
+            count: written.count,
+            bytes: written.bytes,
+        }
+    }
+
+    /// Makes it what it was at some time, but for what stands in place.
+    pub(super) fn restore(&self, image: &Image) {
+        let mut written = self.0.lock();
+        written.count = image.count;
+        written.bytes = image.bytes;
+        written.is_synced = false;
     }
 
     /// How often it was written.
@@ -125,6 +161,17 @@ impl Header {
 }
 
 impl Written {
+    fn other_place(&self) -> u64 {
+        (self.place + 1) % HEADER_PAGES
+    }
+
+    fn change(&mut self, offset: u64, data: &[u8]) {
+        let offset = usize::try_from(offset).expect("within the header");
+        self.count += 1;
+        self.is_synced = false;
+        self.bytes[offset..offset + data.len()].copy_from_slice(data);
+    }
+
     fn put(&self, file: &dyn DiskFile) -> io::Result<()> {
         file.write_at(self.place * PAGE_BYTES, &self.entry())
     }

@@ -6,8 +6,11 @@
 //! redb syncs before it writes its header, so that what that refers to is durable, or the file as long as it says. When
 //! its file grows it does so while readers wait for it. Nothing refers to anything before the header is written, so such a
 //! sync is put off until then.
+//!
+//! With a [log] a sync is that of a record with all that was written since the last one, once all that was written
+//! before is durable in its place. Without, as while redb opens a database, it is that of the file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +20,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::ahead::Ahead;
 use super::header::Header;
+use super::log::{self, Log, finds_no_space};
 use super::pages::{self, Waiting};
 use crate::disk::DiskFile;
 
@@ -28,6 +32,32 @@ pub(super) type Lost = Arc<OnceLock<Arc<io::Error>>>;
 pub(super) struct Trouble {
     pub(super) error: Arc<io::Error>,
     pub(super) for_good: bool,
+}
+
+/// Where the log of a database is.
+pub(super) enum LogFile {
+    /// It has none.
+    None,
+    /// It gets at most so long, in bytes.
+    Written(Arc<dyn DiskFile>, u64),
+    /// It is read, and not gone on with.
+    LookedAt(Arc<dyn DiskFile>),
+}
+
+impl LogFile {
+    fn read(&self) -> io::Result<Option<log::Said>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Written(file, _) | Self::LookedAt(file) => log::read(file.as_ref()),
+        }
+    }
+
+    fn writable(&self) -> io::Result<Option<Log>> {
+        match self {
+            Self::Written(file, bytes_max) => Log::over(Arc::clone(file), *bytes_max).map(Some),
+            Self::None | Self::LookedAt(_) => Ok(None),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -53,6 +83,9 @@ pub(super) struct Medium {
     unchecked: Mutex<BTreeSet<u64>>,
     waiting: Waiting,
     ahead: Ahead,
+    log: Option<Log>,
+    /// Whether what is written is noted for the log.
+    is_logging: AtomicBool,
     /// Whether a sync was put off.
     owes_sync: AtomicBool,
     /// Held for reading during every operation, so that none is under way once the medium is retired.
@@ -60,30 +93,40 @@ pub(super) struct Medium {
 }
 
 impl Medium {
-    /// Over an empty file.
-    pub(super) fn create(file: Arc<dyn DiskFile>, lost: &Lost) -> Self {
-        Self::new(file, lost, Header::new(), 0)
+    /// Over an empty file, with a log in another one.
+    pub(super) fn create(file: Arc<dyn DiskFile>, log: &LogFile, lost: &Lost) -> io::Result<Self> {
+        Self::new(file, log, lost, Header::new(), 0)
     }
 
-    /// Over a file that was made through [`Self::create`].
-    pub(super) fn open(file: Arc<dyn DiskFile>, lost: &Lost) -> io::Result<Self> {
+    /// Over a file that was made through [`Self::create`]. All that its log has is in its place afterwards, durably.
+    pub(super) fn open(file: Arc<dyn DiskFile>, log: &LogFile, lost: &Lost) -> io::Result<Self> {
         let len = file.len()?;
         let inner_len = pages::inner_len(len);
         let inner_len = inner_len.ok_or_else(|| pages::damage(format!("none is {len} bytes long")))?;
         let header = Header::open(file.as_ref())?;
+        let mut medium = Self::new(file, log, lost, header, inner_len)?;
+        if let Some(log) = log.read()? {
+            medium.replay(&log)?;
+        }
         // One header must be durable when the other one is written, also after the process was killed, and after a
         // sync that failed: what it has not written is shown all the same, and counts as written.
-        header.write_again(file.as_ref())?;
-        if let Err(error) = sync(file.as_ref()) {
+        medium.header.write_again(medium.file.as_ref())?;
+        if let Err(error) = sync(medium.file.as_ref()) {
             let error = lost.get_or_init(|| Arc::new(error));
             return Err(io::Error::new(error.kind(), Arc::clone(error)));
         }
-        header.synced();
-        Ok(Self::new(file, lost, header, inner_len))
+        medium.header.synced();
+        Ok(medium)
     }
 
-    fn new(file: Arc<dyn DiskFile>, lost: &Lost, header: Header, len: u64) -> Self {
-        Self {
+    fn new(
+        file: Arc<dyn DiskFile>,
+        log: &LogFile,
+        lost: &Lost,
+        header: Header,
+        len: u64,
+    ) -> io::Result<Self> {
+        Ok(Self {
             is_strict: AtomicBool::new(header.tells_of_synced_pages()),
             file,
             header,
@@ -92,15 +135,95 @@ impl Medium {
             unchecked: Mutex::default(),
             waiting: Waiting::default(),
             ahead: Ahead::of(len / pages::PAGE_BYTES),
+            log: log.writable()?,
+            is_logging: AtomicBool::new(false),
             owes_sync: AtomicBool::new(false),
             standing: RwLock::default(),
+        })
+    }
+
+    /// Puts what a log has into its place, unless all of it and more is durable there: the header in place is a later one then.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] if a record is missing.
+    fn replay(&mut self, log: &log::Said) -> io::Result<()> {
+        let placed = self.header.image().count;
+        let last = log.records().last().map_or(0, |last| last.image.count);
+        if log.has_record_behind(last.max(placed)) {
+            let what = "a record of its log is damaged, and a later one is not";
+            return Err(pages::damage(what.to_owned()));
         }
+        let Some(first) = log.records().next().filter(|_| last >= placed) else {
+            return Ok(());
+        };
+        if first.follows > placed {
+            let what = format!(
+                "its log goes on behind header {}, and it has {placed}",
+                first.follows
+            );
+            return Err(pages::damage(what));
+        }
+        let file = Arc::clone(&self.file);
+        let mut pages = BTreeMap::new();
+        for record in log.records() {
+            self.put_len(file.as_ref(), record.len)?;
+            pages.extend(record.pages());
+            pages.split_off(&(record.len / pages::PAGE_BYTES));
+            self.header.restore(&record.image);
+        }
+        for (page, bytes) in &pages {
+            let offset = page * pages::PAGE_BYTES;
+            pages::write(file.as_ref(), None, &self.ahead, &self.waiting, offset, bytes)?;
+        }
+        self.waiting.write(file.as_ref())?;
+        self.header.write_changed(file.as_ref())?;
+        // A record is whole or none.
+        *self.is_strict.get_mut() = true;
+        Ok(())
+    }
+
+    /// Makes the file as long as redb says.
+    fn put_len(&self, file: &dyn DiskFile, len: u64) -> io::Result<()> {
+        let before = self.len.load(Ordering::Acquire);
+        if len == before {
+            return Ok(());
+        }
+        let end = len.div_ceil(pages::PAGE_BYTES);
+        self.waiting.cut(end);
+        if let Some(log) = self.logging() {
+            log.cut(end);
+        }
+        file.set_len(pages::outer_len(len))?;
+        self.ahead.set_pages(len / pages::PAGE_BYTES);
+        pages::take_groups(file, before, len)?;
+        self.len.store(len, Ordering::Release);
+        Ok(())
     }
 
     /// Takes every page for damaged from now on whose checksum is wrong: redb has opened the database, and knows which
     /// commit counts.
     pub(super) fn be_strict(&self) {
         self.is_strict.store(true, Ordering::Release);
+        self.begin_log();
+    }
+
+    /// Notes for the log what is written from now on, if all that was written before is durable in its place.
+    fn begin_log(&self) {
+        let Some(log) = &self.log else { return };
+        if self.is_logging.load(Ordering::Acquire) {
+            return;
+        }
+        let is_strict = self.is_strict.load(Ordering::Acquire) && self.unchecked.lock().is_empty();
+        if is_strict && self.header.is_synced() && !self.owes_sync.load(Ordering::Relaxed) {
+            log.begin(self.header.image().count);
+            self.is_logging.store(true, Ordering::Release);
+        }
+    }
+
+    /// The log, if what is written is noted for it.
+    fn logging(&self) -> Option<&Log> {
+        let is_logging = self.is_logging.load(Ordering::Acquire);
+        self.log.as_ref().filter(|_| is_logging)
     }
 
     /// What has failed, if anything has.
@@ -152,7 +275,18 @@ impl Medium {
     /// Makes all durable that is written.
     fn sync(&self) -> io::Result<()> {
         self.check()?;
+        if let Some(log) = self.logging() {
+            return self.sync_log(log);
+        }
         self.use_file(may_be_lost, |file| self.waiting.write(file))?;
+        self.sync_header()?;
+        self.owes_sync.store(false, Ordering::Relaxed);
+        self.begin_log();
+        Ok(())
+    }
+
+    /// Syncs the file, after the header was written there.
+    fn sync_header(&self) -> io::Result<()> {
         self.use_file(
             |_| true,
             |file| {
@@ -162,8 +296,32 @@ impl Medium {
                 })
             },
         )?;
-        self.owes_sync.store(false, Ordering::Relaxed);
         self.header.synced();
+        Ok(())
+    }
+
+    /// Makes all that is written durable in the log, or in place if the log has no room for it.
+    fn sync_log(&self, log: &Log) -> io::Result<()> {
+        let len = self.len.load(Ordering::Acquire);
+        let is_put = self.use_file(|_| true, |_| log.put(&self.header.image(), len, sync))?;
+        if is_put {
+            self.header.synced();
+            return Ok(());
+        }
+        self.settle(log)
+    }
+
+    /// Makes all that is written durable in its place: the pages that the log has or is to have, and then the header. Until
+    /// that is there the log leads to the commit before.
+    fn settle(&self, log: &Log) -> io::Result<()> {
+        self.use_file(may_be_lost, |file| {
+            log.place_all(&|first, pages| pages::place(file, first, pages))?;
+            self.waiting.write(file)
+        })?;
+        self.use_file(|_| true, sync)?;
+        self.use_file(may_be_lost, |file| self.header.write_changed(file))?;
+        self.sync_header()?;
+        log.begin(self.header.image().count);
         Ok(())
     }
 
@@ -194,11 +352,7 @@ impl Medium {
 /// No page is written in place that the last commit refers to, and the header not where the durable one stands: a write
 /// that finds no space, or cannot read what stands beside it, leaves the last commit as it was.
 fn may_be_lost(error: &io::Error) -> bool {
-    let finds_no_space = matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    );
-    !finds_no_space && !pages::is_unread(error)
+    !finds_no_space(error) && !pages::is_unread(error)
 }
 
 /// A sync that failed is not tried again, so that nobody may take its failure for a lack of space.
@@ -223,11 +377,11 @@ impl redb::StorageBackend for Backend {
                     self.0.header.read(offset, out);
                     return Ok(());
                 }
-                let waiting = &self.0.waiting;
+                let (log, waiting) = (self.0.logging(), &self.0.waiting);
                 if self.0.is_strict.load(Ordering::Acquire) {
-                    pages::read(file, waiting, offset, out)
+                    pages::read(file, log, waiting, offset, out)
                 } else {
-                    let wrong = pages::read_unchecked(file, waiting, offset, out)?;
+                    let wrong = pages::read_unchecked(file, log, waiting, offset, out)?;
                     self.0.unchecked.lock().extend(wrong);
                     Ok(())
                 }
@@ -239,21 +393,16 @@ impl redb::StorageBackend for Backend {
     /// to a large one, of which a commit may need one page, and that is no reason to call a disk full.
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.check()?;
-        self.0.waiting.cut(len.div_ceil(pages::PAGE_BYTES));
-        let before = self.0.len.load(Ordering::Acquire);
-        self.0.use_file(may_be_lost, |file| {
-            file.set_len(pages::outer_len(len))?;
-            self.0.ahead.set_pages(len / pages::PAGE_BYTES);
-            pages::take_groups(file, before, len)
-        })?;
-        self.0.len.store(len, Ordering::Release);
-        Ok(())
+        self.0.use_file(may_be_lost, |file| self.0.put_len(file, len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.check()?;
         if self.0.header.is_synced() {
-            self.0.owes_sync.store(true, Ordering::Relaxed);
+            // What is noted for the log gets there with the header that tells of it.
+            self.0
+                .owes_sync
+                .store(self.0.logging().is_none(), Ordering::Relaxed);
             return Ok(());
         }
         self.0.sync()
@@ -262,20 +411,41 @@ impl redb::StorageBackend for Backend {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.0.check()?;
         if !Header::has(offset, data.len()) {
+            let log = self.0.logging();
             return self.0.use_file(may_be_lost, |file| {
-                pages::write(file, &self.0.ahead, &self.0.waiting, offset, data)
+                pages::write(file, log, &self.0.ahead, &self.0.waiting, offset, data)
             });
         }
-        self.0.use_file(may_be_lost, |file| self.0.mend(file))?;
-        if self.0.owes_sync.load(Ordering::Relaxed) {
-            self.0.sync()?;
+        if self.0.logging().is_none() {
+            self.0.use_file(may_be_lost, |file| self.0.mend(file))?;
+            if self.0.owes_sync.load(Ordering::Relaxed) {
+                self.0.sync()?;
+            }
+        }
+        if self.0.logging().is_some() {
+            self.0.header.change(offset, data);
+            return Ok(());
         }
         self.0
             .use_file(may_be_lost, |file| self.0.header.write(file, offset, data))
     }
 
     fn close(&self) -> io::Result<()> {
-        if self.0.lost.get().is_none() && self.0.owes_sync.load(Ordering::Relaxed) {
+        if self.0.lost.get().is_some() {
+            return Ok(());
+        }
+        if let Some(log) = self.0.logging() {
+            if self.0.trouble().is_some() {
+                // What has failed must not be made after all; the log leads to the commit before.
+                return Ok(());
+            }
+            if log.is_used() || !self.0.header.is_synced() {
+                self.0.settle(log)?;
+            }
+            // What it has is of no use any more.
+            return self.0.use_file(may_be_lost, |_| log.empty());
+        }
+        if self.0.owes_sync.load(Ordering::Relaxed) {
             self.0.sync()?;
         }
         Ok(())

@@ -11,7 +11,7 @@ use redb::{CompactionError, Database, ReadTransaction, ReadableDatabase, Storage
 
 use super::DatabaseOptions;
 use super::change;
-use super::medium::{Backend, Lost, Medium, Trouble};
+use super::medium::{Backend, LogFile, Lost, Medium, Trouble};
 use super::row::Failure;
 use crate::backend::BackendError;
 use crate::disk::DiskFile;
@@ -23,6 +23,7 @@ const LONG_REPAIR_BYTES: u64 = 64 << 20;
 pub(super) struct Place {
     pub(super) path: Box<Path>,
     pub(super) file: Arc<dyn DiskFile>,
+    log: LogFile,
     pub(super) options: DatabaseOptions,
     lost: Lost,
 }
@@ -64,10 +65,16 @@ pub(super) struct Snapshot {
 }
 
 impl Place {
-    pub(super) fn new(path: &Path, file: Arc<dyn DiskFile>, options: DatabaseOptions) -> Arc<Self> {
+    pub(super) fn new(
+        path: &Path,
+        file: Arc<dyn DiskFile>,
+        log: LogFile,
+        options: DatabaseOptions,
+    ) -> Arc<Self> {
         Arc::new(Self {
             path: path.into(),
             file,
+            log,
             options,
             lost: Lost::default(),
         })
@@ -92,12 +99,16 @@ impl Place {
 impl Opened {
     /// A database without tables in a file that is empty.
     pub(super) fn create(place: &Arc<Place>) -> Result<Self, BackendError> {
-        Self::new(place, Medium::create(Arc::clone(&place.file), &place.lost))
+        let medium = Medium::create(Arc::clone(&place.file), &place.log, &place.lost);
+        Self::new(
+            place,
+            medium.map_err(of_io("making", place.options.called, &place.path))?,
+        )
     }
 
     /// The database in a file.
     pub(super) fn open(place: &Arc<Place>) -> Result<Self, BackendError> {
-        let medium = Medium::open(Arc::clone(&place.file), &place.lost);
+        let medium = Medium::open(Arc::clone(&place.file), &place.log, &place.lost);
         let medium = medium.map_err(of_io("opening", place.options.called, &place.path))?;
         let opened = Self::new(place, medium)?;
         let changes = opened.ask(|| change::changes(&opened.database.begin_read()?))?;

@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 
 use super::ahead::Ahead;
 use super::header::HEADER_PAGES;
+use super::log::Log;
 use crate::disk::DiskFile;
 
 pub(super) const PAGE_BYTES: u64 = 4096;
@@ -80,9 +81,10 @@ pub(super) fn inner_len(len: u64) -> Option<u64> {
     (inner > 0).then_some(inner * PAGE_BYTES)
 }
 
-/// Reads pages as they are. Answers the numbers of those whose checksums are wrong.
+/// Reads pages as they are, from the log those that it has. Answers the numbers of those whose checksums are wrong.
 pub(super) fn read_unchecked(
     file: &dyn DiskFile,
+    log: Option<&Log>,
     waiting: &Waiting,
     offset: u64,
     out: &mut [u8],
@@ -92,7 +94,13 @@ pub(super) fn read_unchecked(
         let pages = &mut out[piece.part.clone()];
         // Looked at first: what does not wait by now is written.
         let newer = waiting.of(piece.first, pages.len() as u64 / PAGE_BYTES);
+        let count = pages.len() as u64 / PAGE_BYTES;
+        let newer_pages = log.map_or(Ok(Vec::new()), |log| log.newer(piece.first, count))?;
         file.read_at(piece.at, pages)?;
+        for (number, page) in &newer_pages {
+            let at = ((number - piece.first) * PAGE_BYTES) as usize;
+            pages[at..at + page.len()].copy_from_slice(page);
+        }
         let found = crcs(piece.first, pages);
         let mut written = Crcs::from_elem(Crc::default(), found.len());
         file.read_at(piece.crc_at, written.as_flattened_mut())?;
@@ -112,8 +120,14 @@ pub(super) fn read_unchecked(
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] if one is wrong.
-pub(super) fn read(file: &dyn DiskFile, waiting: &Waiting, offset: u64, out: &mut [u8]) -> io::Result<()> {
-    match read_unchecked(file, waiting, offset, out)?.first() {
+pub(super) fn read(
+    file: &dyn DiskFile,
+    log: Option<&Log>,
+    waiting: &Waiting,
+    offset: u64,
+    out: &mut [u8],
+) -> io::Result<()> {
+    match read_unchecked(file, log, waiting, offset, out)?.first() {
         None => Ok(()),
         Some(page) => Err(damage(format!("the checksum of page {page} is wrong"))),
     }
@@ -129,9 +143,11 @@ pub(super) fn mend(file: &dyn DiskFile, page: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes pages, once there is space for them and for some behind them. Their checksums wait.
+/// Writes pages, once there is space for them and for some behind them: into the next record of the log, or in their places.
+/// Their checksums wait.
 pub(super) fn write(
     file: &dyn DiskFile,
+    log: Option<&Log>,
     ahead: &Ahead,
     waiting: &Waiting,
     offset: u64,
@@ -139,8 +155,19 @@ pub(super) fn write(
 ) -> io::Result<()> {
     for piece in pieces(offset, data.len())? {
         let pages = &data[piece.part.clone()];
-        ahead.take(file, piece.first, pages.len() as u64 / PAGE_BYTES)?;
-        file.write_at(piece.at, pages)?;
+        let count = pages.len() as u64 / PAGE_BYTES;
+        let has_space = ahead.take(file, piece.first, count, log.is_some())?;
+        match log {
+            // They must find room in their places when they are due there.
+            Some(log) if has_space => {
+                log.keep(piece.first, pages, &|first, pages| place(file, first, pages))?;
+            }
+            Some(log) => {
+                file.write_at(piece.at, pages)?;
+                log.were_placed(piece.first..piece.first + count);
+            }
+            None => file.write_at(piece.at, pages)?,
+        }
         let mut waiting = waiting.crcs.lock();
         waiting.extend((piece.first..).zip(crcs(piece.first, pages)));
     }
@@ -148,6 +175,12 @@ pub(super) fn write(
         return waiting.write(file);
     }
     Ok(())
+}
+
+/// Writes pages in their places, and leaves their checksums alone.
+pub(super) fn place(file: &dyn DiskFile, first: u64, pages: &[u8]) -> io::Result<()> {
+    let mut pieces = pieces(first * PAGE_BYTES, pages.len())?;
+    pieces.try_for_each(|piece| file.write_at(piece.at, &pages[piece.part]))
 }
 
 impl Waiting {
@@ -309,11 +342,11 @@ mod tests {
         file.set_len(outer_len(8 * PAGE_BYTES)).expect("long enough");
         let [first, second] = [5, 6].map(|page| page * PAGE_BYTES);
         let waiting = Waiting::default();
-        write(file.as_ref(), &Ahead::of(0), &waiting, first, &[1; 4096]).expect("written");
-        write(file.as_ref(), &Ahead::of(0), &waiting, second, &[2; 4096]).expect("written");
+        write(file.as_ref(), None, &Ahead::of(0), &waiting, first, &[1; 4096]).expect("written");
+        write(file.as_ref(), None, &Ahead::of(0), &waiting, second, &[2; 4096]).expect("written");
         waiting.write(file.as_ref()).expect("written");
         let mut page = [0; 4096];
-        read(file.as_ref(), &waiting, second, &mut page).expect("it is there");
+        read(file.as_ref(), None, &waiting, second, &mut page).expect("it is there");
         assert_eq!(page, [2; 4096]);
         let place = |offset| {
             let mut pieces = pieces(offset, 4096).expect("a page");
@@ -325,9 +358,9 @@ mod tests {
             bytes.copy_within(from..from + 4096, to);
             bytes.copy_within(crc_from..crc_from + 4, crc_to);
         });
-        let error = read(file.as_ref(), &waiting, second, &mut page).expect_err("it is another page");
+        let error = read(file.as_ref(), None, &waiting, second, &mut page).expect_err("it is another page");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        read(file.as_ref(), &waiting, first, &mut page).expect("it is there");
+        read(file.as_ref(), None, &waiting, first, &mut page).expect("it is there");
     }
 
     /// A process may be killed between a page and its checksum.
@@ -343,11 +376,11 @@ mod tests {
         file.write_at(piece.at, &[1; 4096]).expect("written");
         let waiting = Waiting::default();
         let mut page = [0; 4096];
-        read(file.as_ref(), &waiting, offset, &mut page).expect_err("its checksum is not there");
-        let wrong = read_unchecked(file.as_ref(), &waiting, offset, &mut page).expect("readable");
+        read(file.as_ref(), None, &waiting, offset, &mut page).expect_err("its checksum is not there");
+        let wrong = read_unchecked(file.as_ref(), None, &waiting, offset, &mut page).expect("readable");
         assert_eq!((wrong, page), (vec![5], [1; 4096]));
         mend(file.as_ref(), 5).expect("written");
-        read(file.as_ref(), &waiting, offset, &mut page).expect("it is whole");
+        read(file.as_ref(), None, &waiting, offset, &mut page).expect("it is whole");
     }
 
     #[test]
@@ -364,14 +397,22 @@ mod tests {
             for _ in 0..rng.usize(..8) {
                 let (number, byte) = (rng.u64(1..3000), rng.u8(..));
                 let offset = number * PAGE_BYTES;
-                write(file.as_ref(), &Ahead::of(0), &waiting, offset, &[byte; 4096]).expect("written");
+                write(
+                    file.as_ref(),
+                    None,
+                    &Ahead::of(0),
+                    &waiting,
+                    offset,
+                    &[byte; 4096],
+                )
+                .expect("written");
                 written.insert(number, byte);
-                read(file.as_ref(), &waiting, offset, &mut page).expect("its checksum waits");
-                read(file.as_ref(), &none, offset, &mut page).expect_err("it is not written");
+                read(file.as_ref(), None, &waiting, offset, &mut page).expect("its checksum waits");
+                read(file.as_ref(), None, &none, offset, &mut page).expect_err("it is not written");
             }
             waiting.write(file.as_ref()).expect("written");
             for (number, byte) in &written {
-                read(file.as_ref(), &none, number * PAGE_BYTES, &mut page).expect("it is written");
+                read(file.as_ref(), None, &none, number * PAGE_BYTES, &mut page).expect("it is written");
                 assert_eq!(page, [*byte; 4096]);
             }
         }
@@ -387,6 +428,7 @@ mod tests {
         for page in [7, 8, 1500] {
             write(
                 file.as_ref(),
+                None,
                 &Ahead::of(0),
                 &waiting,
                 page * PAGE_BYTES,
@@ -399,7 +441,14 @@ mod tests {
         waiting.write(file.as_ref()).expect("written");
         assert_eq!(file.len().expect("a length"), len);
         let mut page = [0; 4096];
-        read(file.as_ref(), &Waiting::default(), 7 * PAGE_BYTES, &mut page).expect("it stays");
+        read(
+            file.as_ref(),
+            None,
+            &Waiting::default(),
+            7 * PAGE_BYTES,
+            &mut page,
+        )
+        .expect("it stays");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{OpenError, StoreId, names_in, read_identity};
+use super::{Description, OpenError, names_in, read_identity};
 use crate::disk::Disk;
 use crate::findings::Findings;
 
@@ -14,9 +14,9 @@ pub(crate) fn checked_identity(
     disk: &dyn Disk,
     root: &Path,
     found: &mut Findings,
-) -> Result<Option<StoreId>, OpenError> {
+) -> Result<Option<Description>, OpenError> {
     match read_identity(disk, root) {
-        Ok(description) => Ok(Some(description.store)),
+        Ok(description) => Ok(Some(description)),
         Err(error @ OpenError::Damaged { .. }) => {
             found.add(error.to_string());
             found.note("without it nothing else can be checked".to_owned());

@@ -124,7 +124,11 @@ fn a_right_checksum_alone_does_not_make_an_identity() {
         let parsed = Description::parse(&sealed(&body));
         assert!(matches!(parsed, Err(Flaw::Damaged(_))), "{parsed:?}: {body}");
     }
-    let later = sealed("tailwater store\nformat: 2\nwhatever: comes\n");
+    let later = sealed("tailwater store\nformat: 3\nwhatever: comes\n");
+    assert_eq!(Description::parse(&later), Err(Flaw::Newer(3)));
+    let later = sealed(&format!(
+        "tailwater store\nformat: 2\nmode: file-fast\nid: {id}\n"
+    ));
     assert_eq!(Description::parse(&later), Err(Flaw::Newer(2)));
 }
 

@@ -32,6 +32,7 @@ fn options(cache_bytes: u64) -> DatabaseOptions {
         called: "catalog",
         cache_bytes,
         opens_quickly: true,
+        log_bytes_max: None,
     }
 }
 

@@ -79,13 +79,13 @@ impl VerifyReport {
 pub fn verify(disk: &dyn Disk, data_dir: &Path) -> Result<VerifyReport, OpenError> {
     let layout = Layout::new(data_dir);
     let mut found = Findings::default();
-    let Some(store) = directory::checked_identity(disk, &layout.root, &mut found)? else {
+    let Some(description) = directory::checked_identity(disk, &layout.root, &mut found)? else {
         return Ok(VerifyReport::default().with(found));
     };
     let mut verification = Verification {
         disk,
         layout,
-        store,
+        store: description.store,
         report: VerifyReport::default(),
         found,
     };

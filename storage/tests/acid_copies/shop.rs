@@ -147,6 +147,7 @@ pub(super) fn options(dir: &Path, shard_count: u32) -> AcidOptions {
     AcidOptions {
         shard_count,
         cache_bytes: 4 << 20,
+        log_bytes_max: 128 << 10,
         ..AcidOptions::new(dir.to_owned())
     }
 }
@@ -160,6 +161,8 @@ pub(super) fn assert_tidy(disk: &FaultyDisk, dir: &str, shard_count: u32) {
     names.retain(|name| name != "SPARE");
     names.sort();
     assert_eq!(names, ["SHARDS".to_owned(), shards.clone()]);
-    let names = disk.list(&dir.join(shards)).expect("a directory");
-    assert_eq!(names.len(), shard_count as usize);
+    let mut names = disk.list(&dir.join(shards)).expect("a directory");
+    names.sort();
+    let files = (0..shard_count).flat_map(|number| ["log", "redb"].map(|kind| format!("{number:03}.{kind}")));
+    assert_eq!(names, files.collect::<Vec<_>>());
 }

@@ -19,6 +19,8 @@ use crate::support::faulty_disk::FaultyDisk;
 const LONG_BYTES: u64 = 80 << 10;
 /// Caches from none, so that every page is read and written at once, to one that holds everything.
 const CACHE_BYTES: [u64; 3] = [0, 256 << 10, 8 << 20];
+/// Logs from those that hold hardly a record, or a few, to those that are never full.
+const LOG_BYTES: [u64; 4] = [16 << 10, 64 << 10, 192 << 10, 16 << 20];
 
 /// Whether commits note which pages are free, and so are synced twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,7 @@ impl Run {
             shard_count: 1 << shard_bits,
             cache_bytes: *rng.choice(&CACHE_BYTES).expect("some"),
             quick_repair: repair == Repair::Quick,
+            log_bytes_max: *rng.choice(&LOG_BYTES).expect("some"),
             ..AcidOptions::new("/data".into())
         };
         let mut known = Naive::default();

@@ -194,33 +194,44 @@ fn a_page_that_was_never_written_is_found() {
     assert!(found > 10, "{found} pages");
 }
 
-/// Where a commit takes one sync, a page of the very last one that is not as it was written looks like a write that a
-/// crash has torn: the store goes back by that commit, and by no other.
+/// The logs of shards, as they are beside them.
+fn log_files(disk: &FaultyDisk) -> Vec<PathBuf> {
+    let files = shard_files(disk).into_iter();
+    files.map(|path| path.with_extension("log")).collect()
+}
+
+/// A store of which much is in logs, without what its shards have been told before the last append, and with it.
+fn logged(seed: u64) -> (Shop, Model, Vec<Vec<u8>>) {
+    let mut shop = some_store(seed);
+    let before = shop.model.clone();
+    let logs = log_files(&shop.disk);
+    let logs = logs.iter().map(|path| shop.disk.read_file(path)).collect();
+    run(async {
+        assert!(shop.append("b", "the very last").await);
+    });
+    (shop, before, logs)
+}
+
+/// A record that is not as it was written, and the last one of its log, looks like a write that a crash has torn: the store
+/// goes back by that commit, and by no other.
 #[test]
 fn what_damage_of_the_last_commit_takes_is_that_commit_alone() {
     let mut rng = Rng::with_seed(5);
     let mut lost = 0;
     for seed in 0..4 {
-        let mut shop = some_store(50 + seed);
-        let before = shop.model.clone();
-        let pages_before: Vec<_> = shard_files(&shop.disk)
-            .iter()
-            .map(|path| shop.disk.read_file(path))
-            .collect();
-        run(async {
-            assert!(shop.append("b", "the very last").await);
-        });
+        let (shop, before, logs) = logged(50 + seed);
         let after = shop.model.clone();
-        for (path, before_bytes) in shard_files(&shop.disk).iter().zip(&pages_before) {
+        for (path, before_bytes) in log_files(&shop.disk).iter().zip(&logs) {
             let bytes = shop.disk.read_file(path);
-            let changed: Vec<_> = (2 * PAGE_BYTES..bytes.len().min(before_bytes.len()))
-                .filter(|at| bytes[*at] != before_bytes[*at])
+            let changed: Vec<_> = (0..bytes.len())
+                .filter(|at| before_bytes.get(*at) != Some(&bytes[*at]))
+                .filter(|at| bytes[*at] != 0)
                 .collect();
             for _ in 0..changed.len().min(40) {
                 let disk = shop.disk.crash_process();
                 disk.flip_bit(path, changed[rng.usize(..changed.len())] as u64);
-                let report = check(&disk);
-                if !report.is_clean() {
+                // A commit with two syncs is two records, and the first one is not torn.
+                if !check(&disk).is_clean() {
                     continue;
                 }
                 if after.difference(&disk.crash_process()).is_some() {
@@ -232,4 +243,34 @@ fn what_damage_of_the_last_commit_takes_is_that_commit_alone() {
         shop.stop();
     }
     assert!(lost > 0, "it cannot be told");
+}
+
+/// Each record was durable before the next one.
+#[test]
+fn a_flipped_bit_in_a_log_before_its_last_record_is_found() {
+    let mut rng = Rng::with_seed(6);
+    let mut found = 0;
+    for seed in 0..4 {
+        let (shop, _, logs) = logged(60 + seed);
+        for (path, before_bytes) in log_files(&shop.disk).iter().zip(&logs) {
+            if *before_bytes == shop.disk.read_file(path) {
+                // It has no later record.
+                continue;
+            }
+            let said: Vec<_> = (0..before_bytes.len())
+                .filter(|at| before_bytes[*at] != 0)
+                .collect();
+            for _ in 0..40 {
+                let disk = shop.disk.crash_process();
+                let at = said[rng.usize(..said.len())];
+                disk.flip_bit(path, at as u64);
+                let report = check(&disk);
+                let named = |what: &String| what.contains("its log is damaged");
+                assert!(report.damage.iter().any(named), "byte {at}: {:?}", report.damage);
+                found += 1;
+            }
+        }
+        shop.stop();
+    }
+    assert!(found > 100, "{found} bits");
 }

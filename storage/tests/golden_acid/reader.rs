@@ -29,7 +29,7 @@ fn inner(path: &Path) -> Vec<u8> {
         let is_right = said.starts_with(b"TWC\x01") && crc32fast::hash(said) == u32::from_le_bytes(*crc);
         is_right.then(|| (count, said[12..].to_vec()))
     });
-    let (_, header) = headers.max().expect("a header");
+    let (count, mut header) = headers.max().expect("a header");
     let mut inner = Vec::new();
     for group in pages[2..].chunks(1 + GROUP_PAGES as usize) {
         let (crcs, pages) = group.split_first().expect("checksums stand before pages");
@@ -42,8 +42,63 @@ fn inner(path: &Path) -> Vec<u8> {
             inner.extend_from_slice(page);
         }
     }
+    for record in records(&path.with_extension("log"), count) {
+        inner.resize(record.len, 0);
+        for (number, page) in record.pages {
+            let at = number * PAGE_BYTES as usize;
+            inner[at..at + PAGE_BYTES as usize].copy_from_slice(&page);
+        }
+        header = record.header;
+    }
     inner[..HEADER_BYTES].copy_from_slice(&header);
     inner
+}
+
+/// A record of a log.
+struct Record {
+    len: usize,
+    header: Vec<u8>,
+    pages: Vec<(usize, Vec<u8>)>,
+}
+
+/// The records of a log, if they lead to the header in place or to a later one.
+fn records(path: &Path, placed: u64) -> Vec<Record> {
+    let log = std::fs::read(path).unwrap_or_default();
+    if log.is_empty() {
+        return Vec::new();
+    }
+    assert!(log.starts_with(b"TWL\x01"), "{}", path.display());
+    assert_eq!(log[12..16], crc32fast::hash(&log[..12]).to_le_bytes());
+    let number = |at: usize| u64::from_le_bytes(log[at..at + 8].try_into().expect("eight bytes"));
+    let mut records = Vec::new();
+    let (mut at, mut last) = (PAGE_BYTES as usize, None);
+    while at + HEADER_BYTES + 32 < log.len() && last.is_none_or(|last| number(at) == last) {
+        let count = u32::from_le_bytes(log[at + 24..at + 28].try_into().expect("four bytes")) as usize;
+        let crc_at = at + 28 + HEADER_BYTES + 8 * count;
+        let pages_at = at + (crc_at + 4 - at).next_multiple_of(PAGE_BYTES as usize);
+        let end = pages_at + count * PAGE_BYTES as usize;
+        if end > log.len() {
+            break;
+        }
+        let said = [&log[4..12], &log[at..crc_at], &log[pages_at..end]].concat();
+        if log[crc_at..crc_at + 4] != crc32fast::hash(&said).to_le_bytes() {
+            break;
+        }
+        let pages = log[pages_at..end].chunks(PAGE_BYTES as usize).map(<[u8]>::to_vec);
+        let numbers = (0..count).map(|index| number(at + 28 + HEADER_BYTES + 8 * index) as usize);
+        records.push(Record {
+            len: number(at + 16) as usize,
+            header: log[at + 28..at + 28 + HEADER_BYTES].to_vec(),
+            pages: numbers.zip(pages).collect(),
+        });
+        last = Some(number(at + 8));
+        at = end;
+    }
+    if last.is_some_and(|last| last >= placed) {
+        records
+    } else {
+        Vec::new()
+    }
 }
 
 /// All rows of a shard, in the order of tables and keys.

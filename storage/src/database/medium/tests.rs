@@ -5,6 +5,7 @@ use std::path::Path;
 use redb::StorageBackend as _;
 
 use super::*;
+use crate::database::LOG_BYTES_MAX;
 use crate::database::pages::{PAGE_BYTES, outer_len};
 use crate::disk::memory::MemoryDisk;
 use crate::disk::{Disk as _, Map};
@@ -26,6 +27,10 @@ struct Noted {
     done: Mutex<Vec<Done>>,
     /// Whether the next sync fails.
     fails: AtomicBool,
+    /// Whether it takes nothing.
+    is_full: AtomicBool,
+    /// Without free space nothing is written ahead of pages.
+    free_bytes: u64,
 }
 
 impl DiskFile for Noted {
@@ -38,6 +43,9 @@ impl DiskFile for Noted {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let is_header = offset < 2 * PAGE_BYTES;
         self.done.lock().push(if is_header { HeaderDone } else { Pages });
         self.file.write_at(offset, bytes)
@@ -46,6 +54,10 @@ impl DiskFile for Noted {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.done.lock().push(Length(len));
         self.file.set_len(len)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.free_bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -72,9 +84,11 @@ fn noted(pages: u64) -> (Backend, Arc<Noted>) {
         file,
         done: Mutex::default(),
         fails: AtomicBool::new(false),
+        is_full: AtomicBool::new(false),
+        free_bytes: 0,
     });
-    let medium = Medium::create(Arc::<Noted>::clone(&noted), &Lost::default());
-    let backend = Backend(Arc::new(medium));
+    let medium = Medium::create(Arc::<Noted>::clone(&noted), &LogFile::None, &Lost::default());
+    let backend = Backend(Arc::new(medium.expect("made")));
     backend.set_len(pages * PAGE_BYTES).expect("done");
     backend.write(0, &[1; 512]).expect("done");
     backend.sync_data().expect("done");
@@ -165,4 +179,139 @@ fn what_was_put_off_is_synced_at_the_end() {
     backend.close().expect("done");
     // The checksum of a page that is not there any more is not written.
     assert_eq!(noted.take(), [Sync]);
+}
+
+/// Two files that note what is done to them, and a medium of so many pages over them that has begun its log.
+fn logged(pages: u64) -> (Backend, Arc<Noted>, Arc<Noted>) {
+    let disk = MemoryDisk::new();
+    let [file, log] = ["file", "log"].map(|name| {
+        let file = disk.create(Path::new(name)).expect("made");
+        Arc::new(Noted {
+            file,
+            done: Mutex::default(),
+            fails: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            free_bytes: u64::MAX,
+        })
+    });
+    let written = LogFile::Written(Arc::<Noted>::clone(&log), LOG_BYTES_MAX);
+    let medium = Medium::create(Arc::<Noted>::clone(&file), &written, &Lost::default());
+    let backend = Backend(Arc::new(medium.expect("made")));
+    backend.set_len(pages * PAGE_BYTES).expect("done");
+    backend.write(0, &[1; 512]).expect("done");
+    backend.sync_data().expect("done");
+    backend.0.be_strict();
+    file.take();
+    log.take();
+    (backend, file, log)
+}
+
+/// What a page says, read anew after a crash that has kept all that was written.
+fn reopened(file: &Arc<Noted>, log: &Arc<Noted>, page: u64) -> u8 {
+    let written = LogFile::Written(Arc::<Noted>::clone(log), LOG_BYTES_MAX);
+    let medium = Medium::open(Arc::<Noted>::clone(file), &written, &Lost::default());
+    let mut bytes = [0; 4096];
+    let backend = Backend(Arc::new(medium.expect("it opens")));
+    backend.read(page * PAGE_BYTES, &mut bytes).expect("readable");
+    bytes[0]
+}
+
+#[test]
+fn a_commit_is_one_sync_of_the_log_and_leaves_the_file_alone() {
+    let (backend, file, log) = logged(64);
+    for byte in 2..5 {
+        backend.write(0, &[byte; 512]).expect("done");
+        backend.write(3 * PAGE_BYTES, &[byte; 4096]).expect("done");
+        backend.sync_data().expect("done");
+        assert!(log.take().ends_with(&[Sync]));
+        let mut page = [0; 4096];
+        backend.read(3 * PAGE_BYTES, &mut page).expect("readable");
+        assert_eq!(page[0], byte);
+        assert_eq!(reopened_copy(&file, &log, 3), byte);
+    }
+    assert!(!file.take().contains(&Sync));
+}
+
+/// As [`reopened`], of copies of both files.
+fn reopened_copy(file: &Arc<Noted>, log: &Arc<Noted>, page: u64) -> u8 {
+    let disk = MemoryDisk::new();
+    let [file, log] = [("file", file), ("log", log)].map(|(name, from)| {
+        let mut bytes = vec![0; from.len().expect("a length") as usize];
+        from.read_at(0, &mut bytes).expect("readable");
+        let file = disk.create(Path::new(name)).expect("made");
+        file.write_at(0, &bytes).expect("written");
+        Arc::new(Noted {
+            file,
+            done: Mutex::default(),
+            fails: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            free_bytes: u64::MAX,
+        })
+    });
+    reopened(&file, &log, page)
+}
+
+#[test]
+fn what_the_log_has_is_durable_in_its_place_before_the_header_there_tells_of_it() {
+    let (backend, file, log) = logged(1024);
+    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
+    backend.write(0, &[2; 512]).expect("done");
+    backend.sync_data().expect("done");
+    file.take();
+    // It is too long for the log.
+    backend.write(5 * PAGE_BYTES, &vec![5; 3 << 20]).expect("done");
+    assert!(!file.take().contains(&HeaderDone));
+    backend.write(0, &[3; 512]).expect("done");
+    log.take();
+    backend.sync_data().expect("done");
+    assert_eq!(log.take(), [], "nothing of it is there");
+    let done = file.take();
+    let syncs = done.iter().position(|done| *done == Sync).expect("it is synced");
+    assert!(
+        done[..syncs].iter().all(|done| *done == Pages) && syncs > 0,
+        "{done:?}"
+    );
+    assert_eq!(done[syncs..], [Sync, HeaderDone, Sync]);
+    assert_eq!([3, 5].map(|page| reopened_copy(&file, &log, page)), [3, 5]);
+}
+
+#[test]
+fn a_closed_database_has_an_empty_log() {
+    let (backend, file, log) = logged(64);
+    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
+    backend.write(0, &[2; 512]).expect("done");
+    backend.sync_data().expect("done");
+    backend.close().expect("done");
+    assert_eq!(log.len().expect("a length"), 0);
+    assert_eq!(reopened(&file, &log, 3), 3);
+}
+
+/// A file that is shortened has nothing behind its end, also nothing that the log has of it.
+#[test]
+fn what_is_cut_off_is_not_placed() {
+    let (backend, file, _) = logged(64);
+    backend.write(60 * PAGE_BYTES, &[6; 4096]).expect("done");
+    backend.write(0, &[2; 512]).expect("done");
+    backend.sync_data().expect("done");
+    backend.set_len(32 * PAGE_BYTES).expect("done");
+    backend.close().expect("done");
+    assert_eq!(file.len().expect("a length"), outer_len(32 * PAGE_BYTES));
+}
+
+/// Whoever was told that there is no space must not find it there later.
+#[test]
+fn a_commit_that_has_failed_is_not_made_when_the_database_is_closed() {
+    let (backend, file, log) = logged(1024);
+    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
+    backend.write(0, &[2; 512]).expect("done");
+    backend.sync_data().expect("done");
+    backend.write(3 * PAGE_BYTES, &[4; 4096]).expect("done");
+    backend.write(5 * PAGE_BYTES, &vec![5; 3 << 20]).expect("done");
+    backend.write(0, &[3; 512]).expect("done");
+    file.is_full.store(true, Ordering::Relaxed);
+    let error = backend.sync_data().expect_err("there is no space");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    file.is_full.store(false, Ordering::Relaxed);
+    backend.close().expect("nothing is done");
+    assert_eq!(reopened(&file, &log, 3), 3);
 }
