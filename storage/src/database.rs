@@ -215,3 +215,6 @@ fn of_log<'a>(
 ) -> impl FnOnce(io::Error) -> BackendError + 'a {
     move |error| opened::of_io(doing, &format!("log of the {}", options.called), &log_path(path))(error)
 }
+
+#[cfg(test)]
+mod tests;

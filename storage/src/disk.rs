@@ -120,13 +120,13 @@ pub trait DiskFile: Send + Sync + 'static {
     /// As the system says.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// From where on no byte of a range was ever written, so that all are zeros which may take no space; its end if that is
-    /// not known.
+    /// The parts of a range that take space, in order; all of it if that is not known. What is between them are zeros that were
+    /// never written.
     ///
     /// # Errors
     /// As the system says.
-    fn unwritten_from(&self, range: Range<u64>) -> io::Result<u64> {
-        Ok(range.end)
+    fn written(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+        Ok(vec![range])
     }
 
     /// Bytes that may still be written to its file system; none if that is not known.

@@ -4,27 +4,33 @@
 //! first write into a hole has to write down where the page stands too, once more and after the page itself. Zeros that are
 //! written a good deal at a time have that done once for all of them, as in a journal.
 //!
-//! Zeros are written only where no byte ever was, behind the last page of a group that has been written: whatever becomes of
-//! them, also in a crash, the file says the same.
+//! Zeros are written only where no byte ever was: whatever becomes of them, also in a crash, the file says the same.
+//!
+//! Which pages have space is known page by page. What a log keeps must find room in its place on a disk that is full by then.
 
 use std::io;
 use std::ops::Range;
 
+use fixedbitset::FixedBitSet;
 use parking_lot::Mutex;
 
+use super::log::finds_no_space;
 use super::pages::{GROUP_PAGES, PAGE_BYTES, group_at};
 use crate::disk::DiskFile;
 
 /// As much is taken as a group has, within these bounds, so that shards with little in them stay small.
-const AHEAD_PAGES_MIN: u64 = 16;
-const AHEAD_PAGES_MAX: u64 = 256;
+const AHEAD_PAGES_MIN: usize = 16;
+const AHEAD_PAGES_MAX: usize = 256;
 /// Pages that are left out between two that are written, so that more are not worth to be taken.
-const GAP_PAGES_MAX: u64 = 64;
+const GAP_PAGES_MAX: usize = 64;
 /// Nothing is taken from a disk that has less than so many bytes.
 const PLENTY_BYTES: u64 = 64 << 20;
 
+const GROUP: usize = GROUP_PAGES as usize;
+const PAGE: usize = PAGE_BYTES as usize;
+
 /// What is written at once.
-static ZEROS: [u8; (AHEAD_PAGES_MAX * PAGE_BYTES) as usize] = [0; (AHEAD_PAGES_MAX * PAGE_BYTES) as usize];
+static ZEROS: [u8; AHEAD_PAGES_MAX * PAGE] = [0; AHEAD_PAGES_MAX * PAGE];
 
 /// What is taken of a file.
 pub(super) struct Ahead(Mutex<Taken>);
@@ -32,8 +38,8 @@ pub(super) struct Ahead(Mutex<Taken>);
 struct Taken {
     /// redb's pages in the file.
     pages: u64,
-    /// How many pages of each group are taken from its beginning on; none if that is not known.
-    groups: Vec<Option<u64>>,
+    /// Which pages of each group have space; none if that is not known.
+    groups: Vec<Option<FixedBitSet>>,
 }
 
 impl Ahead {
@@ -49,54 +55,63 @@ impl Ahead {
     /// The file has so many pages from now on.
     pub(super) fn set_pages(&self, pages: u64) {
         let mut taken = self.0.lock();
+        let none_taken = || Some(FixedBitSet::with_capacity(GROUP));
         taken.pages = pages;
-        taken.groups.resize(pages.div_ceil(GROUP_PAGES) as usize, Some(0));
+        taken
+            .groups
+            .resize_with(pages.div_ceil(GROUP_PAGES) as usize, none_taken);
         let in_last = taken.of_group(taken.groups.len().saturating_sub(1));
-        if let Some(last) = taken.groups.last_mut() {
-            *last = last.map(|last| last.min(in_last));
+        if let Some(Some(last)) = taken.groups.last_mut() {
+            last.remove_range(in_last..);
         }
     }
 
-    /// Takes space for pages of one group, and for those behind them, unless it is taken already; if `fills_gaps`, for all
-    /// before them too. Answers whether they have it.
+    /// Takes space for pages of one group, and for those behind them, unless it is taken already. Answers whether they have
+    /// it. Otherwise they count as taken too, for they are to be written at once; if that fails, nothing more may be built
+    /// upon what is said here.
     ///
     /// # Errors
     /// If the disk fails. That it is full is none: the pages themselves may still find room.
-    pub(super) fn take(
-        &self,
-        file: &dyn DiskFile,
-        first: u64,
-        count: u64,
-        fills_gaps: bool,
-    ) -> io::Result<bool> {
+    pub(super) fn take(&self, file: &dyn DiskFile, first: u64, count: u64) -> io::Result<bool> {
         let mut taken = self.0.lock();
-        let group = (first / GROUP_PAGES) as usize;
-        let wanted = first % GROUP_PAGES..first % GROUP_PAGES + count;
-        let Some(known) = taken.groups.get(group) else {
+        let number = (first / GROUP_PAGES) as usize;
+        let in_group = taken.of_group(number);
+        let start = (first % GROUP_PAGES) as usize;
+        let wanted = start..start + count as usize;
+        let Some(group) = taken.groups.get_mut(number) else {
             return Ok(false);
         };
-        let until = match known {
-            Some(until) => *until,
-            None => found(file, group, taken.of_group(group))?,
+        let group = match group {
+            Some(group) => group,
+            None => group.insert(found(file, number, in_group)?),
         };
-        let mut now = until.max(wanted.end);
-        let mut is_taken = wanted.end <= until;
-        if !is_taken && file.free_bytes()? >= PLENTY_BYTES {
-            let more = until.clamp(AHEAD_PAGES_MIN, AHEAD_PAGES_MAX);
-            now = (wanted.end + more).min(taken.of_group(group)).max(wanted.end);
-            let is_near = fills_gaps || wanted.start <= until + GAP_PAGES_MAX;
-            write(file, group, if is_near { until } else { wanted.start }..now)?;
-            is_taken = true;
+        if group.contains_all_in_range(wanted.clone()) {
+            return Ok(true);
         }
-        taken.groups[group] = Some(now);
-        Ok(is_taken)
+        let has_plenty = file.free_bytes().is_ok_and(|free| free >= PLENTY_BYTES);
+        let has_space = has_plenty && {
+            let more = group.count_ones(..).clamp(AHEAD_PAGES_MIN, AHEAD_PAGES_MAX);
+            let until = (wanted.end + more).min(in_group).max(wanted.end);
+            let behind = (0..wanted.start).rev().find(|page| group[*page]);
+            let behind = behind.map_or(0, |last| last + 1);
+            let is_near = wanted.start <= behind + GAP_PAGES_MAX;
+            write(
+                file,
+                number,
+                group,
+                if is_near { behind } else { wanted.start }..until,
+            )?
+        };
+        group.insert_range(wanted);
+        Ok(has_space)
     }
 }
 
 impl Taken {
     /// Pages of a group.
-    fn of_group(&self, group: usize) -> u64 {
-        (self.pages - group as u64 * GROUP_PAGES).min(GROUP_PAGES)
+    fn of_group(&self, group: usize) -> usize {
+        let before = group as u64 * GROUP_PAGES;
+        self.pages.saturating_sub(before).min(GROUP_PAGES) as usize
     }
 }
 
@@ -105,34 +120,44 @@ fn pages_at(group: usize) -> u64 {
     group_at(group as u64 * GROUP_PAGES) + PAGE_BYTES
 }
 
-/// How many pages of a group are taken, of which nothing is known yet.
-fn found(file: &dyn DiskFile, group: usize, pages: u64) -> io::Result<u64> {
+/// Which pages of a group have space, of which nothing is known yet.
+fn found(file: &dyn DiskFile, group: usize, pages: usize) -> io::Result<FixedBitSet> {
     let at = pages_at(group);
-    let end = file.unwritten_from(at..at + pages * PAGE_BYTES)?;
-    Ok((end - at).div_ceil(PAGE_BYTES))
+    let mut found = FixedBitSet::with_capacity(GROUP);
+    for written in file.written(at..at + (pages * PAGE) as u64)? {
+        let (start, end) = (written.start - at, written.end - at);
+        let whole = start.div_ceil(PAGE_BYTES) as usize..(end / PAGE_BYTES) as usize;
+        if whole.start < whole.end {
+            found.insert_range(whole);
+        }
+    }
+    Ok(found)
 }
 
-fn write(file: &dyn DiskFile, group: usize, pages: Range<u64>) -> io::Result<()> {
-    let (mut at, end) = (
-        pages_at(group) + pages.start * PAGE_BYTES,
-        pages_at(group) + pages.end * PAGE_BYTES,
-    );
-    while at < end {
-        let zeros = &ZEROS[..ZEROS.len().min((end - at) as usize)];
-        match file.write_at(at, zeros) {
-            Err(error) if is_full(&error) => return Ok(()),
+/// Writes zeros to all pages of a range that have no space. Answers whether they have it now.
+fn write(
+    file: &dyn DiskFile,
+    number: usize,
+    group: &mut FixedBitSet,
+    pages: Range<usize>,
+) -> io::Result<bool> {
+    let mut page = pages.start;
+    while page < pages.end {
+        if group[page] {
+            page += 1;
+            continue;
+        }
+        let room = page..pages.end.min(page + AHEAD_PAGES_MAX);
+        let end = room.clone().find(|page| group[*page]).unwrap_or(room.end);
+        let at = pages_at(number) + (page * PAGE) as u64;
+        match file.write_at(at, &ZEROS[..(end - page) * PAGE]) {
+            Err(error) if finds_no_space(&error) => return Ok(false),
             written => written?,
         }
-        at += zeros.len() as u64;
+        group.insert_range(page..end);
+        page = end;
     }
-    Ok(())
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -142,7 +167,7 @@ mod tests {
 
     use super::*;
     use crate::database::pages::outer_len;
-    use crate::disk::memory::MemoryDisk;
+    use crate::disk::memory::{Fault, MemoryDisk};
     use crate::disk::{Disk, RealDisk};
 
     fn made(disk: &dyn Disk, path: &Path, pages: u64) -> Arc<dyn DiskFile> {
@@ -157,7 +182,8 @@ mod tests {
 
     /// Up to which page a group is written.
     fn written(file: &dyn DiskFile, group: u64, pages: u64) -> u64 {
-        found(file, group as usize, pages).expect("known")
+        let found = found(file, group as usize, pages as usize).expect("known");
+        found.maximum().map_or(0, |last| last as u64 + 1)
     }
 
     #[test]
@@ -166,7 +192,7 @@ mod tests {
         let ahead = Ahead::of(0);
         ahead.set_pages(1200);
         let take = |page, taken| {
-            ahead.take(file.as_ref(), page, 1, false).expect("taken");
+            ahead.take(file.as_ref(), page, 1).expect("taken");
             assert_eq!(written(file.as_ref(), 0, GROUP_PAGES), taken, "page {page}");
         };
         take(1, 2 + 16);
@@ -174,7 +200,7 @@ mod tests {
         take(18, 19 + 18);
         take(37, 38 + 37);
         take(1000, GROUP_PAGES);
-        ahead.take(file.as_ref(), 1190, 4, false).expect("taken");
+        ahead.take(file.as_ref(), 1190, 4).expect("taken");
         assert_eq!(written(file.as_ref(), 1, 1200 - GROUP_PAGES), 1200 - GROUP_PAGES);
         assert_eq!(file.len().expect("a length"), outer_len(1200 * PAGE_BYTES));
     }
@@ -204,7 +230,7 @@ mod tests {
                             .u64(1..=8)
                             .min(pages - first)
                             .min(GROUP_PAGES - first % GROUP_PAGES);
-                        ahead.take(file.as_ref(), first, count, false).expect("taken");
+                        ahead.take(file.as_ref(), first, count).expect("taken");
                         for page in first..first + count {
                             let bytes = [rng.u8(1..); PAGE_BYTES as usize];
                             file.write_at(place(page), &bytes).expect("written");
@@ -222,6 +248,58 @@ mod tests {
         }
     }
 
+    /// Whatever was written and grew, and however often the disk was full, what is said to have space has it.
+    #[test]
+    fn pages_that_have_space_can_be_written_when_the_disk_is_full() {
+        let mut refused = 0;
+        for seed in 0..200 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut pages = rng.u64(1..3000);
+            let disk = MemoryDisk::new();
+            let file = made(&disk, Path::new("file"), pages);
+            let mut ahead = Ahead::of(0);
+            ahead.set_pages(pages);
+            for _ in 0..60 {
+                match rng.u8(..10) {
+                    0 => {
+                        pages = rng.u64(1..3000);
+                        file.set_len(outer_len(pages * PAGE_BYTES)).expect("done");
+                        ahead.set_pages(pages);
+                        continue;
+                    }
+                    1 => {
+                        ahead = Ahead::of(pages);
+                        continue;
+                    }
+                    _ => {}
+                }
+                let first = rng.u64(..pages);
+                let count = rng
+                    .u64(1..=8)
+                    .min(pages - first)
+                    .min(GROUP_PAGES - first % GROUP_PAGES);
+                // As by a quota, of which nothing is known before.
+                if rng.bool() {
+                    disk.set_fault(Fault::After(rng.u64(..3), libc::ENOSPC));
+                }
+                let has_space = ahead.take(file.as_ref(), first, count).expect("taken");
+                disk.set_fault(Fault::Nothing);
+                if has_space {
+                    disk.set_space(0);
+                } else {
+                    refused += 1;
+                }
+                for page in first..first + count {
+                    let bytes = [rng.u8(1..); PAGE];
+                    file.write_at(place(page), &bytes)
+                        .unwrap_or_else(|error| panic!("seed {seed}, page {page}: {error}"));
+                }
+                disk.set_space(u64::MAX);
+            }
+        }
+        assert!(refused > 100, "{refused}");
+    }
+
     #[test]
     fn a_disk_with_little_space_keeps_it() {
         let disk = MemoryDisk::new();
@@ -229,7 +307,7 @@ mod tests {
         let file = made(&disk, Path::new("file"), 500);
         let ahead = Ahead::of(0);
         ahead.set_pages(500);
-        ahead.take(file.as_ref(), 3, 1, false).expect("nothing is wrong");
+        ahead.take(file.as_ref(), 3, 1).expect("nothing is wrong");
         assert_eq!(written(file.as_ref(), 0, 500), 0);
     }
 
@@ -247,7 +325,17 @@ mod tests {
             .expect("written");
         let after = written(file.as_ref(), 0, 300);
         assert!((41..300).contains(&after), "{after}, before a sync");
+        file.write_at(place(100), &[1; PAGE]).expect("written");
+        let before_sync = found(file.as_ref(), 0, 300).expect("known");
+        assert!(
+            before_sync[40] && before_sync[100] && !before_sync[70],
+            "{before_sync}"
+        );
         file.sync().expect("synced");
-        assert_eq!(written(file.as_ref(), 0, 300), after, "after it");
+        assert_eq!(
+            found(file.as_ref(), 0, 300).expect("known"),
+            before_sync,
+            "after it"
+        );
     }
 }

@@ -136,8 +136,8 @@ impl Log {
         *kept = Kept::default();
     }
 
-    /// Keeps pages for the next record. If it gets too long, or the disk is nearly full, this and all others of it are handed to
-    /// `place`, which writes pages in their places, the first one's number before them.
+    /// Keeps pages for the next record. If that gets too long, or the disk is nearly full, they are handed to `place`, which
+    /// writes them in their places, the first one's number before them; what was kept before stays until all is placed.
     pub(super) fn keep(
         &self,
         first: u64,
@@ -146,17 +146,10 @@ impl Log {
     ) -> io::Result<()> {
         let _writing = self.writing.lock();
         let mut kept = self.kept.write();
-        // On a disk that is nearly full, all must find its place before it is acknowledged.
-        let is_first = kept.numbers.is_empty() && !kept.is_placed;
-        let is_scarce = is_first && self.file.free_bytes()? < PLENTY_BYTES;
-        if is_scarce || (kept.next.len() + pages.len() > RECORD_BYTES_MAX && !kept.is_placed) {
-            let numbers = std::mem::take(&mut kept.numbers);
-            let next = std::mem::take(&mut kept.next);
-            for (number, page) in numbers.iter().zip(next.chunks_exact(PAGE)) {
-                place(*number, page)?;
-                kept.pages.remove(number);
-            }
-            kept.is_placed = true;
+        if !kept.is_placed {
+            // On a disk that is nearly full, all must find its place before it is acknowledged.
+            let is_scarce = kept.numbers.is_empty() && !has_plenty(self.file.as_ref());
+            kept.is_placed = is_scarce || kept.next.len() + pages.len() > RECORD_BYTES_MAX;
         }
         let numbers = first..first + (pages.len() / PAGE) as u64;
         if kept.is_placed {
@@ -241,7 +234,7 @@ impl Log {
 
     /// Takes space up to an end, and for what comes behind it.
     fn take(&self, written: &mut Written, end: u64) -> io::Result<()> {
-        if end > written.taken && self.file.free_bytes()? >= PLENTY_BYTES {
+        if end > written.taken && has_plenty(self.file.as_ref()) {
             let until = end.next_multiple_of(AHEAD_BYTES);
             self.file.write_at(end, &ZEROS[..(until - end) as usize])?;
             written.taken = until;
@@ -439,6 +432,11 @@ fn crc_of(salt: &[u8; 8], head: &[u8], pages: &[u8]) -> u32 {
     hasher.update(head);
     hasher.update(pages);
     hasher.finalize()
+}
+
+/// Whether a file's disk is known to have enough left.
+fn has_plenty(file: &dyn DiskFile) -> bool {
+    file.free_bytes().is_ok_and(|free| free >= PLENTY_BYTES)
 }
 
 /// Whether a write failed for want of space alone.

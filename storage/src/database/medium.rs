@@ -111,12 +111,16 @@ impl Medium {
         // One header must be durable when the other one is written, also after the process was killed, and after a
         // sync that failed: what it has not written is shown all the same, and counts as written.
         medium.header.write_again(medium.file.as_ref())?;
-        if let Err(error) = sync(medium.file.as_ref()) {
-            let error = lost.get_or_init(|| Arc::new(error));
-            return Err(io::Error::new(error.kind(), Arc::clone(error)));
-        }
+        medium.sync_opening()?;
         medium.header.synced();
         Ok(medium)
+    }
+
+    fn sync_opening(&self) -> io::Result<()> {
+        sync(self.file.as_ref()).map_err(|error| {
+            let error = self.lost.get_or_init(|| Arc::new(error));
+            io::Error::new(error.kind(), Arc::clone(error))
+        })
     }
 
     fn new(
@@ -142,20 +146,25 @@ impl Medium {
         })
     }
 
-    /// Puts what a log has into its place, unless all of it and more is durable there: the header in place is a later one then.
+    /// Puts what a log has into its place, unless all of it was durable there before the header in place was written.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] if a record is missing.
     fn replay(&mut self, log: &log::Said) -> io::Result<()> {
         let placed = self.header.image().count;
-        let last = log.records().last().map_or(0, |last| last.image.count);
-        if log.has_record_behind(last.max(placed)) {
+        let last = log.records().last();
+        let count = last.as_ref().map_or(placed, |last| last.image.count.max(placed));
+        if log.has_record_behind(count) {
             let what = "a record of its log is damaged, and a later one is not";
             return Err(pages::damage(what.to_owned()));
         }
-        let Some(first) = log.records().next().filter(|_| last >= placed) else {
+        let Some((first, last)) = log.records().next().zip(last) else {
             return Ok(());
         };
+        // What is durable in place already must stay as it is: another crash may tear what is written now.
+        if last.image.count <= placed {
+            return Ok(());
+        }
         if first.follows > placed {
             let what = format!(
                 "its log goes on behind header {}, and it has {placed}",
@@ -163,19 +172,21 @@ impl Medium {
             );
             return Err(pages::damage(what));
         }
-        let file = Arc::clone(&self.file);
         let mut pages = BTreeMap::new();
         for record in log.records() {
-            self.put_len(file.as_ref(), record.len)?;
             pages.extend(record.pages());
             pages.split_off(&(record.len / pages::PAGE_BYTES));
-            self.header.restore(&record.image);
         }
+        let file = Arc::clone(&self.file);
+        self.put_len(file.as_ref(), last.len)?;
         for (page, bytes) in &pages {
             let offset = page * pages::PAGE_BYTES;
             pages::write(file.as_ref(), None, &self.ahead, &self.waiting, offset, bytes)?;
         }
         self.waiting.write(file.as_ref())?;
+        // Whoever finds the header in place takes the pages for durable.
+        self.sync_opening()?;
+        self.header.restore(&last.image);
         self.header.write_changed(file.as_ref())?;
         // A record is whole or none.
         *self.is_strict.get_mut() = true;
@@ -301,7 +312,14 @@ impl Medium {
     }
 
     /// Makes all that is written durable in the log, or in place if the log has no room for it.
+    ///
+    /// # Errors
+    /// If anything has failed before: redb passes over what it writes to no purpose but that of memory, and without that
+    /// a commit would not be whole.
     fn sync_log(&self, log: &Log) -> io::Result<()> {
+        if let Some(failed) = &self.standing.read().failed {
+            return Err(io::Error::new(failed.kind(), Arc::clone(failed)));
+        }
         let len = self.len.load(Ordering::Acquire);
         let is_put = self.use_file(|_| true, |_| log.put(&self.header.image(), len, sync))?;
         if is_put {
@@ -448,7 +466,11 @@ impl redb::StorageBackend for Backend {
         if self.0.owes_sync.load(Ordering::Relaxed) {
             self.0.sync()?;
         }
-        Ok(())
+        match &self.0.log {
+            // What it had was put into its place when the database was opened.
+            Some(log) if self.0.header.is_synced() => self.0.use_file(may_be_lost, |_| log.empty()),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -273,6 +273,13 @@ impl Shared {
         // Those who still read from it get errors from now on, and never pages that are written anew.
         failed.medium.retire();
         let opened = Opened::open(&self.place)?;
+        let [acknowledged, found] = [failed, &opened].map(|it| it.changes.load(Ordering::Acquire));
+        if found < acknowledged {
+            let what = format!("{acknowledged} changes were durable, and {found} are there");
+            let lost = Arc::new(io::Error::new(io::ErrorKind::InvalidData, what));
+            self.place.lost.get_or_init(|| Arc::clone(&lost));
+            return Err(self.place.damaged(&lost));
+        }
         *current = Arc::new(opened);
         Ok(Arc::clone(&current))
     }

@@ -156,7 +156,7 @@ pub(super) fn write(
     for piece in pieces(offset, data.len())? {
         let pages = &data[piece.part.clone()];
         let count = pages.len() as u64 / PAGE_BYTES;
-        let has_space = ahead.take(file, piece.first, count, log.is_some())?;
+        let has_space = ahead.take(file, piece.first, count)?;
         match log {
             // They must find room in their places when they are due there.
             Some(log) if has_space => {

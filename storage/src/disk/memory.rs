@@ -91,6 +91,10 @@ impl MemoryDisk {
             }
             // A file system that writes a page has made the file long enough for it before.
             left.len = content.written.len.max(left.len);
+            crashed
+                .state
+                .pages
+                .fetch_add(left.pages.len() as u64, Ordering::SeqCst);
             let file = crashed.file(Content {
                 written: left.clone(),
                 synced: left,
@@ -303,11 +307,15 @@ impl DiskFile for MemoryFile {
         Ok(())
     }
 
-    fn unwritten_from(&self, range: Range<u64>) -> io::Result<u64> {
-        let pages = range.start / PAGE_BYTES as u64..range.end.div_ceil(PAGE_BYTES as u64);
+    fn written(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+        let page_bytes = PAGE_BYTES as u64;
+        let pages = range.start / page_bytes..range.end.div_ceil(page_bytes);
         let content = self.content.lock();
-        let last = content.written.pages.range(pages).next_back();
-        Ok(last.map_or(range.start, |(number, _)| (number + 1) * PAGE_BYTES as u64))
+        let written = content.written.pages.range(pages).map(|(number, _)| {
+            let at = number * page_bytes;
+            at.max(range.start)..(at + page_bytes).min(range.end)
+        });
+        Ok(written.collect())
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

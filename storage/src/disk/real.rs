@@ -120,17 +120,20 @@ impl DiskFile for RealFile {
     }
 
     /// Where a file system keeps no record of holes, all of it counts as written.
-    fn unwritten_from(&self, range: Range<u64>) -> io::Result<u64> {
+    fn written(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
         use rustix::fs::{SeekFrom, seek};
-        let mut written = range.start;
-        while written < range.end {
-            match seek(&*self.file, SeekFrom::Data(written)) {
-                Ok(data) if data < range.end => written = seek(&*self.file, SeekFrom::Hole(data))?,
-                Ok(_) | Err(rustix::io::Errno::NXIO) => return Ok(written),
+        let mut written = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let data = match seek(&*self.file, SeekFrom::Data(at)) {
+                Ok(data) if data < range.end => data,
+                Ok(_) | Err(rustix::io::Errno::NXIO) => break,
                 Err(error) => return Err(error.into()),
-            }
+            };
+            at = seek(&*self.file, SeekFrom::Hole(data))?;
+            written.push(data..at.min(range.end));
         }
-        Ok(range.end)
+        Ok(written)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

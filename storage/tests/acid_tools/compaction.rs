@@ -123,8 +123,8 @@ fn wherever_a_compaction_fails_the_store_is_whole() {
                 checked(&disk);
                 model.assert_is_in(&disk);
             }
-            // What finds no space in a shard's log is written in its place.
-            let is_elsewhere = what.ends_with("space") && disk.operations() > operations;
+            // What finds no space in a shard's log, or for its place, is written in its place.
+            let is_elsewhere = what.ends_with("space") && disk.operations() != operations;
             if !failed && !is_elsewhere {
                 // Also what redb does when it closes a shard, of which it does not tell whether it failed.
                 assert_eq!(disk.operations(), operations, "{what}, the {nth}th, is told of");

@@ -163,7 +163,7 @@ fn readers_see_what_was_kept_put_and_placed() {
 }
 
 #[test]
-fn what_is_too_long_for_a_record_is_placed_with_all_that_was_kept_for_it() {
+fn what_is_too_long_for_a_record_is_placed_and_what_was_kept_for_it_later() {
     let (log, file, _) = log_behind(1);
     put(&log, 2, 0..2);
     let placed = Mutex::new(Vec::new());
@@ -175,11 +175,15 @@ fn what_is_too_long_for_a_record_is_placed_with_all_that_was_kept_for_it() {
     let long = vec![8; RECORD_BYTES_MAX];
     log.keep(10, &long, &place).expect("placed");
     log.keep(3, &page(9), &place).expect("placed");
-    assert_eq!(*placed.lock(), [(1, 1), (10, RECORD_BYTES_MAX / PAGE), (3, 1)]);
+    assert_eq!(*placed.lock(), [(10, RECORD_BYTES_MAX / PAGE), (3, 1)]);
     assert!(!log.put(&image(3), LEN, |_| Ok(())).expect("nothing is written"));
     placed.lock().clear();
     log.place_all(&place).expect("placed");
-    assert_eq!(*placed.lock(), [(0, 1)], "page 1 is newer in its place");
+    assert_eq!(
+        *placed.lock(),
+        [(0, 2)],
+        "what was kept before stays in memory until then"
+    );
     assert_eq!(said(file.as_ref()).0, [2]);
 }
 
@@ -197,4 +201,34 @@ fn a_log_that_is_full_takes_nothing_until_it_is_begun_again() {
     assert_eq!(count, 1 + BYTES_MIN / PAGE as u64 / 2);
     log.begin(count);
     put(&log, count + 1, 0..1);
+}
+
+/// redb has let go of what it has handed over, and passes over errors at times.
+#[test]
+fn what_was_kept_outlives_a_write_that_fails() {
+    let (log, _, _) = log_behind(1);
+    log.keep(1, &page(7), &stays).expect("kept");
+    let long = vec![8; RECORD_BYTES_MAX];
+    log.keep(10, &long, &|_, _| Err(io::ErrorKind::StorageFull.into()))
+        .expect_err("there is no space");
+    let newer = log.newer(1, 1).expect("readable");
+    assert_eq!(newer, [(1, page(7).to_vec())]);
+    assert!(!log.put(&image(2), LEN, |_| Ok(())).expect("nothing is written"));
+}
+
+#[test]
+fn pages_that_were_cut_off_are_not_placed() {
+    let (log, _, _) = log_behind(1);
+    put(&log, 2, 30..34);
+    log.keep(31, &page(7), &stays).expect("kept");
+    log.keep(60, &page(7), &stays).expect("kept");
+    log.cut(32);
+    let placed = Mutex::new(Vec::new());
+    let place = |first: u64, pages: &[u8]| {
+        placed.lock().push((first, pages.len() / PAGE));
+        Ok(())
+    };
+    log.keep(100, &vec![8; RECORD_BYTES_MAX], &place).expect("placed");
+    log.place_all(&place).expect("placed");
+    assert_eq!(*placed.lock(), [(100, RECORD_BYTES_MAX / PAGE), (30, 2)]);
 }

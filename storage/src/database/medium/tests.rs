@@ -236,10 +236,8 @@ fn a_commit_is_one_sync_of_the_log_and_leaves_the_file_alone() {
 fn reopened_copy(file: &Arc<Noted>, log: &Arc<Noted>, page: u64) -> u8 {
     let disk = MemoryDisk::new();
     let [file, log] = [("file", file), ("log", log)].map(|(name, from)| {
-        let mut bytes = vec![0; from.len().expect("a length") as usize];
-        from.read_at(0, &mut bytes).expect("readable");
         let file = disk.create(Path::new(name)).expect("made");
-        file.write_at(0, &bytes).expect("written");
+        file.write_at(0, &bytes_of(from)).expect("written");
         Arc::new(Noted {
             file,
             done: Mutex::default(),
@@ -313,5 +311,66 @@ fn a_commit_that_has_failed_is_not_made_when_the_database_is_closed() {
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     file.is_full.store(false, Ordering::Relaxed);
     backend.close().expect("nothing is done");
+    assert_eq!(reopened(&file, &log, 3), 3);
+}
+
+/// redb writes some pages for the sake of memory alone, and does not tell whoever commits that this has failed.
+#[test]
+fn no_record_is_put_once_something_could_not_be_written() {
+    let (backend, file, log) = logged(1024);
+    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
+    backend.write(0, &[2; 512]).expect("done");
+    backend.sync_data().expect("done");
+    backend.write(3 * PAGE_BYTES, &[4; 4096]).expect("done");
+    file.is_full.store(true, Ordering::Relaxed);
+    backend
+        .write(5 * PAGE_BYTES, &vec![5; 3 << 20])
+        .expect_err("there is no space");
+    file.is_full.store(false, Ordering::Relaxed);
+    backend.write(0, &[3; 512]).expect("done");
+    let error = backend.sync_data().expect_err("a page is missing");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    backend.close().expect("nothing is done");
+    assert_eq!(reopened(&file, &log, 3), 3);
+}
+
+/// The bytes of a file.
+fn bytes_of(file: &Noted) -> Vec<u8> {
+    let mut bytes = vec![0; file.len().expect("a length") as usize];
+    file.read_at(0, &mut bytes).expect("readable");
+    bytes
+}
+
+/// A crash may come between the header in place and the end of the log that leads to it, and another one while the database
+/// is opened, which tears what is written then.
+#[test]
+fn the_header_in_place_stays_if_the_log_leads_no_further() {
+    let (backend, file, log) = logged(64);
+    for byte in 2..5 {
+        backend.write(3 * PAGE_BYTES, &[byte; 4096]).expect("done");
+        backend.write(0, &[byte; 512]).expect("done");
+        backend.sync_data().expect("done");
+    }
+    let records = bytes_of(&log);
+    backend.close().expect("done");
+    log.write_at(0, &records).expect("written");
+    let before = bytes_of(&file);
+    assert_eq!(reopened(&file, &log, 3), 4);
+    assert_eq!(bytes_of(&file), before);
+}
+
+/// redb may find that it cannot open the database after all.
+#[test]
+fn a_log_whose_records_are_in_their_places_is_emptied_though_it_was_not_gone_on_with() {
+    let (backend, file, log) = logged(64);
+    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
+    backend.write(0, &[2; 512]).expect("done");
+    backend.sync_data().expect("done");
+    let written = LogFile::Written(Arc::<Noted>::clone(&log), LOG_BYTES_MAX);
+    let medium = Medium::open(Arc::<Noted>::clone(&file), &written, &Lost::default());
+    Backend(Arc::new(medium.expect("it opens")))
+        .close()
+        .expect("done");
+    assert_eq!(log.len().expect("a length"), 0);
     assert_eq!(reopened(&file, &log, 3), 3);
 }

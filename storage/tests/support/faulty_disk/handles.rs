@@ -123,17 +123,20 @@ impl DiskFile for OpenFile {
         Ok(())
     }
 
-    /// Zeros count as never written: nobody can tell them from those that were.
-    fn unwritten_from(&self, range: Range<u64>) -> io::Result<u64> {
+    /// Pages of zeros count as never written: nobody can tell them from those that were.
+    fn written(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
         let state = self.user.disk.lock();
         state.check_running()?;
         let content = state.inode(self.user.id).content.bytes();
-        let part = &content[range.start as usize..range.end as usize];
-        let written = part
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |last| last + 1);
-        Ok(range.start + written as u64)
+        let bytes_of =
+            |page: u64| (page * PAGE_BYTES).max(range.start)..((page + 1) * PAGE_BYTES).min(range.end);
+        let parts = pages(&range).map(bytes_of);
+        let is_written = |part: &Range<u64>| {
+            content[part.start as usize..part.end as usize]
+                .iter()
+                .any(|byte| *byte != 0)
+        };
+        Ok(parts.filter(is_written).collect())
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
