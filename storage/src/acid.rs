@@ -179,8 +179,7 @@ impl AcidStore {
         let count = options.shard_count;
         assert!(layout::is_count(count), "{count} shards");
         let identity = directory::identify(disk.as_ref(), &options.data_dir, MODE, &[layout::PART])?;
-        layout::upgrade(disk.as_ref(), &options.data_dir, identity.format, identity.store)?;
-        let shards = layout::open(disk.as_ref(), options, identity.store)?;
+        let shards = layout::open(disk.as_ref(), options, &identity)?;
         let kept_back = KEPT_BACK_BYTES * shards.len() as u64;
         let spare = Arc::new(Spare::new(
             disk,

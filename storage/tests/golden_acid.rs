@@ -38,13 +38,16 @@ fn shard_file(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("acid/shards-{SHARDS:03}/{number:03}.redb"))
 }
 
-fn open(dir: &Path) -> Arc<AcidStore> {
-    let options = AcidOptions {
+fn options(dir: &Path) -> AcidOptions {
+    AcidOptions {
         shard_count: SHARDS,
         cache_bytes: 1 << 20,
         ..AcidOptions::new(dir.to_owned())
-    };
-    Arc::new(acid::open(&options).expect("the store opens"))
+    }
+}
+
+fn open(dir: &Path) -> Arc<AcidStore> {
+    Arc::new(acid::open(&options(dir)).expect("the store opens"))
 }
 
 #[test]
@@ -109,7 +112,12 @@ fn a_store_of_format_1_becomes_one_of_format_2_when_it_is_opened() {
         std::fs::write(shard_file(dir.path(), 1).with_extension("log"), "").expect("written");
         acid::verify_directory(dir.path()).expect("it is a store");
         acid::stats_of_directory(dir.path()).expect("it is a store");
-        assert_eq!(format_of(dir.path()), "format: 1", "nothing is changed by a look");
+        let other = AcidOptions {
+            shard_count: 2 * SHARDS,
+            ..options(dir.path())
+        };
+        assert!(acid::open(&other).is_err(), "it has {SHARDS} shards");
+        assert_eq!(format_of(dir.path()), "format: 1", "nothing is changed by that");
         used(dir.path());
         assert_eq!(format_of(dir.path()), "format: 2");
         let report = acid::verify_directory(dir.path()).expect("it is a store");

@@ -16,7 +16,7 @@ use super::shard::Shard;
 use super::tables::ShardMeta;
 use super::{AcidOptions, MODE, era};
 use crate::database::{DatabaseOptions, LOG_BYTES_MAX, log_path};
-use crate::directory::{self, Description, OpenError, StoreId};
+use crate::directory::{self, Description, Identity, OpenError, StoreId};
 use crate::disk::Disk;
 
 /// The directory in a store's that every store of this mode has.
@@ -40,7 +40,12 @@ pub(super) struct Layout<'d> {
 }
 
 /// Opens the shards of a store, or makes them if it has none.
-pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Result<Vec<Shard>, OpenError> {
+pub(super) fn open(
+    disk: &dyn Disk,
+    options: &AcidOptions,
+    identity: &Identity,
+) -> Result<Vec<Shard>, OpenError> {
+    let store = identity.store;
     let layout = Layout::new(disk, &options.data_dir);
     let wanted = options.shard_count;
     let database = DatabaseOptions {
@@ -48,20 +53,19 @@ pub(super) fn open(disk: &dyn Disk, options: &AcidOptions, store: StoreId) -> Re
         log_bytes_max: Some(options.log_bytes_max),
         ..cached(options.cache_bytes, wanted)
     };
-    let Some(count) = layout.count()? else {
+    let count = layout.count()?;
+    if let Some(found) = count.filter(|count| *count != wanted) {
+        let dir = options.data_dir.clone();
+        return Err(OpenError::OtherShardCount { dir, found, wanted });
+    }
+    upgrade(disk, &options.data_dir, identity.format, store)?;
+    let Some(count) = count else {
         layout.begin(wanted)?;
         let shards = layout.make_shards(database, wanted, |number| ShardMeta::new(store, number, wanted))?;
         layout.sync(wanted)?;
         layout.put_count()?;
         return Ok(shards);
     };
-    if count != wanted {
-        return Err(OpenError::OtherShardCount {
-            dir: options.data_dir.clone(),
-            found: count,
-            wanted,
-        });
-    }
     // The run that made the shards may have ended between giving SHARDS its name and making that durable.
     layout.sync_dir(&layout.dir)?;
     let shards = (0..count).map(|number| {

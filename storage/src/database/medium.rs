@@ -175,8 +175,8 @@ impl Medium {
         let mut pages = BTreeMap::new();
         for record in log.records() {
             pages.extend(record.pages());
-            pages.split_off(&(record.len / pages::PAGE_BYTES));
         }
+        pages.split_off(&(last.len / pages::PAGE_BYTES));
         let file = Arc::clone(&self.file);
         self.put_len(file.as_ref(), last.len)?;
         for (page, bytes) in &pages {

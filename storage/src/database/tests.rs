@@ -20,16 +20,6 @@ const ROW_BYTES_MAX: usize = 1 << 20;
 /// Each row's length, and the byte that it is filled with.
 type Model = BTreeMap<u64, (usize, u8)>;
 
-fn seeds() -> std::ops::Range<u64> {
-    match std::env::var("SEED") {
-        Ok(s) => {
-            let s: u64 = s.parse().unwrap();
-            s..s + 1
-        }
-        _ => 0..300,
-    }
-}
-
 fn path() -> &'static Path {
     Path::new("rows.redb")
 }
@@ -103,6 +93,7 @@ fn some_fault(disk: &MemoryDisk, rng: &mut Rng) {
         1 => disk.set_fault(Fault::After(rng.u64(..60), libc::ENOSPC)),
         2 => disk.set_fault(Fault::After(rng.u64(..60), libc::EIO)),
         3 => disk.set_fault(Fault::OneSync),
+        4 => disk.set_fault(Fault::Once(rng.u64(..60), libc::ENOSPC)),
         _ => {}
     }
 }

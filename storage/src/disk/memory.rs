@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     OneSync,
     /// All writes and syncs but the next ones, so many, in the way that a number says.
     After(u64, i32),
+    /// The write or sync behind the next ones, so many, in the way that a number says.
+    Once(u64, i32),
 }
 
 #[derive(Default)]
@@ -246,6 +248,16 @@ impl MemoryFile {
             Fault::After(..) if operation == Fault::Reads => None,
             Fault::After(0, why) => Some(*why),
             Fault::After(left, _) => {
+                *left -= 1;
+                None
+            }
+            Fault::Once(..) if operation == Fault::Reads => None,
+            Fault::Once(0, why) => {
+                let why = *why;
+                *fault = Fault::Nothing;
+                Some(why)
+            }
+            Fault::Once(left, _) => {
                 *left -= 1;
                 None
             }

@@ -183,6 +183,11 @@ fn what_was_put_off_is_synced_at_the_end() {
 
 /// Two files that note what is done to them, and a medium of so many pages over them that has begun its log.
 fn logged(pages: u64) -> (Backend, Arc<Noted>, Arc<Noted>) {
+    logged_beside(pages, u64::MAX)
+}
+
+/// Likewise on a disk that has so many bytes left.
+fn logged_beside(pages: u64, free_bytes: u64) -> (Backend, Arc<Noted>, Arc<Noted>) {
     let disk = MemoryDisk::new();
     let [file, log] = ["file", "log"].map(|name| {
         let file = disk.create(Path::new(name)).expect("made");
@@ -191,7 +196,7 @@ fn logged(pages: u64) -> (Backend, Arc<Noted>, Arc<Noted>) {
             done: Mutex::default(),
             fails: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
-            free_bytes: u64::MAX,
+            free_bytes,
         })
     });
     let written = LogFile::Written(Arc::<Noted>::clone(&log), LOG_BYTES_MAX);
@@ -234,8 +239,13 @@ fn a_commit_is_one_sync_of_the_log_and_leaves_the_file_alone() {
 
 /// As [`reopened`], of copies of both files.
 fn reopened_copy(file: &Arc<Noted>, log: &Arc<Noted>, page: u64) -> u8 {
+    let [file, log] = copies(file, log);
+    reopened(&file, &log, page)
+}
+
+fn copies(file: &Noted, log: &Noted) -> [Arc<Noted>; 2] {
     let disk = MemoryDisk::new();
-    let [file, log] = [("file", file), ("log", log)].map(|(name, from)| {
+    [("file", file), ("log", log)].map(|(name, from)| {
         let file = disk.create(Path::new(name)).expect("made");
         file.write_at(0, &bytes_of(from)).expect("written");
         Arc::new(Noted {
@@ -245,8 +255,7 @@ fn reopened_copy(file: &Arc<Noted>, log: &Arc<Noted>, page: u64) -> u8 {
             is_full: AtomicBool::new(false),
             free_bytes: u64::MAX,
         })
-    });
-    reopened(&file, &log, page)
+    })
 }
 
 #[test]
@@ -284,16 +293,37 @@ fn a_closed_database_has_an_empty_log() {
     assert_eq!(reopened(&file, &log, 3), 3);
 }
 
+/// Others may take what is left before it is needed.
+#[test]
+fn on_a_disk_that_is_nearly_full_all_is_in_its_place_before_it_is_acknowledged() {
+    let (backend, file, log) = logged_beside(64, 1 << 20);
+    for byte in 2..5 {
+        backend.write(3 * PAGE_BYTES, &[byte; 4096]).expect("done");
+        backend.write(0, &[byte; 512]).expect("done");
+        backend.sync_data().expect("done");
+        assert_eq!(log.take(), []);
+        assert_eq!(file.take(), [Pages, Pages, Sync, HeaderDone, Sync]);
+        assert_eq!(reopened_copy(&file, &log, 3), byte);
+    }
+}
+
 /// A file that is shortened has nothing behind its end, also nothing that the log has of it.
 #[test]
 fn what_is_cut_off_is_not_placed() {
-    let (backend, file, _) = logged(64);
+    let (backend, file, log) = logged(64);
+    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
     backend.write(60 * PAGE_BYTES, &[6; 4096]).expect("done");
     backend.write(0, &[2; 512]).expect("done");
     backend.sync_data().expect("done");
     backend.set_len(32 * PAGE_BYTES).expect("done");
+    backend.write(0, &[3; 512]).expect("done");
+    backend.sync_data().expect("done");
+    let [crashed, its_log] = copies(&file, &log);
+    assert_eq!(reopened(&crashed, &its_log, 3), 3);
     backend.close().expect("done");
-    assert_eq!(file.len().expect("a length"), outer_len(32 * PAGE_BYTES));
+    for file in [file, crashed] {
+        assert_eq!(file.len().expect("a length"), outer_len(32 * PAGE_BYTES));
+    }
 }
 
 /// Whoever was told that there is no space must not find it there later.
