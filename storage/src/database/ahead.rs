@@ -67,8 +67,8 @@ impl Ahead {
     }
 
     /// Takes space for pages of one group, and for those behind them, unless it is taken already. Answers whether they have
-    /// it. Otherwise they count as taken too, for they are to be written at once; if that fails, nothing more may be built
-    /// upon what is said here.
+    /// it, and their checksums too. Otherwise they count as taken, for they are to be written at once; if that fails,
+    /// nothing more may be built upon what is said here.
     ///
     /// # Errors
     /// If the disk fails. That it is full is none: the pages themselves may still find room.
@@ -83,7 +83,8 @@ impl Ahead {
         };
         let group = match group {
             Some(group) => group,
-            None => group.insert(found(file, number, in_group)?),
+            None if has_checksums(file, number)? => group.insert(found(file, number, in_group)?),
+            None => return Ok(false),
         };
         if group.contains_all_in_range(wanted.clone()) {
             return Ok(true);
@@ -118,6 +119,19 @@ impl Taken {
 /// Where the first page of a group stands.
 fn pages_at(group: usize) -> u64 {
     group_at(group as u64 * GROUP_PAGES) + PAGE_BYTES
+}
+
+/// Whether the page of a group's checksums has space, once it was tried to take it. A crash may have kept the length of a file
+/// and not that.
+fn has_checksums(file: &dyn DiskFile, group: usize) -> io::Result<bool> {
+    let at = group_at(group as u64 * GROUP_PAGES);
+    if !file.written(at..at + PAGE_BYTES)?.is_empty() {
+        return Ok(true);
+    }
+    match file.write_at(at, &ZEROS[..PAGE]) {
+        Err(error) if finds_no_space(&error) => Ok(false),
+        written => written.map(|()| true),
+    }
 }
 
 /// Which pages of a group have space, of which nothing is known yet.
@@ -298,6 +312,21 @@ mod tests {
             }
         }
         assert!(refused > 100, "{refused}");
+    }
+
+    /// A crash of the machine may have kept the length that a file had, and nothing of it.
+    #[test]
+    fn checksums_of_pages_that_have_space_have_it_too() {
+        let disk = MemoryDisk::new();
+        let file = made(&disk, Path::new("file"), 2000);
+        let ahead = Ahead::of(2000);
+        disk.set_fault(Fault::After(0, libc::ENOSPC));
+        assert!(!ahead.take(file.as_ref(), 1500, 1).expect("nothing is wrong"));
+        disk.set_fault(Fault::Nothing);
+        assert!(ahead.take(file.as_ref(), 1500, 1).expect("taken"));
+        let at = group_at(1500);
+        let taken = file.written(at..at + PAGE_BYTES).expect("known");
+        assert_eq!(taken.first(), Some(&(at..at + PAGE_BYTES)));
     }
 
     #[test]

@@ -7,9 +7,9 @@
 //! one, to the last commit. What is longer than a log is written in place right away.
 //!
 //! The first page says, in this order: the format's name (four bytes), a salt (eight), and the CRC-32 over both. A record is a
-//! head of whole pages and the pages. The head says: the count of the header in the record before or, in the first one, in place
-//! (eight bytes), its own (eight), the length of redb's file (eight), how many pages there are (four), the first 512 bytes of
-//! redb's file, the pages' numbers (eight bytes each), and the CRC-32 over the salt, all that and the pages. Numbers are
+//! head of whole pages and the pages. The head says: the salt, the count of the header in the record before or, in the first
+//! one, in place (eight bytes), its own (eight), the length of redb's file (eight), how many pages there are (four), the first
+//! 512 bytes of redb's file, the pages' numbers (eight bytes each), and the CRC-32 over all that and the pages. Numbers are
 //! little-endian.
 //!
 //! Behind the newest record may stand older ones, which lead to lower counts: what does not follow the count before it is no
@@ -26,14 +26,15 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::header::{HEADER_BYTES, Image};
-use super::pages::{PAGE_BYTES, damage};
+use super::pages::{PAGE_BYTES, damage, unread};
 use crate::codec::{Decoder, Encode as _};
 use crate::disk::DiskFile;
 
 const FORMAT: &[u8; 4] = b"TWL\x01";
 const PAGE: usize = PAGE_BYTES as usize;
+const SALT_BYTES: usize = 8;
 /// What a head says beside the pages' numbers.
-const HEAD_BYTES_MIN: usize = 8 + 8 + 8 + 4 + HEADER_BYTES + 4;
+const HEAD_BYTES_MIN: usize = SALT_BYTES + 8 + 8 + 8 + 4 + HEADER_BYTES + 4;
 /// Where the first record stands.
 const RECORDS_AT: u64 = PAGE_BYTES;
 /// A log is as long as redb's file at the most, within these bounds.
@@ -70,7 +71,7 @@ struct Written {
     follows: u64,
     /// Up to here the file has space.
     taken: u64,
-    salt: [u8; 8],
+    salt: [u8; SALT_BYTES],
     /// Whether the first page says the salt.
     is_salted: bool,
 }
@@ -110,7 +111,7 @@ pub(super) struct Record<'l> {
 impl Log {
     /// Goes on with a log whose records are of no use any more. It gets at most so long, and no longer than any.
     pub(super) fn over(file: Arc<dyn DiskFile>, bytes_max: u64) -> io::Result<Self> {
-        let mut salt = [0; 8];
+        let mut salt = [0; SALT_BYTES];
         fastrand::fill(&mut salt);
         let written = Written {
             at: RECORDS_AT,
@@ -256,7 +257,7 @@ impl Log {
             for few in together.chunks(PLACED_BYTES_MAX / PAGE) {
                 pages.resize(few.len() * PAGE, 0);
                 for ((_, place), page) in few.iter().zip(pages.chunks_exact_mut(PAGE)) {
-                    kept.read(*place, self.file.as_ref(), page)?;
+                    kept.read(*place, self.file.as_ref(), page).map_err(unread)?;
                 }
                 place(few[0].0, &pages)?;
             }
@@ -310,6 +311,7 @@ impl Kept {
     fn head(&self, written: &Written, image: &Image, len: u64) -> Vec<u8> {
         let count = u32::try_from(self.numbers.len()).expect("as many as fit in a record");
         let mut head = Vec::with_capacity(head_bytes(self.numbers.len()));
+        head.put_slice(&written.salt);
         head.put_u64(written.follows);
         head.put_u64(image.count);
         head.put_u64(len);
@@ -318,7 +320,7 @@ impl Kept {
         for number in &self.numbers {
             head.put_u64(*number);
         }
-        let crc = crc_of(&written.salt, &head, &self.next);
+        let crc = crc_of(&head, &self.next);
         head.put_u32(crc);
         head.resize(head_bytes(self.numbers.len()), 0);
         head
@@ -336,7 +338,7 @@ impl<'l> Record<'l> {
 /// What a log says.
 pub(super) struct Said {
     bytes: Vec<u8>,
-    salt: [u8; 8],
+    salt: [u8; SALT_BYTES],
 }
 
 /// Reads a log. None if nothing was ever written to it.
@@ -351,7 +353,9 @@ pub(super) fn read(file: &dyn DiskFile) -> io::Result<Option<Said>> {
     if first.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
-    let salt = first.get(FORMAT.len()..).and_then(|rest| rest.first_chunk::<8>());
+    let salt = first
+        .get(FORMAT.len()..)
+        .and_then(|rest| rest.first_chunk::<SALT_BYTES>());
     match salt.copied() {
         Some(salt) if first.starts_with(&front(&salt)) => Ok(Some(Said { bytes, salt })),
         _ => Err(damage("the first page of its log is damaged".to_owned())),
@@ -384,20 +388,20 @@ impl Said {
     /// The record at a place, and where it ends. None if there is no whole one.
     fn record(&self, at: usize) -> Option<(Record<'_>, usize)> {
         let rest = self.bytes.get(at..)?;
-        let mut head = Decoder::new(rest);
+        let mut head = Decoder::new(rest.strip_prefix(&self.salt)?);
         let follows = head.u64("a count").ok()?;
         let count = head.u64("a count").ok()?;
         let len = head.u64("a length").ok()?;
         let pages = head.u32("a number of pages").ok()? as usize;
         let bytes = head.rest().first_chunk::<HEADER_BYTES>()?;
-        if follows >= count || pages > rest.len() / PAGE {
+        if follows >= count || pages > RECORD_BYTES_MAX / PAGE {
             return None;
         }
         let head_bytes = head_bytes(pages);
         let (head, rest) = rest.split_at_checked(head_bytes)?;
         let pages_bytes = rest.get(..pages * PAGE)?;
         let (said, crc) = head.split_at(HEAD_BYTES_MIN - 4 + 8 * pages);
-        if !crc.starts_with(&crc_of(&self.salt, said, pages_bytes).to_le_bytes()) {
+        if !crc.starts_with(&crc_of(said, pages_bytes).to_le_bytes()) {
             return None;
         }
         let numbers = said[HEAD_BYTES_MIN - 4..].chunks_exact(8);
@@ -414,7 +418,7 @@ impl Said {
 }
 
 /// The first page of a log, as far as it says something: within a sector, which no crash tears.
-fn front(salt: &[u8; 8]) -> Vec<u8> {
+fn front(salt: &[u8; SALT_BYTES]) -> Vec<u8> {
     let mut front = [&FORMAT[..], &salt[..]].concat();
     let crc = crc32fast::hash(&front);
     front.put_u32(crc);
@@ -426,9 +430,8 @@ fn head_bytes(pages: usize) -> usize {
     (HEAD_BYTES_MIN + 8 * pages).next_multiple_of(PAGE)
 }
 
-fn crc_of(salt: &[u8; 8], head: &[u8], pages: &[u8]) -> u32 {
+fn crc_of(head: &[u8], pages: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(salt);
     hasher.update(head);
     hasher.update(pages);
     hasher.finalize()

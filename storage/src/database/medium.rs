@@ -105,12 +105,12 @@ impl Medium {
         let inner_len = inner_len.ok_or_else(|| pages::damage(format!("none is {len} bytes long")))?;
         let header = Header::open(file.as_ref())?;
         let mut medium = Self::new(file, log, lost, header, inner_len)?;
-        if let Some(log) = log.read()? {
-            medium.replay(&log)?;
-        }
         // One header must be durable when the other one is written, also after the process was killed, and after a
         // sync that failed: what it has not written is shown all the same, and counts as written.
         medium.header.write_again(medium.file.as_ref())?;
+        if let Some(log) = log.read()? {
+            medium.replay(&log)?;
+        }
         medium.sync_opening()?;
         medium.header.synced();
         Ok(medium)
@@ -184,7 +184,7 @@ impl Medium {
             pages::write(file.as_ref(), None, &self.ahead, &self.waiting, offset, bytes)?;
         }
         self.waiting.write(file.as_ref())?;
-        // Whoever finds the header in place takes the pages for durable.
+        // Whoever finds the header that is written next takes the pages for durable, and until then the other one counts.
         self.sync_opening()?;
         self.header.restore(&last.image);
         self.header.write_changed(file.as_ref())?;
@@ -226,6 +226,8 @@ impl Medium {
         }
         let is_strict = self.is_strict.load(Ordering::Acquire) && self.unchecked.lock().is_empty();
         if is_strict && self.header.is_synced() && !self.owes_sync.load(Ordering::Relaxed) {
+            // If this fails it is noted, and the other one is as durable as before.
+            let _ = self.use_file(may_be_lost, |file| self.header.copy(file));
             log.begin(self.header.image().count);
             self.is_logging.store(true, Ordering::Release);
         }
@@ -330,7 +332,7 @@ impl Medium {
     }
 
     /// Makes all that is written durable in its place: the pages that the log has or is to have, and then the header. Until
-    /// that is there the log leads to the commit before.
+    /// that is there the log leads to the commit before. Nobody writes meanwhile: redb syncs only behind all pages of a commit.
     fn settle(&self, log: &Log) -> io::Result<()> {
         self.use_file(may_be_lost, |file| {
             log.place_all(&|first, pages| pages::place(file, first, pages))?;
@@ -339,6 +341,7 @@ impl Medium {
         self.use_file(|_| true, sync)?;
         self.use_file(may_be_lost, |file| self.header.write_changed(file))?;
         self.sync_header()?;
+        self.use_file(may_be_lost, |file| self.header.copy(file))?;
         log.begin(self.header.image().count);
         Ok(())
     }

@@ -33,12 +33,17 @@ pub(super) const GROUP_PAGES: u64 = PAGE_BYTES / CRC_BYTES;
 /// Checksums that wait at the most, so that a change of very many pages does not keep all of them in memory.
 const WAITING_MAX: usize = 16 << 10;
 
-/// Checksums beside those that are to be written cannot be read. Nothing is written then.
+/// What is to be written, or stands beside it, cannot be read. It is not written then.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 struct Unread(io::Error);
 
-/// Whether what was to be written failed for want of what stands beside it.
+/// Says of an error that it is that of a read for the sake of a write.
+pub(super) fn unread(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), Unread(error))
+}
+
+/// Whether what was to be written failed for want of what had to be read for it.
 pub(super) fn is_unread(error: &io::Error) -> bool {
     let inner = error.get_ref();
     inner.is_some_and(|inner| inner.downcast_ref::<Unread>().is_some())
@@ -216,8 +221,7 @@ impl Waiting {
             let mut crcs = vec![Crc::default(); (last - first + 1) as usize];
             // What stands between them stays.
             if group.len() < crcs.len() {
-                file.read_at(crc_at, crcs.as_flattened_mut())
-                    .map_err(|error| io::Error::new(error.kind(), Unread(error)))?;
+                file.read_at(crc_at, crcs.as_flattened_mut()).map_err(unread)?;
             }
             for (page, crc) in &group {
                 crcs[(page - first) as usize] = *crc;

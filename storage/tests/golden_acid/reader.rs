@@ -26,7 +26,8 @@ fn inner(path: &Path) -> Vec<u8> {
     let headers = pages[..2].iter().filter_map(|page| {
         let (said, crc) = page[..12 + HEADER_BYTES + 4].split_last_chunk::<4>()?;
         let count = u64::from_le_bytes(said[4..12].try_into().ok()?);
-        let is_right = said.starts_with(b"TWC\x01") && crc32fast::hash(said) == u32::from_le_bytes(*crc);
+        let is_right = (said.starts_with(b"TWC\x01") || said.starts_with(b"TWC\x02"))
+            && crc32fast::hash(said) == u32::from_le_bytes(*crc);
         is_right.then(|| (count, said[12..].to_vec()))
     });
     let (count, mut header) = headers.max().expect("a header");
@@ -61,7 +62,7 @@ struct Record {
     pages: Vec<(usize, Vec<u8>)>,
 }
 
-/// The records of a log, if they lead to the header in place or to a later one.
+/// The records of a log, if they lead to a header later than the one in place.
 fn records(path: &Path, placed: u64) -> Vec<Record> {
     let log = std::fs::read(path).unwrap_or_default();
     if log.is_empty() {
@@ -72,29 +73,30 @@ fn records(path: &Path, placed: u64) -> Vec<Record> {
     let number = |at: usize| u64::from_le_bytes(log[at..at + 8].try_into().expect("eight bytes"));
     let mut records = Vec::new();
     let (mut at, mut last) = (PAGE_BYTES as usize, None);
-    while at + HEADER_BYTES + 32 < log.len() && last.is_none_or(|last| number(at) == last) {
-        let count = u32::from_le_bytes(log[at + 24..at + 28].try_into().expect("four bytes")) as usize;
-        let crc_at = at + 28 + HEADER_BYTES + 8 * count;
+    while at + HEADER_BYTES + 40 < log.len() && last.is_none_or(|last| number(at + 8) == last) {
+        let count = u32::from_le_bytes(log[at + 32..at + 36].try_into().expect("four bytes")) as usize;
+        let crc_at = at + 36 + HEADER_BYTES + 8 * count;
         let pages_at = at + (crc_at + 4 - at).next_multiple_of(PAGE_BYTES as usize);
         let end = pages_at + count * PAGE_BYTES as usize;
         if end > log.len() {
             break;
         }
-        let said = [&log[4..12], &log[at..crc_at], &log[pages_at..end]].concat();
-        if log[crc_at..crc_at + 4] != crc32fast::hash(&said).to_le_bytes() {
+        let said = [&log[at..crc_at], &log[pages_at..end]].concat();
+        let is_of_log = log[at..at + 8] == log[4..12];
+        if !is_of_log || log[crc_at..crc_at + 4] != crc32fast::hash(&said).to_le_bytes() {
             break;
         }
         let pages = log[pages_at..end].chunks(PAGE_BYTES as usize).map(<[u8]>::to_vec);
-        let numbers = (0..count).map(|index| number(at + 28 + HEADER_BYTES + 8 * index) as usize);
+        let numbers = (0..count).map(|index| number(at + 36 + HEADER_BYTES + 8 * index) as usize);
         records.push(Record {
-            len: number(at + 16) as usize,
-            header: log[at + 28..at + 28 + HEADER_BYTES].to_vec(),
+            len: number(at + 24) as usize,
+            header: log[at + 36..at + 36 + HEADER_BYTES].to_vec(),
             pages: numbers.zip(pages).collect(),
         });
-        last = Some(number(at + 8));
+        last = Some(number(at + 16));
         at = end;
     }
-    if last.is_some_and(|last| last >= placed) {
+    if last.is_some_and(|last| last > placed) {
         records
     } else {
         Vec::new()

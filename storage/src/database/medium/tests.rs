@@ -278,7 +278,7 @@ fn what_the_log_has_is_durable_in_its_place_before_the_header_there_tells_of_it(
         done[..syncs].iter().all(|done| *done == Pages) && syncs > 0,
         "{done:?}"
     );
-    assert_eq!(done[syncs..], [Sync, HeaderDone, Sync]);
+    assert_eq!(done[syncs..], [Sync, HeaderDone, Sync, HeaderDone]);
     assert_eq!([3, 5].map(|page| reopened_copy(&file, &log, page)), [3, 5]);
 }
 
@@ -302,7 +302,7 @@ fn on_a_disk_that_is_nearly_full_all_is_in_its_place_before_it_is_acknowledged()
         backend.write(0, &[byte; 512]).expect("done");
         backend.sync_data().expect("done");
         assert_eq!(log.take(), []);
-        assert_eq!(file.take(), [Pages, Pages, Sync, HeaderDone, Sync]);
+        assert_eq!(file.take(), [Pages, Pages, Sync, HeaderDone, Sync, HeaderDone]);
         assert_eq!(reopened_copy(&file, &log, 3), byte);
     }
 }
