@@ -4,9 +4,10 @@
 //! time, and redb may write its header more than once before it syncs: so all that is written goes to the place where the
 //! durable one is not, and only a sync lets the places change their parts. Each is: the format's name (four bytes), how
 //! many times the header was written (eight bytes), the first 512 bytes of redb's file, and the CRC-32 over all that.
-//! Numbers are little-endian. The format's number, the last byte of its name, is 2 if all that the header tells of was
-//! durable before it was written, and 1 if that is not known. A durable one of those may be copied to the other place, so that
-//! damage of either takes nothing.
+//! Numbers are little-endian.
+//!
+//! redb notes in its header whether the pages of its commit were synced first. Where there is a log, that is noted of each
+//! header of which it is true, and such a one is copied to the other place, so that damage of either takes nothing.
 
 use std::io;
 
@@ -19,7 +20,7 @@ use crate::disk::DiskFile;
 /// Pages of our file before all others.
 pub(super) const HEADER_PAGES: u64 = 2;
 pub(super) const HEADER_BYTES: usize = 512;
-const FORMATS: [&[u8; 4]; 2] = [b"TWC\x01", b"TWC\x02"];
+const FORMAT: &[u8; 4] = b"TWC\x01";
 /// The byte of redb's header that says which of its two commits counts, and how it was made.
 const COMMIT_AT: usize = 9;
 /// The bit of it that is set once the pages of that commit were synced before the header was written.
@@ -44,8 +45,6 @@ struct Written {
     place: u64,
     /// Whether that is known to be durable.
     is_synced: bool,
-    /// Whether all that it tells of is known to be durable in its place.
-    is_whole: bool,
 }
 
 impl Header {
@@ -56,7 +55,6 @@ impl Header {
             bytes: [0; HEADER_BYTES],
             place: 0,
             is_synced: true,
-            is_whole: false,
         }))
     }
 
@@ -68,7 +66,7 @@ impl Header {
         for place in 0..HEADER_PAGES {
             file.read_at(place * PAGE_BYTES, &mut entry)?;
             let found = Written::read(&entry, place);
-            let rank = |written: &Written| (written.count, written.is_whole);
+            let rank = |written: &Written| (written.count, written.tells_of_synced_pages());
             if found.as_ref().map(rank) > newest.as_ref().map(rank) {
                 newest = found;
             }
@@ -96,7 +94,6 @@ impl Header {
             written.place = written.other_place();
         }
         written.change(offset, data);
-        written.is_whole = false;
         written.put(file, written.place)
     }
 
@@ -110,15 +107,15 @@ impl Header {
     pub(super) fn write_changed(&self, file: &dyn DiskFile) -> io::Result<()> {
         let mut written = self.0.lock();
         written.place = written.other_place();
-        written.is_whole = true;
+        written.note_synced_pages();
         written.put(file, written.place)
     }
 
-    /// Copies the durable one, all of which is durable in its place, to the other place. What is written there next must
-    /// wait for no sync of that.
+    /// Copies the durable one, all of which is durable in its place, to the other place. A sync comes before anything else is
+    /// written there.
     pub(super) fn copy(&self, file: &dyn DiskFile) -> io::Result<()> {
         let mut written = self.0.lock();
-        written.is_whole = true;
+        written.note_synced_pages();
         written.put(file, written.other_place())
     }
 
@@ -174,12 +171,20 @@ impl Header {
     /// Whether the pages of the commit that it tells of were durable before it was. Otherwise they need not be whole,
     /// and redb compares its own checksums to find out.
     pub(super) fn tells_of_synced_pages(&self) -> bool {
-        let written = self.0.lock();
-        written.is_whole || written.bytes[COMMIT_AT] & IS_SYNCED_FIRST != 0
+        self.0.lock().tells_of_synced_pages()
     }
 }
 
 impl Written {
+    fn tells_of_synced_pages(&self) -> bool {
+        self.bytes[COMMIT_AT] & IS_SYNCED_FIRST != 0
+    }
+
+    /// redb takes it for that of a commit with two syncs, which it would be.
+    fn note_synced_pages(&mut self) {
+        self.bytes[COMMIT_AT] |= IS_SYNCED_FIRST;
+    }
+
     fn other_place(&self) -> u64 {
         (self.place + 1) % HEADER_PAGES
     }
@@ -197,7 +202,7 @@ impl Written {
 
     fn entry(&self) -> Vec<u8> {
         let mut entry = Vec::with_capacity(ENTRY_BYTES);
-        entry.put_slice(FORMATS[usize::from(self.is_whole)]);
+        entry.put_slice(FORMAT);
         entry.put_u64(self.count);
         entry.put_slice(&self.bytes);
         let crc = crc32fast::hash(&entry);
@@ -207,15 +212,12 @@ impl Written {
 
     fn read(entry: &[u8; ENTRY_BYTES], place: u64) -> Option<Self> {
         let (said, crc) = entry.split_last_chunk::<4>()?;
-        let (format, rest) = said.split_first_chunk::<4>()?;
-        let format = FORMATS.iter().position(|known| *known == format)?;
-        let mut from = Decoder::new(rest);
+        let mut from = Decoder::new(said.strip_prefix(FORMAT)?);
         let written = Self {
             count: from.u64("a count").ok()?,
             bytes: from.rest().try_into().ok()?,
             place,
             is_synced: false,
-            is_whole: format == 1,
         };
         (crc32fast::hash(said) == u32::from_le_bytes(*crc)).then_some(written)
     }

@@ -340,7 +340,9 @@ impl Medium {
         })?;
         self.use_file(|_| true, sync)?;
         self.use_file(may_be_lost, |file| self.header.write_changed(file))?;
-        self.sync_header()?;
+        // It is not withdrawn if this fails: all that it tells of is durable, and whoever finds it writes it again.
+        self.use_file(|_| true, sync)?;
+        self.header.synced();
         self.use_file(may_be_lost, |file| self.header.copy(file))?;
         log.begin(self.header.image().count);
         Ok(())
@@ -456,11 +458,11 @@ impl redb::StorageBackend for Backend {
             return Ok(());
         }
         if let Some(log) = self.0.logging() {
-            if self.0.trouble().is_some() {
-                // What has failed must not be made after all; the log leads to the commit before.
+            if self.0.trouble().is_some() || !self.0.header.is_synced() {
+                // What has failed, or was cut short, must not be made after all; the log leads to the commit before.
                 return Ok(());
             }
-            if log.is_used() || !self.0.header.is_synced() {
+            if log.is_used() {
                 self.0.settle(log)?;
             }
             // What it has is of no use any more.

@@ -94,6 +94,7 @@ fn some_fault(disk: &MemoryDisk, rng: &mut Rng) {
         2 => disk.set_fault(Fault::After(rng.u64(..60), libc::EIO)),
         3 => disk.set_fault(Fault::OneSync),
         4 => disk.set_fault(Fault::Once(rng.u64(..60), libc::ENOSPC)),
+        5 => disk.set_fault(Fault::Once(rng.u64(..60), libc::EIO)),
         _ => {}
     }
 }

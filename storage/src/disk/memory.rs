@@ -1,5 +1,7 @@
-//! A disk in memory that runs full, fails, and loses what was not synced when the machine crashes.
+//! A disk in memory that runs full, fails, and loses what was not synced when the machine crashes. What a sync that failed
+//! was to make durable is shown, and no later sync makes it so, as with a kernel.
 
+use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::hash_map::{self, HashMap};
 use std::io;
@@ -79,27 +81,30 @@ impl MemoryDisk {
         self.state.reads.load(Ordering::SeqCst)
     }
 
-    /// What a crash leaves: what was synced, and of what was written since those pages that `survives` picks by
-    /// their numbers.
+    /// What a crash leaves: what was synced, and of what was written since, the newest first, what `survives` picks of each page
+    /// by its number; of files that were cut off, the greatest number asks whether that survives.
     pub(crate) fn after_crash(&self, mut survives: impl FnMut(u64) -> bool) -> Self {
         let crashed = Self::new();
         for (path, file) in self.files.lock().iter() {
             let content = file.content.lock();
             let mut left = content.synced.clone();
-            for (number, page) in &content.written.pages {
-                if left.pages.get(number) != Some(page) && survives(*number) {
+            for (number, versions) in &content.unsynced {
+                let survivor = versions.iter().rev().find(|_| survives(*number));
+                if let Some(page) = survivor {
                     left.pages.insert(*number, *page);
                 }
             }
             // A file system that writes a page has made the file long enough for it before.
             left.len = content.written.len.max(left.len);
-            crashed
-                .state
-                .pages
-                .fetch_add(left.pages.len() as u64, Ordering::SeqCst);
+            if content.written.len < left.len && survives(u64::MAX) {
+                left.cut(content.written.len);
+            }
+            let taken = left.pages.len() as u64;
+            crashed.state.pages.fetch_add(taken, Ordering::SeqCst);
             let file = crashed.file(Content {
                 written: left.clone(),
                 synced: left,
+                ..Content::default()
             });
             crashed.files.lock().insert(path.clone(), file);
         }
@@ -112,7 +117,16 @@ impl MemoryDisk {
         let mut content = file.content.lock();
         let mut bytes = content.written.bytes();
         tamper(&mut bytes);
-        content.written = Pages::from(bytes);
+        let tampered = Pages::from(bytes);
+        let Content {
+            written, unsynced, ..
+        } = &mut *content;
+        for (number, page) in &tampered.pages {
+            if written.pages.get(number).unwrap_or(&[0; PAGE_BYTES]) != page {
+                unsynced.entry(*number).or_default().push(*page);
+            }
+        }
+        *written = tampered;
     }
 
     fn file(&self, content: Content) -> Arc<MemoryFile> {
@@ -203,6 +217,14 @@ impl Pages {
     }
 }
 
+impl Pages {
+    /// Cuts it off, and answers how many pages that were.
+    fn cut(&mut self, len: u64) -> u64 {
+        self.len = len;
+        self.pages.split_off(&(len / PAGE_BYTES as u64)).len() as u64
+    }
+}
+
 impl From<Vec<u8>> for Pages {
     fn from(bytes: Vec<u8>) -> Self {
         let pages = bytes.chunks(PAGE_BYTES).enumerate().map(|(number, chunk)| {
@@ -234,6 +256,12 @@ fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>, Ra
 struct Content {
     written: Pages,
     synced: Pages,
+    /// What was written of each page since it was synced.
+    unsynced: BTreeMap<u64, Vec<Page>>,
+    /// Which of them the next sync makes durable.
+    dirty: BTreeSet<u64>,
+    /// The file was cut off since it was synced, and what was there may have become holes.
+    is_cut: bool,
 }
 
 struct MemoryFile {
@@ -304,7 +332,12 @@ impl DiskFile for MemoryFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.check(Fault::Writes)?;
         let mut content = self.content.lock();
-        let written = &mut content.written;
+        let Content {
+            written,
+            unsynced,
+            dirty,
+            ..
+        } = &mut *content;
         for (number, within, part) in parts(offset, bytes.len()) {
             let page = match written.pages.entry(number) {
                 Entry::Occupied(page) => page.into_mut(),
@@ -314,6 +347,8 @@ impl DiskFile for MemoryFile {
                 }
             };
             page[within].copy_from_slice(&bytes[part]);
+            unsynced.entry(number).or_default().push(*page);
+            dirty.insert(number);
         }
         written.len = written.len.max(offset + bytes.len() as u64);
         Ok(())
@@ -339,18 +374,37 @@ impl DiskFile for MemoryFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check(Fault::Writes)?;
         let mut content = self.content.lock();
-        let written = &mut content.written;
         assert_eq!(len % PAGE_BYTES as u64, 0, "redb's files are whole pages");
-        written.len = len;
-        let cut = written.pages.split_off(&(len / PAGE_BYTES as u64));
-        self.state.pages.fetch_sub(cut.len() as u64, Ordering::SeqCst);
+        content.is_cut |= len < content.written.len;
+        let cut = content.written.cut(len);
+        self.state.pages.fetch_sub(cut, Ordering::SeqCst);
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.check(Fault::Syncs)?;
-        let mut content = self.content.lock();
-        content.synced = content.written.clone();
+        let failed = self.check(Fault::Syncs);
+        let Content {
+            written,
+            synced,
+            unsynced,
+            dirty,
+            is_cut,
+        } = &mut *self.content.lock();
+        let dirty = std::mem::take(dirty);
+        failed?;
+        for number in dirty {
+            unsynced.remove(&number);
+            if let Some(page) = written.pages.get(&number) {
+                synced.pages.insert(number, *page);
+            }
+        }
+        synced.len = written.len;
+        if std::mem::take(is_cut) {
+            synced
+                .pages
+                .retain(|number, _| written.pages.contains_key(number));
+            unsynced.retain(|number, _| written.pages.contains_key(number));
+        }
         Ok(())
     }
 
