@@ -29,6 +29,8 @@ struct Noted {
     fails: AtomicBool,
     /// Whether it takes nothing.
     is_full: AtomicBool,
+    /// Whether it gives nothing.
+    is_mute: AtomicBool,
     /// Without free space nothing is written ahead of pages.
     free_bytes: u64,
 }
@@ -39,6 +41,9 @@ impl DiskFile for Noted {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if self.is_mute.load(Ordering::Relaxed) {
+            return Err(io::Error::other("it cannot be read"));
+        }
         self.file.read_at(offset, buffer)
     }
 
@@ -85,6 +90,7 @@ fn noted(pages: u64) -> (Backend, Arc<Noted>) {
         done: Mutex::default(),
         fails: AtomicBool::new(false),
         is_full: AtomicBool::new(false),
+        is_mute: AtomicBool::new(false),
         free_bytes: 0,
     });
     let medium = Medium::create(Arc::<Noted>::clone(&noted), &LogFile::None, &Lost::default());
@@ -196,6 +202,7 @@ fn logged_beside(pages: u64, free_bytes: u64) -> (Backend, Arc<Noted>, Arc<Noted
             done: Mutex::default(),
             fails: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            is_mute: AtomicBool::new(false),
             free_bytes,
         })
     });
@@ -253,6 +260,7 @@ fn copies(file: &Noted, log: &Noted) -> [Arc<Noted>; 2] {
             done: Mutex::default(),
             fails: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            is_mute: AtomicBool::new(false),
             free_bytes: u64::MAX,
         })
     })
@@ -361,6 +369,25 @@ fn no_record_is_put_once_something_could_not_be_written() {
     let error = backend.sync_data().expect_err("a page is missing");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     backend.close().expect("nothing is done");
+    assert_eq!(reopened(&file, &log, 3), 3);
+}
+
+#[test]
+fn a_log_that_cannot_be_read_for_a_moment_ends_nothing() {
+    let (backend, file, log) = logged(1024);
+    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
+    backend.write(0, &[2; 512]).expect("done");
+    backend.sync_data().expect("done");
+    // It is too long for the log.
+    backend.write(5 * PAGE_BYTES, &vec![5; 3 << 20]).expect("done");
+    backend.write(0, &[3; 512]).expect("done");
+    log.is_mute.store(true, Ordering::Relaxed);
+    backend
+        .sync_data()
+        .expect_err("page 3 cannot be put into its place");
+    let trouble = backend.0.trouble().expect("it has failed");
+    assert!(!trouble.for_good, "it may be opened anew");
+    log.is_mute.store(false, Ordering::Relaxed);
     assert_eq!(reopened(&file, &log, 3), 3);
 }
 
