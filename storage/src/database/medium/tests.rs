@@ -218,6 +218,13 @@ fn logged_beside(pages: u64, free_bytes: u64) -> (Backend, Arc<Noted>, Arc<Noted
     (backend, file, log)
 }
 
+/// Commits a page that says this byte.
+fn commit(backend: &Backend, page: u64, byte: u8) {
+    backend.write(page * PAGE_BYTES, &[byte; 4096]).expect("done");
+    backend.write(0, &[byte; 512]).expect("done");
+    backend.sync_data().expect("done");
+}
+
 /// What a page says, read anew after a crash that has kept all that was written.
 fn reopened(file: &Arc<Noted>, log: &Arc<Noted>, page: u64) -> u8 {
     let written = LogFile::Written(Arc::<Noted>::clone(log), LOG_BYTES_MAX);
@@ -232,9 +239,7 @@ fn reopened(file: &Arc<Noted>, log: &Arc<Noted>, page: u64) -> u8 {
 fn a_commit_is_one_sync_of_the_log_and_leaves_the_file_alone() {
     let (backend, file, log) = logged(64);
     for byte in 2..5 {
-        backend.write(0, &[byte; 512]).expect("done");
-        backend.write(3 * PAGE_BYTES, &[byte; 4096]).expect("done");
-        backend.sync_data().expect("done");
+        commit(&backend, 3, byte);
         assert!(log.take().ends_with(&[Sync]));
         let mut page = [0; 4096];
         backend.read(3 * PAGE_BYTES, &mut page).expect("readable");
@@ -269,9 +274,7 @@ fn copies(file: &Noted, log: &Noted) -> [Arc<Noted>; 2] {
 #[test]
 fn what_the_log_has_is_durable_in_its_place_before_the_header_there_tells_of_it() {
     let (backend, file, log) = logged(1024);
-    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
-    backend.write(0, &[2; 512]).expect("done");
-    backend.sync_data().expect("done");
+    commit(&backend, 3, 3);
     file.take();
     // It is too long for the log.
     backend.write(5 * PAGE_BYTES, &vec![5; 3 << 20]).expect("done");
@@ -293,9 +296,7 @@ fn what_the_log_has_is_durable_in_its_place_before_the_header_there_tells_of_it(
 #[test]
 fn a_closed_database_has_an_empty_log() {
     let (backend, file, log) = logged(64);
-    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
-    backend.write(0, &[2; 512]).expect("done");
-    backend.sync_data().expect("done");
+    commit(&backend, 3, 3);
     backend.close().expect("done");
     assert_eq!(log.len().expect("a length"), 0);
     assert_eq!(reopened(&file, &log, 3), 3);
@@ -306,9 +307,7 @@ fn a_closed_database_has_an_empty_log() {
 fn on_a_disk_that_is_nearly_full_all_is_in_its_place_before_it_is_acknowledged() {
     let (backend, file, log) = logged_beside(64, 1 << 20);
     for byte in 2..5 {
-        backend.write(3 * PAGE_BYTES, &[byte; 4096]).expect("done");
-        backend.write(0, &[byte; 512]).expect("done");
-        backend.sync_data().expect("done");
+        commit(&backend, 3, byte);
         assert_eq!(log.take(), []);
         assert_eq!(file.take(), [Pages, Pages, Sync, HeaderDone, Sync, HeaderDone]);
         assert_eq!(reopened_copy(&file, &log, 3), byte);
@@ -320,9 +319,7 @@ fn on_a_disk_that_is_nearly_full_all_is_in_its_place_before_it_is_acknowledged()
 fn what_is_cut_off_is_not_placed() {
     let (backend, file, log) = logged(64);
     backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
-    backend.write(60 * PAGE_BYTES, &[6; 4096]).expect("done");
-    backend.write(0, &[2; 512]).expect("done");
-    backend.sync_data().expect("done");
+    commit(&backend, 60, 6);
     backend.set_len(32 * PAGE_BYTES).expect("done");
     backend.write(0, &[3; 512]).expect("done");
     backend.sync_data().expect("done");
@@ -338,9 +335,7 @@ fn what_is_cut_off_is_not_placed() {
 #[test]
 fn a_commit_that_has_failed_is_not_made_when_the_database_is_closed() {
     let (backend, file, log) = logged(1024);
-    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
-    backend.write(0, &[2; 512]).expect("done");
-    backend.sync_data().expect("done");
+    commit(&backend, 3, 3);
     backend.write(3 * PAGE_BYTES, &[4; 4096]).expect("done");
     backend.write(5 * PAGE_BYTES, &vec![5; 3 << 20]).expect("done");
     backend.write(0, &[3; 512]).expect("done");
@@ -356,9 +351,7 @@ fn a_commit_that_has_failed_is_not_made_when_the_database_is_closed() {
 #[test]
 fn no_record_is_put_once_something_could_not_be_written() {
     let (backend, file, log) = logged(1024);
-    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
-    backend.write(0, &[2; 512]).expect("done");
-    backend.sync_data().expect("done");
+    commit(&backend, 3, 3);
     backend.write(3 * PAGE_BYTES, &[4; 4096]).expect("done");
     file.is_full.store(true, Ordering::Relaxed);
     backend
@@ -375,9 +368,7 @@ fn no_record_is_put_once_something_could_not_be_written() {
 #[test]
 fn a_log_that_cannot_be_read_for_a_moment_ends_nothing() {
     let (backend, file, log) = logged(1024);
-    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
-    backend.write(0, &[2; 512]).expect("done");
-    backend.sync_data().expect("done");
+    commit(&backend, 3, 3);
     // It is too long for the log.
     backend.write(5 * PAGE_BYTES, &vec![5; 3 << 20]).expect("done");
     backend.write(0, &[3; 512]).expect("done");
@@ -404,9 +395,7 @@ fn bytes_of(file: &Noted) -> Vec<u8> {
 fn the_header_in_place_stays_if_the_log_leads_no_further() {
     let (backend, file, log) = logged(64);
     for byte in 2..5 {
-        backend.write(3 * PAGE_BYTES, &[byte; 4096]).expect("done");
-        backend.write(0, &[byte; 512]).expect("done");
-        backend.sync_data().expect("done");
+        commit(&backend, 3, byte);
     }
     let records = bytes_of(&log);
     backend.close().expect("done");
@@ -420,9 +409,7 @@ fn the_header_in_place_stays_if_the_log_leads_no_further() {
 #[test]
 fn a_log_whose_records_are_in_their_places_is_emptied_though_it_was_not_gone_on_with() {
     let (backend, file, log) = logged(64);
-    backend.write(3 * PAGE_BYTES, &[3; 4096]).expect("done");
-    backend.write(0, &[2; 512]).expect("done");
-    backend.sync_data().expect("done");
+    commit(&backend, 3, 3);
     let written = LogFile::Written(Arc::<Noted>::clone(&log), LOG_BYTES_MAX);
     let medium = Medium::open(Arc::<Noted>::clone(&file), &written, &Lost::default());
     Backend(Arc::new(medium.expect("it opens")))
