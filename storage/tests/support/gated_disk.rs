@@ -1,4 +1,4 @@
-//! A disk of which one shard cannot be read or synced for a while, or only later.
+//! A disk of which one file, or a shard with its log, cannot be read or synced for a while, or only later.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub(crate) enum Passage {
     Waits,
 }
 
-/// Decides over reads and syncs of one shard.
+/// Decides over reads and syncs of one file, or of a shard and its log.
 pub(crate) struct Gate {
     state: Mutex<State>,
     changed: Condvar,
@@ -88,7 +88,7 @@ pub(crate) struct GatedDisk {
 }
 
 impl GatedDisk {
-    /// A disk of which the shard at `path` is read and synced as the gate says.
+    /// A disk of which the file at `path`, or the shard there and its log, is read and synced as the gate says.
     pub(crate) fn new<D: Disk + 'static>(disk: Arc<D>, path: &str) -> (Arc<Self>, Arc<Gate>) {
         let gate = Arc::new(Gate {
             state: Mutex::new(State {
@@ -108,7 +108,7 @@ impl GatedDisk {
 
     fn gated(&self, path: &Path, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         // A shard's log is read and synced as the shard is.
-        if path.with_extension("redb") != self.path {
+        if path != self.path && path.with_extension("redb") != self.path {
             return file;
         }
         let gate = Arc::clone(&self.gate);
