@@ -12,6 +12,7 @@
 //! | `medium.rs` | what redb writes to, and what has failed of it |
 //! | `pages.rs`, `header.rs` | how redb's file stands in ours, with checksums |
 //! | `log.rs` | what commits have changed, one after the other in a file of its own |
+//! | `ahead.rs`, `space.rs` | space for pages before they are written; what a disk has left |
 //! | `shadow.rs` | a file to look at that stays as it is |
 
 mod ahead;
@@ -23,6 +24,7 @@ mod opened;
 mod pages;
 pub(crate) mod row;
 mod shadow;
+mod space;
 mod view;
 
 use std::io;

@@ -14,8 +14,8 @@ use std::ops::Range;
 use fixedbitset::FixedBitSet;
 use parking_lot::Mutex;
 
-use super::log::finds_no_space;
 use super::pages::{GROUP_PAGES, PAGE_BYTES, group_at};
+use super::space::{finds_no_space, has_plenty};
 use crate::disk::DiskFile;
 
 /// As much is taken as a group has, within these bounds, so that shards with little in them stay small.
@@ -23,8 +23,6 @@ const AHEAD_PAGES_MIN: usize = 16;
 const AHEAD_PAGES_MAX: usize = 256;
 /// Pages that are left out between two that are written, so that more are not worth to be taken.
 const GAP_PAGES_MAX: usize = 64;
-/// Nothing is taken from a disk that has less than so many bytes.
-const PLENTY_BYTES: u64 = 64 << 20;
 
 const GROUP: usize = GROUP_PAGES as usize;
 const PAGE: usize = PAGE_BYTES as usize;
@@ -89,8 +87,7 @@ impl Ahead {
         if group.contains_all_in_range(wanted.clone()) {
             return Ok(true);
         }
-        let has_plenty = file.free_bytes().is_ok_and(|free| free >= PLENTY_BYTES);
-        let has_space = has_plenty && {
+        let has_space = has_plenty(file) && {
             let more = group.count_ones(..).clamp(AHEAD_PAGES_MIN, AHEAD_PAGES_MAX);
             let until = (wanted.end + more).min(in_group).max(wanted.end);
             let behind = (0..wanted.start).rev().find(|page| group[*page]);
@@ -181,6 +178,7 @@ mod tests {
 
     use super::*;
     use crate::database::pages::outer_len;
+    use crate::database::space::PLENTY_BYTES;
     use crate::disk::memory::{Fault, MemoryDisk};
     use crate::disk::{Disk, RealDisk};
 

@@ -27,6 +27,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::header::{HEADER_BYTES, Image};
 use super::pages::{PAGE_BYTES, damage, unread};
+use super::space::{finds_no_space, has_plenty};
 use crate::codec::{Decoder, Encode as _};
 use crate::disk::DiskFile;
 
@@ -48,8 +49,6 @@ const RECORD_BYTES_USUAL: usize = 256 << 10;
 const PLACED_BYTES_MAX: usize = 256 << 10;
 /// Zeros are written ahead of records in steps of this length, so that a sync need not note where each record stands.
 const AHEAD_BYTES: u64 = 256 << 10;
-/// On a disk that has less than so many bytes nothing is written ahead, and pages in their places.
-const PLENTY_BYTES: u64 = 64 << 20;
 
 static ZEROS: [u8; AHEAD_BYTES as usize] = [0; AHEAD_BYTES as usize];
 
@@ -435,19 +434,6 @@ fn crc_of(head: &[u8], pages: &[u8]) -> u32 {
     hasher.update(head);
     hasher.update(pages);
     hasher.finalize()
-}
-
-/// Whether a file's disk is known to have enough left.
-fn has_plenty(file: &dyn DiskFile) -> bool {
-    file.free_bytes().is_ok_and(|free| free >= PLENTY_BYTES)
-}
-
-/// Whether a write failed for want of space alone.
-pub(super) fn finds_no_space(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ use parking_lot::{Mutex, RwLock};
 
 use super::ahead::Ahead;
 use super::header::Header;
-use super::log::{self, Log, finds_no_space};
+use super::log::{self, Log};
 use super::pages::{self, Waiting};
+use super::space::finds_no_space;
 use crate::disk::DiskFile;
 
 /// What failed first of what makes it unknown what is on the disk. All openings of a file share it.

@@ -149,7 +149,7 @@ fn any_faults_and_crashes_leave_what_a_model_says() {
             if let Some(shown) = view.and_then(|view| shown(&view).ok()) {
                 assert_eq!(shown, model, "{told}");
             }
-            let is_full = |error: &BackendError| matches!(error, BackendError::Io { source, .. } if log::finds_no_space(source));
+            let is_full = |error: &BackendError| matches!(error, BackendError::Io { source, .. } if space::finds_no_space(source));
             let mut may_be = vec![model.clone()];
             match made {
                 Ok(()) => may_be = vec![after],
