@@ -9,7 +9,7 @@
 //! | `view.rs`, `change.rs` | a snapshot; a change that is being made |
 //! | `row.rs` | how values begin, and why one cannot be read |
 //! | `opened.rs` | one opening of the database, and another one after it has failed for want of space |
-//! | `medium.rs` | what redb writes to, and what has failed of it |
+//! | `medium.rs`, `medium/backend.rs` | what redb writes to, and what has failed of it; what redb asks of it |
 //! | `pages.rs`, `header.rs` | how redb's file stands in ours, with checksums |
 //! | `log.rs` | what commits have changed, one after the other in a file of its own |
 //! | `ahead.rs`, `space.rs` | space for pages before they are written; what a disk has left |
