@@ -82,16 +82,30 @@ impl Client {
         }
     }
 
+    /// Whether so many requests in some time are too many.
+    pub(super) fn has_rate(&self, kind: Kind) -> bool {
+        self.rate(kind).is_some()
+    }
+
+    fn rate(&self, kind: Kind) -> Option<Rate> {
+        match kind {
+            Kind::Read => self.limits.reads,
+            Kind::Write => self.limits.writes,
+        }
+    }
+
     /// Counts a request. None if requests are not limited.
     ///
     /// # Errors
     /// [`Excess`] if there were too many in too short a time.
     pub(super) fn admit_request(&self, kind: Kind, now_ns: u64) -> Result<Option<Allowance>, Excess> {
-        let (rate, bucket) = match kind {
-            Kind::Read => (self.limits.reads, &self.reads),
-            Kind::Write => (self.limits.writes, &self.writes),
+        let Some(rate) = self.rate(kind) else {
+            return Ok(None);
         };
-        let Some(rate) = rate else { return Ok(None) };
+        let bucket = match kind {
+            Kind::Read => &self.reads,
+            Kind::Write => &self.writes,
+        };
         let limit = rate.burst;
         match bucket.take(rate, now_ns) {
             Ok(remaining) => Ok(Some(Allowance { limit, remaining })),

@@ -65,7 +65,8 @@ impl Meter {
     }
 
     fn goes_on(&self, share: &ReadShare) {
-        if share.is_limited() {
+        // What begins with something else is measured from where it turns to a read, and looks at the clock then.
+        if share.is_limited() && self.work() != Work::Other {
             self.goes_on_at(share.now_ns());
         }
     }

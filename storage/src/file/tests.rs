@@ -17,6 +17,7 @@ use tailwater_stream::{
 };
 use tempfile::TempDir;
 
+use super::fold::GROUP_LEN;
 use super::journal::PartPlace;
 use super::overlay::Overlay;
 use super::store::Store;
@@ -250,6 +251,32 @@ fn a_segment_is_open_before_the_catalog_names_it() {
     assert!(bench.shows_in_time(|bench| bench.store().merge()), "a merge");
     assert_eq!(bench.numbers().len(), 1);
     assert_eq!(bench.read(true).expect("it is there"), b"hello".repeat(4));
+}
+
+/// A fold copies appends in groups: what fills one, what begins the next, and what stands behind the last whole one.
+#[test]
+fn a_fold_copies_all_appends_of_all_groups() {
+    for count in [GROUP_LEN - 1, GROUP_LEN, GROUP_LEN + 1, 3 * GROUP_LEN + 5] {
+        let mut bench = Bench::new();
+        let mut written = Vec::new();
+        for number in 0..count {
+            // The first is longer than what of an append is called for ahead.
+            let len = if number == 0 { 1500 } else { 1 + number * 29 % 150 };
+            let bytes = vec![number as u8; len];
+            bench.commit(Transition::Append(Append {
+                first_message: number as u64,
+                ..append(bench.tail, &bytes)
+            }));
+            bench.tail += bytes.len() as u64;
+            written.extend(bytes);
+        }
+        bench.fold().expect("the disk works");
+        assert!(bench.store().generations.read().active.is_empty());
+        assert!(
+            bench.read(true).expect("it is there") == written,
+            "{count} appends"
+        );
+    }
 }
 
 /// A journal is written anew once nobody maps it, while a socket may still have its pages.
