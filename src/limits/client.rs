@@ -82,32 +82,22 @@ impl Client {
         }
     }
 
-    /// Whether so many requests in some time are too many.
-    pub(super) fn has_rate(&self, kind: Kind) -> bool {
-        self.rate(kind).is_some()
-    }
-
-    fn rate(&self, kind: Kind) -> Option<Rate> {
-        match kind {
-            Kind::Read => self.limits.reads,
-            Kind::Write => self.limits.writes,
-        }
-    }
-
-    /// Counts a request. None if requests are not limited.
+    /// Counts a request. None if requests are not limited, as mostly; then nobody looks at the clock.
     ///
     /// # Errors
     /// [`Excess`] if there were too many in too short a time.
-    pub(super) fn admit_request(&self, kind: Kind, now_ns: u64) -> Result<Option<Allowance>, Excess> {
-        let Some(rate) = self.rate(kind) else {
-            return Ok(None);
+    pub(super) fn admit_request(
+        &self,
+        kind: Kind,
+        now_ns: impl FnOnce() -> u64,
+    ) -> Result<Option<Allowance>, Excess> {
+        let (rate, bucket) = match kind {
+            Kind::Read => (self.limits.reads, &self.reads),
+            Kind::Write => (self.limits.writes, &self.writes),
         };
-        let bucket = match kind {
-            Kind::Read => &self.reads,
-            Kind::Write => &self.writes,
-        };
+        let Some(rate) = rate else { return Ok(None) };
         let limit = rate.burst;
-        match bucket.take(rate, now_ns) {
+        match bucket.take(rate, now_ns()) {
             Ok(remaining) => Ok(Some(Allowance { limit, remaining })),
             Err(wait) => Err(Excess {
                 limit,
@@ -249,7 +239,7 @@ mod tests {
             ..ClientLimits::default()
         });
         let remaining = |kind| {
-            let allowance = client.admit_request(kind, 5)?;
+            let allowance = client.admit_request(kind, || 5)?;
             Ok(allowance.expect("a limit").remaining)
         };
         assert_eq!(remaining(Kind::Read), Ok(0));
@@ -263,7 +253,7 @@ mod tests {
     #[test]
     fn without_a_limit_there_is_nothing_to_count_down() {
         let client = client(ClientLimits::default());
-        assert_eq!(client.admit_request(Kind::Read, 0), Ok(None));
+        assert_eq!(client.admit_request(Kind::Read, || 0), Ok(None));
         for _ in 0..3 {
             client.take_bytes(usize::MAX / 8, 0).expect("no limit");
         }

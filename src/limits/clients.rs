@@ -117,11 +117,7 @@ impl<K: Clone + Eq + Hash> Clients<K> {
     /// # Errors
     /// [`Excess`] if there were too many in too short a time.
     pub(crate) fn admit_request(&self, client: &Client, kind: Kind) -> Result<Option<Allowance>, Excess> {
-        // Most servers limit no client's rate, and need not look at the clock.
-        if !client.has_rate(kind) {
-            return Ok(None);
-        }
-        client.admit_request(kind, self.now_ns())
+        client.admit_request(kind, || self.now_ns())
     }
 
     /// Clients that are remembered.
@@ -171,9 +167,9 @@ mod tests {
     fn the_excess_of_one_client_does_not_touch_another() {
         let clients = table(1_000);
         let find = |number| clients.find_at(&number, 0).expect("a client");
-        assert!(find(1).admit_request(Kind::Write, 0).is_ok());
-        assert!(find(1).admit_request(Kind::Write, 0).is_err());
-        assert!(find(2).admit_request(Kind::Write, 0).is_ok());
+        assert!(find(1).admit_request(Kind::Write, || 0).is_ok());
+        assert!(find(1).admit_request(Kind::Write, || 0).is_err());
+        assert!(find(2).admit_request(Kind::Write, || 0).is_ok());
     }
 
     #[test]
@@ -181,7 +177,7 @@ mod tests {
         let clients = table(2);
         let find = |number, now_ns| clients.find_at(&number, now_ns).expect("a client");
         let held = find(1, 0).admit_connection().expect("a place");
-        find(2, 0).admit_request(Kind::Write, 0).expect("a token");
+        find(2, 0).admit_request(Kind::Write, || 0).expect("a token");
         // The first has a connection, and the bucket of the second is not full yet.
         let stranger = find(3, 1);
         assert_eq!((clients.known(), clients.strangers()), (2, 1));
@@ -209,9 +205,9 @@ mod tests {
             .collect();
         let admitted = others
             .iter()
-            .filter(|other| other.admit_request(Kind::Write, 0).is_ok());
+            .filter(|other| other.admit_request(Kind::Write, || 0).is_ok());
         assert_eq!(admitted.count(), 1, "they share one bucket");
-        assert!(known.admit_request(Kind::Write, 0).is_ok());
+        assert!(known.admit_request(Kind::Write, || 0).is_ok());
     }
 
     proptest! {
@@ -227,7 +223,7 @@ mod tests {
             for (number, stays, pause_ms) in visits {
                 now_ns += pause_ms * 1_000_000;
                 let client = clients.find_at(&number, now_ns).expect("a client");
-                let _ = client.admit_request(Kind::Write, now_ns);
+                let _ = client.admit_request(Kind::Write, || now_ns);
                 if stays {
                     staying.entry(number).or_insert(client);
                 } else {

@@ -39,7 +39,7 @@ impl Work {
     }
 }
 
-/// Looks at the clock when work goes on and when it pauses, and in between when it turns from reads to other things or
+/// Looks at the clock when a read goes on and when it pauses, and in between when work turns from reads to other things or
 /// back: each stretch is booked to what was done in it.
 ///
 /// What is read of a request before it is known what it is, which is its head, is booked with the request before it.
@@ -65,7 +65,7 @@ impl Meter {
     }
 
     fn goes_on(&self, share: &ReadShare) {
-        // What begins with something else is measured from where it turns to a read, and looks at the clock then.
+        // Anything else is measured from where it turns to a read, if it does.
         if share.is_limited() && self.work() != Work::Other {
             self.goes_on_at(share.now_ns());
         }

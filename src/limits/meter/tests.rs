@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{ASKING_NS_MAX, Meter, Work};
@@ -25,6 +26,20 @@ fn the_first_read_of_a_connection_is_paid_for() {
     meter.turns_to_at(true, &share, 11 * US);
     meter.settle_at(&share, 211 * US);
     assert_eq!(share.credit_ns(), -200_000);
+}
+
+/// What a client takes between two pieces of its answer would be paid for as if the server had worked.
+#[test]
+fn a_read_is_measured_from_where_it_begins_and_from_where_it_goes_on() {
+    let (share, meter) = (share(), Meter::default());
+    let begins_at = || meter.since_ns.load(Ordering::Relaxed);
+    meter.measure(&share, || {
+        let before_ns = share.now_ns();
+        meter.turns_to(true, &share);
+        assert!(begins_at() >= before_ns);
+    });
+    let before_ns = share.now_ns();
+    meter.measure(&share, || assert!(begins_at() >= before_ns));
 }
 
 #[test]
