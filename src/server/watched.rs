@@ -54,8 +54,8 @@ pub(super) struct Activity {
     pub(super) answers: Answers,
     /// Whether all that was answered so far has been handed to the socket.
     flushed: AtomicBool,
-    /// An answer that the connection takes over from hyper.
-    handover: Mutex<Option<Response<ResponseBody>>>,
+    /// An answer that the connection takes over from hyper. It is looked for at every turn of the connection, so it is small.
+    handover: Mutex<Option<Box<Response<ResponseBody>>>>,
 }
 
 impl Activity {
@@ -81,16 +81,14 @@ impl Activity {
         }
         let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
         debug_assert!(handover.is_none(), "a connection is taken over once");
-        *handover = Some(response);
+        *handover = Some(Box::new(response));
         None
     }
 
     /// The answer that was handed over.
     pub(super) fn taken_over(&self) -> Option<Response<ResponseBody>> {
-        self.handover
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
+        handover.take().map(|response| *response)
     }
 
     /// Milliseconds since the connection began.

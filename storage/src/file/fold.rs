@@ -139,12 +139,15 @@ impl Store {
             layout: &self.layout,
         };
         let mut group = Vec::with_capacity(GROUP_LEN);
-        for id in ids {
-            for extent in overlay.with(*id, kept_extents).unwrap_or_default() {
-                group.push((*id, extent));
-                if group.len() == GROUP_LEN {
-                    copy_group(&mut journals, &group, out)?;
-                    group.clear();
+        for ids in ids.chunks(GROUP_LEN) {
+            overlay.call_for(ids);
+            for id in ids {
+                for extent in overlay.with(*id, kept_extents).unwrap_or_default() {
+                    group.push((*id, extent));
+                    if group.len() == GROUP_LEN {
+                        copy_group(&mut journals, &group, out)?;
+                        group.clear();
+                    }
                 }
             }
         }
@@ -161,6 +164,7 @@ impl Store {
         let mut losses = Losses::default();
         let mut stored_from = StoredFrom::default();
         for ids in ids.chunks(WRITTEN_TOGETHER) {
+            frozen.overlay.call_for(ids);
             change.write(|tables| {
                 ids.iter().try_for_each(|id| {
                     let folded = frozen.overlay.with(*id, |delta| {

@@ -122,8 +122,8 @@ impl Log {
         Counters::add(&store.counters.journal_bytes, bytes);
         // Held while the batch is shown, so that it belongs to one generation as a whole.
         let active = Arc::clone(&store.generations.read().active);
-        let parts = records.iter().flat_map(|record| &record.parts);
-        for (part, place) in parts.zip(encoded.places) {
+        let parts = || records.iter().flat_map(|record| &record.parts);
+        for part in parts() {
             if let Part::Stream {
                 transition: Transition::Create(created) | Transition::Stage(created),
                 ..
@@ -131,8 +131,8 @@ impl Log {
             {
                 store.last_id.fetch_max(created.id.get(), Ordering::Relaxed);
             }
-            active.apply(part, self.journal.number, *place);
         }
+        active.apply_all(parts().zip(encoded.places.iter().copied()), self.journal.number);
         self.end.offset += bytes;
         self.next_batch += 1;
         self.unfolded_bytes += bytes;

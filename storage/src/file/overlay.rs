@@ -14,14 +14,18 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, MutexGuard};
-use tailwater_stream::{Created, Part, Position, StreamId, StreamName, StreamState, Timestamp, Transition};
+use tailwater_stream::{
+    Append, Created, Part, Position, StreamId, StreamName, StreamState, Timestamp, Transition,
+};
 
 use super::journal::PartPlace;
 use crate::stream_tables::deadline;
 use delta::text_bytes;
 pub(super) use delta::{Delta, JournalExtent, renewed};
 
-const SHARDS: usize = 64;
+const SHARDS: usize = 16;
+/// Streams whose ids follow each other share a shard by so many, since a fold goes through them in that order.
+const NEIGHBOURS: u64 = 16;
 /// What a changed stream takes of memory beside its texts: estimated, and counted to know when to fold.
 const DELTA_BYTES: u64 = 512;
 /// What a text or a producer takes beside its bytes.
@@ -41,9 +45,19 @@ struct Indexes {
     deleted: Set<StreamId>,
 }
 
+/// What is said of the streams of a shard.
+type Shard = Map<StreamId, Delta>;
+
+/// An append that stands in a journal.
+struct Placed<'a> {
+    stream: StreamId,
+    append: &'a Append,
+    place: PartPlace,
+}
+
 /// One generation of changes.
 pub(super) struct Overlay {
-    shards: Vec<Mutex<Map<StreamId, Delta>>>,
+    shards: Vec<Mutex<Shard>>,
     indexes: Mutex<Indexes>,
     /// What it takes of memory, about.
     memory_bytes: AtomicU64,
@@ -58,7 +72,7 @@ pub(super) struct Overlay {
 impl Default for Overlay {
     fn default() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(Map::default())).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
             indexes: Mutex::new(Indexes::default()),
             memory_bytes: AtomicU64::new(0),
             given_back_at: OnceLock::new(),
@@ -70,8 +84,8 @@ impl Default for Overlay {
 
 impl Overlay {
     /// The shard that says whether and how a stream has changed.
-    pub(super) fn shard(&self, id: StreamId) -> MutexGuard<'_, Map<StreamId, Delta>> {
-        self.shards[id.get() as usize % SHARDS].lock()
+    fn shard(&self, id: StreamId) -> MutexGuard<'_, Shard> {
+        self.shards[shard_of(id)].lock()
     }
 
     /// Looks at what is said of a stream, if anything is.
@@ -113,12 +127,60 @@ impl Overlay {
     }
 
     fn change(&self, id: StreamId, change: impl FnOnce(&mut Delta) -> u64) {
-        let mut shard = self.shard(id);
-        let known = shard.len();
-        let bytes = change(shard.entry(id).or_default());
-        let added = shard.len() > known;
-        drop(shard);
-        self.grow(bytes + if added { DELTA_BYTES } else { 0 });
+        let bytes = change_in(&mut self.shard(id), id, change);
+        self.grow(bytes);
+    }
+
+    /// Calls for what is said of these streams, best neighbours: it is scattered over the memory, so that whoever looks at one
+    /// after the other waits for each by itself. Called for one right after the other, they come together.
+    pub(super) fn call_for(&self, ids: &[StreamId]) {
+        for neighbours in ids.chunk_by(|one, next| shard_of(*one) == shard_of(*next)) {
+            call_for_in(&self.shard(neighbours[0]), neighbours.iter().copied());
+        }
+    }
+
+    /// Applies the parts of a batch, which stand in a journal, as if one after the other.
+    pub(super) fn apply_all<'a>(&self, parts: impl Iterator<Item = (&'a Part, PartPlace)>, journal: u64) {
+        let mut appends = Vec::with_capacity(parts.size_hint().0);
+        for (part, place) in parts {
+            match part {
+                Part::Stream {
+                    id,
+                    transition: Transition::Append(append),
+                } => appends.push(Placed {
+                    stream: *id,
+                    append,
+                    place,
+                }),
+                other => {
+                    self.append_all(&mut appends, journal);
+                    appends.clear();
+                    self.apply(other, journal, place);
+                }
+            }
+        }
+        self.append_all(&mut appends, journal);
+    }
+
+    /// Applies appends. Those of each stream keep their order, and that of the others is of no account.
+    fn append_all(&self, appends: &mut [Placed<'_>], journal: u64) {
+        appends.sort_by_key(|placed| shard_of(placed.stream));
+        let (mut memory_bytes, mut stored_bytes) = (0, 0);
+        for of_shard in appends.chunk_by(|one, next| shard_of(one.stream) == shard_of(next.stream)) {
+            let mut shard = self.shard(of_shard[0].stream);
+            call_for_in(&shard, of_shard.iter().map(|placed| placed.stream));
+            for Placed {
+                stream,
+                append,
+                place,
+            } in of_shard
+            {
+                memory_bytes += change_in(&mut shard, *stream, |delta| delta.append(append, journal, *place));
+                stored_bytes += append.payload.len() as i64;
+            }
+        }
+        self.grow(memory_bytes);
+        self.stored_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
     }
 
     /// Applies a part that stands in a journal.
@@ -128,11 +190,14 @@ impl Overlay {
                 Transition::Create(created) => self.create(created, place),
                 Transition::Stage(created) => self.stage(created, place),
                 Transition::Import(state) => self.import(state, place),
-                Transition::Append(append) => {
-                    self.change(*id, |delta| delta.append(append, journal, place));
-                    self.stored_bytes
-                        .fetch_add(append.payload.len() as i64, Ordering::Relaxed);
-                }
+                Transition::Append(append) => self.append_all(
+                    &mut [Placed {
+                        stream: *id,
+                        append,
+                        place,
+                    }],
+                    journal,
+                ),
                 Transition::Delete { .. } => {
                     self.change(*id, |delta| {
                         delta.deleted = true;
@@ -288,4 +353,22 @@ impl Overlay {
     pub(super) fn is_released(&self, id: StreamId) -> bool {
         self.with(id, |delta| delta.released).unwrap_or(false)
     }
+}
+
+fn shard_of(id: StreamId) -> usize {
+    (id.get() / NEIGHBOURS) as usize % SHARDS
+}
+
+/// Answers what it takes of memory.
+fn change_in(shard: &mut Shard, id: StreamId, change: impl FnOnce(&mut Delta) -> u64) -> u64 {
+    let known = shard.len();
+    let bytes = change(shard.entry(id).or_default());
+    let added = shard.len() > known;
+    bytes + if added { DELTA_BYTES } else { 0 }
+}
+
+/// Looks at what is said of each stream, and does nothing with it: so nothing waits for it.
+fn call_for_in(shard: &Shard, ids: impl Iterator<Item = StreamId>) {
+    let looked_at = ids.filter_map(|id| shard.get(&id)).map(Delta::call_for);
+    std::hint::black_box(looked_at.fold(0, |seen, looked_at| seen ^ looked_at));
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tailwater_stream::{
     Append, ContentType, ControlChange, CreateRequest, Created, Lifetime, Lineage, MessageEnds, NameLimits,
-    Part, Position, Record, StreamId, StreamKind, StreamName, Timestamp, Transition,
+    Part, Position, Record, StreamId, StreamKind, StreamName, StreamState, Timestamp, Transition,
 };
 use tempfile::TempDir;
 
@@ -407,6 +407,61 @@ fn the_texts_of_what_is_not_folded_are_counted() {
     // It has taken the place of the one before.
     overlay.apply(&sequence(&long), 1, place(100));
     assert_eq!(overlay.memory_bytes(), with_sequence);
+}
+
+/// Appends of a batch are grouped by where their streams stand. Whoever looks at a stream finds the same.
+#[test]
+fn a_batch_makes_of_each_stream_what_its_parts_make_one_after_the_other() {
+    let mut random = fastrand::Rng::with_seed(0x7a11);
+    let mut tails = [0; 200];
+    let parts: Vec<_> = (0..2_000)
+        .map(|number: u32| {
+            let index = random.usize(..tails.len());
+            let id = StreamId::new(index as u64 + 1).expect("an id");
+            let transition = match random.u8(..9) {
+                0 => Transition::Import(Box::new(StreamState {
+                    id,
+                    tail: at(tails[index]),
+                    ..StreamState::created(&created())
+                })),
+                1 => Transition::Touch {
+                    at: Timestamp::from_millis(u64::from(number)),
+                },
+                2 => Transition::Trim {
+                    before: at(tails[index] / 2),
+                    at: Timestamp::from_millis(u64::from(number)),
+                },
+                _ => {
+                    let start = tails[index];
+                    tails[index] += 5;
+                    Transition::Append(append(start, b"hello"))
+                }
+            };
+            let part = Part::Stream { id, transition };
+            let place = PartPlace {
+                meta_at: number,
+                meta_len: 100,
+                payload_at: number + 100,
+            };
+            (part, place)
+        })
+        .collect();
+    let (single, batch) = (Overlay::default(), Overlay::default());
+    for (part, place) in &parts {
+        single.apply(part, 7, *place);
+    }
+    batch.apply_all(parts.iter().map(|(part, place)| (part, *place)), 7);
+    let said = |overlay: &Overlay| {
+        let ids = overlay.ids();
+        ids.iter()
+            .map(|id| overlay.with(*id, |delta| format!("{id} {delta:?}")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(said(&batch).len(), tails.len());
+    assert_eq!(said(&batch), said(&single));
+    assert_eq!(batch.memory_bytes(), single.memory_bytes());
+    assert_eq!(batch.stored_bytes(), single.stored_bytes());
+    assert_eq!(batch.stored_bytes(), tails.iter().sum::<u64>() as i64);
 }
 
 /// A key that was removed since the last fold still stands in the catalog, in place of one that a page has room for.

@@ -78,6 +78,13 @@ pub(in crate::file) struct Delta {
 }
 
 impl Delta {
+    /// Looks at what the next append and a fold begin with: the delta's beginning, and where its newest extent stands. Answers a
+    /// number that depends on both and says nothing.
+    pub(super) fn call_for(&self) -> u64 {
+        let newest = self.extents.last().map_or(0, |extent| extent.from);
+        newest ^ u64::from(self.moved.is_some())
+    }
+
     pub(in crate::file) fn created(&self) -> Option<&Created> {
         self.created.as_deref()
     }
