@@ -32,7 +32,7 @@ type StoredFrom = HashMap<StreamId, Position, RandomState>;
 
 /// Journals are fetched in pieces of so many bytes.
 const FETCH_BYTES: u64 = 1 << 20;
-/// Appends are copied in groups of so many.
+/// Appends are copied, and streams looked at, in groups of so many.
 pub(super) const GROUP_LEN: usize = 64;
 /// The processor takes bytes out of memory in lines of at least so many.
 const LINE_BYTES: usize = 64;

@@ -13,7 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, RwLock};
 use tailwater_stream::{
     Append, Created, Part, Position, StreamId, StreamName, StreamState, Timestamp, Transition,
 };
@@ -26,6 +26,8 @@ pub(super) use delta::{Delta, JournalExtent, renewed};
 const SHARDS: usize = 16;
 /// Streams whose ids follow each other share a shard by so many, since a fold goes through them in that order.
 const NEIGHBOURS: u64 = 16;
+/// A batch's appends are applied in groups of so many at the most, for each of which a shard is locked.
+const GROUP_LEN: usize = 64;
 /// What a changed stream takes of memory beside its texts: estimated, and counted to know when to fold.
 const DELTA_BYTES: u64 = 512;
 /// What a text or a producer takes beside its bytes.
@@ -57,7 +59,8 @@ struct Placed<'a> {
 
 /// One generation of changes.
 pub(super) struct Overlay {
-    shards: Vec<Mutex<Shard>>,
+    /// Whoever folds a generation only looks, and so keeps no reader waiting.
+    shards: Vec<RwLock<Shard>>,
     indexes: Mutex<Indexes>,
     /// What it takes of memory, about.
     memory_bytes: AtomicU64,
@@ -72,7 +75,7 @@ pub(super) struct Overlay {
 impl Default for Overlay {
     fn default() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::default())).collect(),
+            shards: (0..SHARDS).map(|_| RwLock::new(Shard::default())).collect(),
             indexes: Mutex::new(Indexes::default()),
             memory_bytes: AtomicU64::new(0),
             given_back_at: OnceLock::new(),
@@ -84,13 +87,13 @@ impl Default for Overlay {
 
 impl Overlay {
     /// The shard that says whether and how a stream has changed.
-    fn shard(&self, id: StreamId) -> MutexGuard<'_, Shard> {
-        self.shards[shard_of(id)].lock()
+    fn shard(&self, id: StreamId) -> &RwLock<Shard> {
+        &self.shards[shard_of(id)]
     }
 
     /// Looks at what is said of a stream, if anything is.
     pub(super) fn with<T>(&self, id: StreamId, look: impl FnOnce(&Delta) -> T) -> Option<T> {
-        self.shard(id).get(&id).map(look)
+        self.shard(id).read().get(&id).map(look)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -116,7 +119,7 @@ impl Overlay {
 
     /// Every changed stream, in order of id.
     pub(super) fn ids(&self) -> Vec<StreamId> {
-        let of_shard = |shard: &Mutex<Map<StreamId, Delta>>| shard.lock().keys().copied().collect::<Vec<_>>();
+        let of_shard = |shard: &RwLock<Shard>| shard.read().keys().copied().collect::<Vec<_>>();
         let mut ids: Vec<_> = self.shards.iter().flat_map(of_shard).collect();
         ids.sort_unstable();
         ids
@@ -127,7 +130,7 @@ impl Overlay {
     }
 
     fn change(&self, id: StreamId, change: impl FnOnce(&mut Delta) -> u64) {
-        let bytes = change_in(&mut self.shard(id), id, change);
+        let bytes = change_in(&mut self.shard(id).write(), id, change);
         self.grow(bytes);
     }
 
@@ -135,13 +138,14 @@ impl Overlay {
     /// after the other waits for each by itself. Called for one right after the other, they come together.
     pub(super) fn call_for(&self, ids: &[StreamId]) {
         for neighbours in ids.chunk_by(|one, next| shard_of(*one) == shard_of(*next)) {
-            call_for_in(&self.shard(neighbours[0]), neighbours.iter().copied());
+            call_for_in(&self.shard(neighbours[0]).read(), neighbours.iter().copied());
         }
     }
 
-    /// Applies the parts of a batch, which stand in a journal, as if one after the other.
+    /// Applies the parts of a batch, which stand in a journal. The outcome is as if one after the other; whoever looks meanwhile
+    /// may find an append to one stream before an earlier one to another.
     pub(super) fn apply_all<'a>(&self, parts: impl Iterator<Item = (&'a Part, PartPlace)>, journal: u64) {
-        let mut appends = Vec::with_capacity(parts.size_hint().0);
+        let mut appends = Vec::with_capacity(parts.size_hint().1.unwrap_or(0));
         for (part, place) in parts {
             match part {
                 Part::Stream {
@@ -162,18 +166,27 @@ impl Overlay {
         self.append_all(&mut appends, journal);
     }
 
-    /// Applies appends. Those of each stream keep their order, and that of the others is of no account.
+    /// Applies appends of one journal. Those of each stream keep their order, and that of the others is of no account.
     fn append_all(&self, appends: &mut [Placed<'_>], journal: u64) {
-        appends.sort_by_key(|placed| shard_of(placed.stream));
+        if appends.is_empty() {
+            return;
+        }
+        let key = |placed: &Placed<'_>| (shard_of(placed.stream), placed.place.meta_at);
+        if !appends.is_sorted_by_key(key) {
+            appends.sort_unstable_by_key(key);
+        }
         let (mut memory_bytes, mut stored_bytes) = (0, 0);
-        for of_shard in appends.chunk_by(|one, next| shard_of(one.stream) == shard_of(next.stream)) {
-            let mut shard = self.shard(of_shard[0].stream);
-            call_for_in(&shard, of_shard.iter().map(|placed| placed.stream));
+        let of_shards = appends.chunk_by(|one, next| shard_of(one.stream) == shard_of(next.stream));
+        for group in of_shards.flat_map(|of_shard| of_shard.chunks(GROUP_LEN)) {
+            let mut shard = self.shard(group[0].stream).write();
+            if group.len() > 1 {
+                call_for_in(&shard, group.iter().map(|placed| placed.stream));
+            }
             for Placed {
                 stream,
                 append,
                 place,
-            } in of_shard
+            } in group
             {
                 memory_bytes += change_in(&mut shard, *stream, |delta| delta.append(append, journal, *place));
                 stored_bytes += append.payload.len() as i64;

@@ -413,31 +413,40 @@ fn the_texts_of_what_is_not_folded_are_counted() {
 #[test]
 fn a_batch_makes_of_each_stream_what_its_parts_make_one_after_the_other() {
     let mut random = fastrand::Rng::with_seed(0x7a11);
-    let mut tails = [0; 200];
-    let parts: Vec<_> = (0..2_000)
+    // Runs of some hundred appends to few streams, whose ids are far from each other.
+    let mut appended = vec![Vec::new(); 40];
+    let parts: Vec<_> = (1..=8_000)
         .map(|number: u32| {
-            let index = random.usize(..tails.len());
-            let id = StreamId::new(index as u64 + 1).expect("an id");
-            let transition = match random.u8(..9) {
-                0 => Transition::Import(Box::new(StreamState {
+            let index = random.usize(..appended.len());
+            let id = StreamId::new(index as u64 * 37 + 1).expect("an id");
+            let tail = appended[index].len() as u64 * 5;
+            let now = Timestamp::from_millis(u64::from(number));
+            let transition = match random.u16(..1_000) {
+                0 => Some(Transition::Import(Box::new(StreamState {
                     id,
-                    tail: at(tails[index]),
+                    tail: at(tail),
                     ..StreamState::created(&created())
-                })),
-                1 => Transition::Touch {
-                    at: Timestamp::from_millis(u64::from(number)),
-                },
-                2 => Transition::Trim {
-                    before: at(tails[index] / 2),
-                    at: Timestamp::from_millis(u64::from(number)),
-                },
+                }))),
+                1 => Some(Transition::Touch { at: now }),
+                2 => Some(Transition::Trim {
+                    before: at(tail / 2),
+                    at: now,
+                }),
+                3 => Some(Transition::Delete { at: now }),
+                4 => None,
                 _ => {
-                    let start = tails[index];
-                    tails[index] += 5;
-                    Transition::Append(append(start, b"hello"))
+                    appended[index].push(number);
+                    Some(Transition::Append(append(tail, b"hello")))
                 }
             };
-            let part = Part::Stream { id, transition };
+            let control = || {
+                Part::Control(ControlChange {
+                    stream: id,
+                    key: Bytes::from_static(b"key"),
+                    value: Some(Bytes::copy_from_slice(&number.to_be_bytes())),
+                })
+            };
+            let part = transition.map_or_else(control, |transition| Part::Stream { id, transition });
             let place = PartPlace {
                 meta_at: number,
                 meta_len: 100,
@@ -457,11 +466,17 @@ fn a_batch_makes_of_each_stream_what_its_parts_make_one_after_the_other() {
             .map(|id| overlay.with(*id, |delta| format!("{id} {delta:?}")))
             .collect::<Vec<_>>()
     };
-    assert_eq!(said(&batch).len(), tails.len());
     assert_eq!(said(&batch), said(&single));
     assert_eq!(batch.memory_bytes(), single.memory_bytes());
-    assert_eq!(batch.stored_bytes(), single.stored_bytes());
-    assert_eq!(batch.stored_bytes(), tails.iter().sum::<u64>() as i64);
+    for (id, appended) in batch.ids().iter().zip(&appended) {
+        let places = batch.with(*id, |delta| {
+            let extents = delta.extents.iter();
+            extents.map(|extent| extent.meta_at).collect::<Vec<_>>()
+        });
+        assert_eq!(places.as_ref(), Some(appended), "{id}");
+    }
+    let bytes = appended.iter().map(|appended| appended.len() * 5).sum::<usize>();
+    assert_eq!(batch.stored_bytes(), bytes as i64);
 }
 
 /// A key that was removed since the last fold still stands in the catalog, in place of one that a page has room for.

@@ -52,8 +52,8 @@ struct Moved {
     first_bytes_at: Option<Position>,
 }
 
-/// What a generation says of one stream. What every append changes comes first and stands together, for where there are very
-/// many streams it has to be fetched from memory each time.
+/// What a generation says of one stream. What every append changes and a fold begins with comes first and stands together, for
+/// where there are very many streams it has to be fetched from memory each time.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(in crate::file) struct Delta {
@@ -61,28 +61,28 @@ pub(in crate::file) struct Delta {
     pub(in crate::file) extents: Vec<JournalExtent>,
     pub(super) touched_at: Timestamp,
     moved: Option<Moved>,
+    /// Its own bytes before this position can go.
+    pub(in crate::file) stored_from: Option<Position>,
+    /// Whether what was created is being imported, and not completely there.
+    pub(super) staged: bool,
+    pub(super) deleted: bool,
+    /// Everything of it can go.
+    pub(in crate::file) released: bool,
     stream_seq: Option<Box<str>>,
     producers: Map<ProducerId, ProducerState>,
     pub(super) created: Option<Box<Created>>,
     /// What a completed import says of it, but for its producers.
     imported: Option<Box<StreamState>>,
     pub(super) oldest: Option<Position>,
-    /// Its own bytes before this position can go.
-    pub(in crate::file) stored_from: Option<Position>,
     pub(in crate::file) controls: BTreeMap<Bytes, Option<Bytes>>,
-    /// Whether what was created is being imported, and not completely there.
-    pub(super) staged: bool,
-    pub(super) deleted: bool,
-    /// Everything of it can go.
-    pub(in crate::file) released: bool,
 }
 
 impl Delta {
-    /// Looks at what the next append and a fold begin with: the delta's beginning, and where its newest extent stands. Answers a
-    /// number that depends on both and says nothing.
+    /// Looks at what the next append changes and a fold begins with: both ends of the delta's beginning, and where its newest
+    /// extent stands. Answers a number that depends on them and says nothing.
     pub(super) fn call_for(&self) -> u64 {
         let newest = self.extents.last().map_or(0, |extent| extent.from);
-        newest ^ u64::from(self.moved.is_some())
+        newest ^ self.touched_at.as_millis() ^ u64::from(self.released)
     }
 
     pub(in crate::file) fn created(&self) -> Option<&Created> {
