@@ -42,6 +42,7 @@ async fn a_client_that_does_not_take_what_is_flushed_stalls_and_one_that_takes_i
         "it is late no more"
     );
 }
+
 /// Keeps what is written, each write by itself.
 #[derive(Default)]
 struct Calls(Vec<(&'static str, Vec<u8>)>);

@@ -4,6 +4,8 @@
 //! changes nothing. That is what makes a fold atomic for those who read meanwhile.
 
 mod delta;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -27,7 +29,7 @@ const SHARDS: usize = 16;
 /// Streams whose ids follow each other share a shard by so many, since a fold goes through them in that order.
 const NEIGHBOURS: u64 = 16;
 /// A batch's appends are applied in groups of so many at the most, for each of which a shard is locked.
-const GROUP_LEN: usize = 64;
+const APPLIED_TOGETHER: usize = 64;
 /// What a changed stream takes of memory beside its texts: estimated, and counted to know when to fold.
 const DELTA_BYTES: u64 = 512;
 /// What a text or a producer takes beside its bytes.
@@ -177,7 +179,7 @@ impl Overlay {
         }
         let (mut memory_bytes, mut stored_bytes) = (0, 0);
         let of_shards = appends.chunk_by(|one, next| shard_of(one.stream) == shard_of(next.stream));
-        for group in of_shards.flat_map(|of_shard| of_shard.chunks(GROUP_LEN)) {
+        for group in of_shards.flat_map(|of_shard| of_shard.chunks(APPLIED_TOGETHER)) {
             let mut shard = self.shard(group[0].stream).write();
             if group.len() > 1 {
                 call_for_in(&shard, group.iter().map(|placed| placed.stream));

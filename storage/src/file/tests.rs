@@ -13,13 +13,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tailwater_stream::{
     Append, ContentType, ControlChange, CreateRequest, Created, Lifetime, Lineage, MessageEnds, NameLimits,
-    Part, Position, Record, StreamId, StreamKind, StreamName, StreamState, Timestamp, Transition,
+    Part, Position, Record, StreamId, StreamKind, StreamName, Timestamp, Transition,
 };
 use tempfile::TempDir;
 
 use super::fold::GROUP_LEN;
-use super::journal::PartPlace;
-use super::overlay::Overlay;
 use super::store::Store;
 use super::{Durability, FileOptions, FileStore, upkeep};
 use crate::backend::{Backend as _, BackendError, ControlsRequest, ReadError, ReadRequest};
@@ -111,15 +109,15 @@ struct Bench {
     _dir: TempDir,
 }
 
-fn stream() -> StreamId {
+pub(super) fn stream() -> StreamId {
     StreamId::new(1).expect("an id")
 }
 
-fn at(position: u64) -> Position {
+pub(super) fn at(position: u64) -> Position {
     Position::new(position).expect("a position")
 }
 
-fn created() -> Created {
+pub(super) fn created() -> Created {
     Created {
         id: stream(),
         name: StreamName::parse("a", NameLimits::default()).expect("a name"),
@@ -136,7 +134,7 @@ fn created() -> Created {
     }
 }
 
-fn append(start: u64, payload: &[u8]) -> Append {
+pub(super) fn append(start: u64, payload: &[u8]) -> Append {
     Append {
         start: at(start),
         payload: Bytes::copy_from_slice(payload),
@@ -373,110 +371,6 @@ fn a_reclaim_waits_for_a_fold_too() {
     bench.fold().expect("the disk works");
     bench.files.reclaim(stream()).expect("works");
     assert!(bench.store().has_waited(Duration::ZERO));
-}
-
-/// Long texts took much more memory than was counted, so that no fold was due for them.
-#[test]
-fn the_texts_of_what_is_not_folded_are_counted() {
-    const TEXT_BYTES: u64 = 10_000;
-    let overlay = Overlay::default();
-    let part = |transition| Part::Stream {
-        id: stream(),
-        transition,
-    };
-    let place = |meta_len| PartPlace {
-        meta_at: 0,
-        meta_len,
-        payload_at: 0,
-    };
-    let created = Box::new(created());
-    overlay.apply(&part(Transition::Create(created)), 1, place(TEXT_BYTES as u32));
-    let with_entry = overlay.memory_bytes();
-    assert!(with_entry > TEXT_BYTES, "{with_entry}");
-    let sequence = |text: &str| {
-        part(Transition::Append(Append {
-            stream_seq: Some(text.into()),
-            ..append(0, b"")
-        }))
-    };
-    let long = "b".repeat(TEXT_BYTES as usize);
-    overlay.apply(&sequence("a"), 1, place(100));
-    overlay.apply(&sequence(&long), 1, place(100));
-    let with_sequence = overlay.memory_bytes();
-    assert!(with_sequence >= with_entry + TEXT_BYTES, "{with_sequence}");
-    // It has taken the place of the one before.
-    overlay.apply(&sequence(&long), 1, place(100));
-    assert_eq!(overlay.memory_bytes(), with_sequence);
-}
-
-/// Appends of a batch are grouped by where their streams stand. Whoever looks at a stream finds the same.
-#[test]
-fn a_batch_makes_of_each_stream_what_its_parts_make_one_after_the_other() {
-    let mut random = fastrand::Rng::with_seed(0x7a11);
-    // Runs of some hundred appends to few streams, whose ids are far from each other.
-    let mut appended = vec![Vec::new(); 40];
-    let parts: Vec<_> = (1..=8_000)
-        .map(|number: u32| {
-            let index = random.usize(..appended.len());
-            let id = StreamId::new(index as u64 * 37 + 1).expect("an id");
-            let tail = appended[index].len() as u64 * 5;
-            let now = Timestamp::from_millis(u64::from(number));
-            let transition = match random.u16(..1_000) {
-                0 => Some(Transition::Import(Box::new(StreamState {
-                    id,
-                    tail: at(tail),
-                    ..StreamState::created(&created())
-                }))),
-                1 => Some(Transition::Touch { at: now }),
-                2 => Some(Transition::Trim {
-                    before: at(tail / 2),
-                    at: now,
-                }),
-                3 => Some(Transition::Delete { at: now }),
-                4 => None,
-                _ => {
-                    appended[index].push(number);
-                    Some(Transition::Append(append(tail, b"hello")))
-                }
-            };
-            let control = || {
-                Part::Control(ControlChange {
-                    stream: id,
-                    key: Bytes::from_static(b"key"),
-                    value: Some(Bytes::copy_from_slice(&number.to_be_bytes())),
-                })
-            };
-            let part = transition.map_or_else(control, |transition| Part::Stream { id, transition });
-            let place = PartPlace {
-                meta_at: number,
-                meta_len: 100,
-                payload_at: number + 100,
-            };
-            (part, place)
-        })
-        .collect();
-    let (single, batch) = (Overlay::default(), Overlay::default());
-    for (part, place) in &parts {
-        single.apply(part, 7, *place);
-    }
-    batch.apply_all(parts.iter().map(|(part, place)| (part, *place)), 7);
-    let said = |overlay: &Overlay| {
-        let ids = overlay.ids();
-        ids.iter()
-            .map(|id| overlay.with(*id, |delta| format!("{id} {delta:?}")))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(said(&batch), said(&single));
-    assert_eq!(batch.memory_bytes(), single.memory_bytes());
-    for (id, appended) in batch.ids().iter().zip(&appended) {
-        let places = batch.with(*id, |delta| {
-            let extents = delta.extents.iter();
-            extents.map(|extent| extent.meta_at).collect::<Vec<_>>()
-        });
-        assert_eq!(places.as_ref(), Some(appended), "{id}");
-    }
-    let bytes = appended.iter().map(|appended| appended.len() * 5).sum::<usize>();
-    assert_eq!(batch.stored_bytes(), bytes as i64);
 }
 
 /// A key that was removed since the last fold still stands in the catalog, in place of one that a page has room for.
