@@ -1,11 +1,14 @@
 //! Listens, serves connections over HTTP/1.1 and HTTP/2, in clear or in TLS, and stops when it is told to.
 
+mod answer_head;
+mod append_socket;
 mod background;
 mod certificates;
 mod clear_socket;
 mod connection;
 mod control_socket;
 mod event_socket;
+mod http1;
 mod metered;
 mod metrics_port;
 mod queues;
@@ -16,6 +19,7 @@ mod subscriptions;
 mod tls;
 mod untaken;
 mod watched;
+mod whole_request;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -20,16 +20,14 @@ pub(crate) use nothing::RequestSpan;
 /// What stands in where nothing is traced.
 #[cfg(not(feature = "otlp"))]
 mod nothing {
-    use http::Request;
-
-    use crate::http::{App, Peer, Response};
+    use crate::http::{App, Peer, RequestHead, Response};
 
     /// No span.
     pub(crate) struct RequestSpan;
 
     impl RequestSpan {
         /// Does nothing.
-        pub(crate) fn begin<B>(_: &App, _: &Peer, _: &Request<B>) -> Self {
+        pub(crate) fn begin(_: &App, _: &Peer, _: &impl RequestHead) -> Self {
             Self
         }
 

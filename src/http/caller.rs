@@ -93,6 +93,15 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// The peer, who speaks for nobody else.
+    pub(crate) fn itself(peer: Peer) -> Self {
+        Self {
+            client: peer.client(),
+            deadline: None,
+            peer,
+        }
+    }
+
     /// The caller that a request's head tells of.
     ///
     /// # Errors
@@ -104,11 +113,7 @@ impl Caller {
         proxy: &ProxyConfig,
         now: impl FnOnce() -> Timestamp,
     ) -> Result<Self, Problem> {
-        let mut caller = Self {
-            client: peer.client(),
-            deadline: None,
-            peer,
-        };
+        let mut caller = Self::itself(peer);
         if peer.is_trusted {
             caller.deadline = Deadline::of(head, &proxy.deadline_header, now)?;
             caller.client = match subject(head, &proxy.subject_header)? {

@@ -5,6 +5,7 @@ use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 
+use super::request_head::Fields;
 use crate::config::CorsOrigins;
 
 static METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE, OPTIONS");
@@ -67,6 +68,7 @@ impl Cors {
 }
 
 /// The page's origin, if a page made the request.
-pub(crate) fn origin(request: &HeaderMap) -> Option<HeaderValue> {
-    request.get(ORIGIN).cloned()
+pub(crate) fn origin(request: &(impl Fields + ?Sized)) -> Option<HeaderValue> {
+    let origin = request.values(&ORIGIN).next()?;
+    HeaderValue::from_bytes(origin).ok()
 }

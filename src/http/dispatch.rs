@@ -2,25 +2,27 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tailwater_storage::panics::{Panicked, Task};
 use tailwater_storage::stream::StreamName;
 use tower_service::Service;
 
-use super::app::{CROSS_ORIGIN, HeldRequest, NOSNIFF, RequestTicket};
-use super::caller::{Caller, ClientKey};
+use super::admission::{Admission, note_refusal};
+use super::app::HeldRequest;
+use super::append::WholeAppend;
+use super::caller::Caller;
 use super::control::Refused;
 use super::error::Problem;
-use super::sse::EVENT_STREAM;
+use super::request_head::RequestHead;
 use super::visitor::{self, Limited, Visitor};
-use super::{App, Response, ResponseBody, append, cors, create, delete, head, headers, read};
-use crate::limits::{Allowance, Client, Meter};
-use crate::traces::RequestSpan;
+use super::{App, Response, ResponseBody, append, cors, create, delete, head, read};
+use crate::limits::{Client, Meter};
 
 const ALLOWED: &str = "GET, HEAD, PUT, POST, DELETE, OPTIONS";
 
@@ -41,68 +43,80 @@ pub(crate) fn handle<'a>(
     mut request: Request<Incoming>,
 ) -> impl Future<Output = (Response, Option<HeldRequest>)> + use<'a> {
     async move {
-        let span = RequestSpan::begin(app, &visitor.peer, &request);
-        let origin = cors::origin(request.headers());
-        // Pages read answers only if they sent their origin; but a GET may be answered from a cache later.
-        let shown_to_pages = origin.is_some() || request.method() == Method::GET;
-        let caller = Caller::of(visitor.peer, request.headers(), &app.config.proxy, || {
-            app.engine.now()
-        });
-        let mut allowance = None;
-        let mut ticket = None;
-        let (client, answered) = match caller {
-            Ok(caller) => {
-                let limited = visitor.client_of(app, &caller);
-                let limited = limited.as_deref();
-                let kind = visitor::kind(request.method(), request.uri().path());
-                let admitted = kind.map(|kind| app.admit_request(limited, kind));
-                let answered = match admitted.transpose() {
-                    Ok(admitted) => {
-                        let (counted, left) = admitted.unzip();
-                        ticket = counted;
-                        allowance = left.flatten();
-                        match visitor::take_turn(app, meter, kind).await {
-                            Ok(()) => match stream_path(app, request.uri().path()) {
-                                Some(path) => match name(app, path) {
-                                    Ok(name) => {
-                                        let answer = on_stream(app, &caller, limited, &name, &mut request);
-                                        unless_it_panics(app, span.cover(answer)).await
-                                    }
-                                    Err(problem) => Err(problem),
-                                },
-                                None => {
-                                    let answer = on_side(app, &caller, limited, side.clone(), request);
-                                    unless_it_panics(app, span.cover(Box::pin(answer))).await
-                                }
-                            },
-                            Err(problem) => Err(problem),
-                        }
-                    }
-                    Err(problem) => {
-                        visitor::refuse_turn(app, meter, kind);
-                        Err(problem)
-                    }
-                };
-                (caller.client, answered)
-            }
-            Err(problem) => (visitor.peer.client(), Err(problem)),
+        let (admission, admitted) = Admission::of(app, visitor, meter, &request);
+        let turn = match admitted {
+            Ok(kind) => visitor::take_turn(app, meter, kind).await,
+            Err(problem) => Err(problem),
         };
-        let mut response = answered.unwrap_or_else(|problem| {
-            note_refusal(app, &client, problem.code());
-            problem.into_response()
-        });
-        let answer = response.headers_mut();
-        answer.insert(http::header::X_CONTENT_TYPE_OPTIONS, NOSNIFF.clone());
-        answer.insert(&headers::CROSS_ORIGIN_RESOURCE_POLICY, CROSS_ORIGIN.clone());
-        if let Some(Allowance { limit, remaining }) = allowance {
-            put_allowance(limit, remaining, answer);
-        }
-        if shown_to_pages {
-            app.cors.put(origin.as_ref(), answer);
-        }
-        span.end(&response);
-        let held = ticket.filter(|_| counts_while_sent(&response));
-        (response, held.map(RequestTicket::hold))
+        let (caller, client) = (&admission.caller, admission.client());
+        let answered = match turn {
+            Ok(()) => match stream_path(app, request.uri().path()) {
+                Some(path) => match name(app, path) {
+                    Ok(name) => {
+                        let answer = on_stream(app, caller, client, &name, &mut request);
+                        unless_it_panics(app, admission.span.cover(answer)).await
+                    }
+                    Err(problem) => Err(problem),
+                },
+                None => {
+                    let answer = on_side(app, caller, client, side.clone(), request);
+                    unless_it_panics(app, admission.span.cover(Box::pin(answer))).await
+                }
+            },
+            Err(problem) => Err(problem),
+        };
+        admission.answer(answered)
+    }
+}
+
+/// An append all of which has come, as [`handle`] would answer it. What is kept of it while it waits is little, for nearly
+/// all requests of a busy server wait at the same time.
+pub(crate) struct BegunAppend<'a> {
+    app: &'a App,
+    admission: Admission<'a>,
+    asked: Result<WholeAppend, Problem>,
+}
+
+/// Begins to answer an append that `visitor` has sent. Nothing of the request is needed any more then.
+pub(crate) fn begin_append<'a>(
+    app: &'a Arc<App>,
+    visitor: &'a Visitor,
+    meter: &Meter,
+    head: &impl RequestHead,
+    body: &[u8],
+) -> BegunAppend<'a> {
+    let (admission, admitted) = Admission::of(app, visitor, meter, head);
+    let asked = admitted.and_then(|_write| {
+        visitor::go_on(app, meter);
+        let name = name(app, stream_path(app, head.path()).unwrap_or_default())?;
+        let panics = &app.engine.stats().panics;
+        let asked = panics.guard(Task::Request, || WholeAppend::of(app, name, head.fields(), body));
+        asked.unwrap_or_else(|Panicked| Err(Problem::interrupted()))
+    });
+    BegunAppend {
+        app,
+        admission,
+        asked,
+    }
+}
+
+impl BegunAppend<'_> {
+    /// Appends, and answers once that is done.
+    pub(crate) async fn answer(self) -> (Response, Option<HeldRequest>) {
+        let Self {
+            app,
+            admission,
+            asked,
+        } = self;
+        let answered = match asked {
+            Ok(append) => {
+                let client = admission.client().map(Arc::as_ref);
+                let answer = pin!(append.answer(app, client));
+                unless_it_panics(app, admission.span.cover(answer)).await
+            }
+            Err(problem) => Err(problem),
+        };
+        admission.answer(answered)
     }
 }
 
@@ -115,25 +129,17 @@ fn unless_it_panics<'a>(
     watched.map(|ended| ended.unwrap_or_else(|Panicked| Err(Problem::interrupted())))
 }
 
-/// Whether a request counts among those of all clients until its answer's body is sent. One whose answer is an event
-/// stream has a place among the live readers instead.
-fn counts_while_sent(response: &Response) -> bool {
-    match response.body() {
-        ResponseBody::Empty | ResponseBody::Subscribed(_) | ResponseBody::Live(_) => false,
-        ResponseBody::Whole(_) | ResponseBody::Pieces(..) => true,
-        // No side path gives bytes of a stream, whose type anybody may choose.
-        ResponseBody::Side(_) => {
-            let content_type = response.headers().get(http::header::CONTENT_TYPE);
-            content_type.is_none_or(|content_type| content_type != EVENT_STREAM)
-        }
-    }
-}
-
 /// The part of a path that names a stream; none if it leads elsewhere.
-fn stream_path<'a>(app: &App, path: &'a str) -> Option<&'a str> {
+pub(super) fn stream_path<'a>(app: &App, path: &'a str) -> Option<&'a str> {
     let below = path.strip_prefix(app.base())?.strip_prefix('/')?;
     let reserved = below == "__ds" || below.starts_with("__ds/");
     (!reserved).then_some(below)
+}
+
+/// Whether a request of that method appends to the stream that its path names. Nothing of its answer is made while it
+/// is sent.
+pub(crate) fn is_append(app: &App, method: &Method, path: &str) -> bool {
+    *method == Method::POST && stream_path(app, path).is_some()
 }
 
 /// The stream that a path below the root names.
@@ -162,20 +168,6 @@ fn has_whole_escapes(path: &str) -> bool {
             .count()
             == 2
     })
-}
-
-/// Says what is left of the client's requests, unless the answer says that something else of its is used up.
-fn put_allowance(limit: u64, remaining: u64, answer: &mut HeaderMap) {
-    if !answer.contains_key(&headers::X_RATELIMIT_LIMIT) {
-        answer.insert(&headers::X_RATELIMIT_LIMIT, headers::number(limit));
-        answer.insert(&headers::X_RATELIMIT_REMAINING, headers::number(remaining));
-    }
-}
-
-/// Counts a refusal. The log of it tells who is meant by the client where there are proxies in between.
-fn note_refusal(app: &App, client: &ClientKey, code: &'static str) {
-    tracing::debug!(%client, code, "a request was refused");
-    app.metrics.refused(code);
 }
 
 async fn on_stream(

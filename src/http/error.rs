@@ -226,9 +226,10 @@ impl Problem {
         Self::bad_request("missing_content_type", detail)
     }
 
-    pub(crate) fn encoded_body(coding: &HeaderValue) -> Self {
+    pub(crate) fn encoded_body(coding: &[u8]) -> Self {
         let detail = format!(
-            "The body has the Content-Encoding {coding:?}, and streams keep bodies as they come; send it without any."
+            "The body has the Content-Encoding \"{}\", and streams keep bodies as they come; send it without any.",
+            coding.escape_ascii()
         );
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoded_body", detail).with(
             &http::header::ACCEPT_ENCODING,

@@ -5,6 +5,7 @@ use tailwater_storage::stream::producer::NUMBER_MAX;
 use tailwater_storage::stream::{ContentType, Epoch, Lifetime, OffsetToken, ProducerId, ProducerMark, Seq};
 
 use super::error::Problem;
+use super::request_head::Fields;
 use super::time;
 
 macro_rules! header_names {
@@ -59,8 +60,11 @@ pub(crate) fn text(text: &str) -> HeaderValue {
 }
 
 /// The only value of a header, as text; none if the header is absent.
-pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
-    let mut values = headers.get_all(name).iter();
+pub(crate) fn single<'h>(
+    fields: &'h (impl Fields + ?Sized),
+    name: &'h HeaderName,
+) -> Result<Option<&'h str>, Problem> {
+    let mut values = fields.values(name);
     let Some(value) = values.next() else {
         return Ok(None);
     };
@@ -74,17 +78,18 @@ fn given_twice(name: &HeaderName) -> Problem {
     Problem::header(name, "is given more than once; give it once")
 }
 
-fn value_text<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a str, Problem> {
-    let fix = "has characters other than printable ASCII; remove them";
-    value.to_str().map_err(|_not_ascii| Problem::header(name, fix))
+fn value_text<'h>(name: &HeaderName, value: &'h [u8]) -> Result<&'h str, Problem> {
+    let is_printable = value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    let text = is_printable.then(|| std::str::from_utf8(value).ok()).flatten();
+    text.ok_or_else(|| Problem::header(name, "has characters other than printable ASCII; remove them"))
 }
 
 /// Whether `Stream-Closed` is `true`, in any case. Any other value means that it is absent (PROTOCOL.md §4.1).
-pub(crate) fn closed(headers: &HeaderMap) -> Result<bool, Problem> {
-    let mut values = headers.get_all(&STREAM_CLOSED).iter();
+pub(crate) fn closed(fields: &(impl Fields + ?Sized)) -> Result<bool, Problem> {
+    let mut values = fields.values(&STREAM_CLOSED);
     let closes = values
         .next()
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+        .is_some_and(|value| value.eq_ignore_ascii_case(b"true"));
     match values.next() {
         None => Ok(closes),
         Some(_) => Err(given_twice(&STREAM_CLOSED)),
@@ -92,9 +97,9 @@ pub(crate) fn closed(headers: &HeaderMap) -> Result<bool, Problem> {
 }
 
 /// `Content-Type`, if there is one.
-pub(crate) fn content_type(headers: &HeaderMap) -> Result<Option<ContentType>, Problem> {
+pub(crate) fn content_type(fields: &(impl Fields + ?Sized)) -> Result<Option<ContentType>, Problem> {
     let name = &http::header::CONTENT_TYPE;
-    let Some(text) = single(headers, name)?.filter(|text| !text.trim().is_empty()) else {
+    let Some(text) = single(fields, name)?.filter(|text| !text.trim().is_empty()) else {
         return Ok(None);
     };
     match ContentType::parse(text) {
@@ -107,12 +112,9 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Result<Option<ContentType>, P
 }
 
 /// Refuses a body that is encoded: it would be kept as it comes, and readers would take it for what the stream holds.
-pub(crate) fn check_body_is_plain(headers: &HeaderMap) -> Result<(), Problem> {
-    for value in headers.get_all(http::header::CONTENT_ENCODING) {
-        let mut codings = value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .map(<[u8]>::trim_ascii);
+pub(crate) fn check_body_is_plain(fields: &(impl Fields + ?Sized)) -> Result<(), Problem> {
+    for value in fields.values(&http::header::CONTENT_ENCODING) {
+        let mut codings = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         let is_plain = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
         if !codings.all(is_plain) {
             return Err(Problem::encoded_body(value));
@@ -162,14 +164,14 @@ pub(crate) fn put_lifetime(headers: &mut HeaderMap, lifetime: Lifetime) {
 }
 
 /// The three producer headers, all or none of them (PROTOCOL.md §5.2.1).
-pub(crate) fn producer(headers: &HeaderMap) -> Result<Option<ProducerMark>, Problem> {
+pub(crate) fn producer(fields: &(impl Fields + ?Sized)) -> Result<Option<ProducerMark>, Problem> {
     let (mut id, mut epoch, mut seq) = (None, None, None);
     // Going through them once costs less than to look for each.
-    for (name, value) in headers {
-        let field = match name.as_str().strip_prefix("producer-") {
-            Some("id") => &mut id,
-            Some("epoch") => &mut epoch,
-            Some("seq") => &mut seq,
+    for (name, value) in fields.each() {
+        let (name, field) = match name {
+            _ if name.eq_ignore_ascii_case(PRODUCER_ID.as_str()) => (&PRODUCER_ID, &mut id),
+            _ if name.eq_ignore_ascii_case(PRODUCER_EPOCH.as_str()) => (&PRODUCER_EPOCH, &mut epoch),
+            _ if name.eq_ignore_ascii_case(PRODUCER_SEQ.as_str()) => (&PRODUCER_SEQ, &mut seq),
             _ => continue,
         };
         if field.replace(value_text(name, value)?).is_some() {
@@ -207,9 +209,9 @@ pub(crate) fn producer(headers: &HeaderMap) -> Result<Option<ProducerMark>, Prob
 }
 
 /// `If-Match: "<offset>"` of an append or a deletion; `*` matches any stream that exists.
-pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<OffsetToken>, Problem> {
+pub(crate) fn if_match(fields: &(impl Fields + ?Sized)) -> Result<Option<OffsetToken>, Problem> {
     let name = &http::header::IF_MATCH;
-    let Some(text) = single(headers, name)?.filter(|text| *text != "*") else {
+    let Some(text) = single(fields, name)?.filter(|text| *text != "*") else {
         return Ok(None);
     };
     let token = text

@@ -21,6 +21,7 @@
 //! | `fuzzing.rs` | what fuzz targets may call |
 //! | `turns.rs` | tests of long answers, each part of which waits for a turn among the reads |
 
+mod admission;
 mod answer;
 mod app;
 mod append;
@@ -54,9 +55,11 @@ mod queues;
 mod read;
 mod records;
 mod request_body;
+mod request_head;
 mod response_body;
 mod runs;
 mod schedules;
+pub(crate) mod spare_headers;
 mod sse;
 pub mod sse_encoding;
 mod subscriptions;
@@ -70,8 +73,9 @@ mod writes;
 pub(crate) use app::{App, HeldRequest};
 pub(crate) use caller::Peer;
 pub(crate) use control::{metrics_router, router};
-pub(crate) use dispatch::handle;
+pub(crate) use dispatch::{BegunAppend, begin_append, handle, is_append};
 pub(crate) use error::Problem;
+pub(crate) use request_head::{Fields, RequestHead};
 pub(crate) use response_body::ResponseBody;
 pub(crate) use sse::Subscriber;
 pub(crate) use subscriptions::Served;

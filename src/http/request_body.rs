@@ -1,7 +1,9 @@
 //! Receives request bodies, within the limits on one body and on all of them together.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -46,6 +48,13 @@ impl<'a> Share<'a> {
             taken: 0,
             bytes_max: app.config.limits.max_in_flight_bytes,
         }
+    }
+
+    /// That of a body which is there.
+    pub(super) fn whole(app: &'a App, client: Option<&'a Client>, bytes: usize) -> Result<Self, Problem> {
+        let mut share = Self::of(app, client);
+        share.grow_to(bytes)?;
+        Ok(share)
     }
 
     /// Grows or shrinks to so many bytes.
@@ -106,6 +115,15 @@ pub(super) async fn receive<'a>(
     Ok((bytes, share))
 }
 
+/// Refuses a body that is too large.
+pub(super) fn check_size(app: &App, bytes: usize) -> Result<(), Problem> {
+    let bytes_max = app.config.limits.max_body_bytes;
+    if bytes > bytes_max {
+        return Err(Problem::body_too_large(bytes_max));
+    }
+    Ok(())
+}
+
 async fn collect<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin>(
     body: &mut B,
     bytes_max: usize,
@@ -164,9 +182,9 @@ async fn next_piece<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin>(
 /// Awaits a future for so long; most are done at the first look, before any timer is made.
 async fn within<F: Future + Unpin>(pause_max: Duration, mut future: F) -> Option<F::Output> {
     let at_once = std::future::poll_fn(|context| {
-        std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(context) {
-            std::task::Poll::Ready(done) => Some(done),
-            std::task::Poll::Pending => None,
+        Poll::Ready(match Pin::new(&mut future).poll(context) {
+            Poll::Ready(done) => Some(done),
+            Poll::Pending => None,
         })
     });
     if let Some(done) = at_once.await {

@@ -38,11 +38,11 @@ fn counted_as(client: &ClientKey) -> Cow<'_, ClientKey> {
 /// Admits a request of that kind: a read at once, or when its turn has come. What it takes from then on is measured as
 /// what it is.
 pub(super) async fn take_turn(app: &App, meter: &Meter, kind: Option<Kind>) -> Result<(), Problem> {
-    let reads = kind == Some(Kind::Read);
-    meter.turns_to(reads, &app.read_share);
-    if !reads {
+    if kind != Some(Kind::Read) {
+        go_on(app, meter);
         return Ok(());
     }
+    meter.turns_to(true, &app.read_share);
     let entered = match app.try_read() {
         Some(entered) => entered,
         None => {
@@ -56,6 +56,11 @@ pub(super) async fn take_turn(app: &App, meter: &Meter, kind: Option<Kind>) -> R
     };
     meter.is_admitted(entered);
     Ok(())
+}
+
+/// Admits a request that is no read: those wait for no turn.
+pub(super) fn go_on(app: &App, meter: &Meter) {
+    meter.turns_to(false, &app.read_share);
 }
 
 /// A request of that kind is refused before its turn: what that takes is measured as what it is.

@@ -1,9 +1,10 @@
-//! One connection: HTTP/1.1 or HTTP/2, in clear or in TLS, with one watchdog for its head and idle time-outs.
+//! One connection, in clear or in TLS, with one watchdog for its head and idle time-outs. HTTP/2 is served here, HTTP/1 in
+//! `http1.rs`.
 
 use std::convert::Infallible;
-use std::future::{Future, pending, poll_fn, ready};
+use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -11,10 +12,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use http::{Request, Response, Version};
-use hyper::body::Incoming;
+use http::Response;
 use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tailwater_storage::Engine;
@@ -25,12 +25,13 @@ use tokio::sync::watch;
 
 use super::clear_socket::ClearSocket;
 use super::event_socket;
+use super::http1;
 use super::metered::MeteredRequest;
 use super::tls::{self, NoTls, Tls};
 use super::untaken::UntakenBody;
 use super::watched::{Activity, Overdue, Protocol, Timeouts, Watched};
 use crate::http::{App, Peer, Problem, ResponseBody, Visitor, handle};
-use crate::limits::{Meter, SharedMeter};
+use crate::limits::SharedMeter;
 
 /// How long a refused connection is drained, so that its answer is not lost to a reset.
 const REFUSAL_DRAIN: Duration = Duration::from_secs(1);
@@ -90,7 +91,7 @@ pub(super) async fn serve(
         return serve_http2(&app, stream, &admitted.visitor, side, timeouts).await;
     }
     let socket = ClearSocket::new(stream, Arc::clone(&app.metrics));
-    let served = serve_http1(&app, socket, &admitted.visitor, side, timeouts);
+    let served = http1::serve(&app, socket, &admitted.visitor, side, timeouts);
     if let Some((socket, response)) = served.await {
         take_over(app, socket, response, admitted, closed);
     }
@@ -127,7 +128,7 @@ pub(super) async fn serve_tls(
     if tls::is_http2(&stream) {
         serve_http2(&app, stream, &admitted.visitor, side, timeouts).await;
     } else if let Some((stream, response)) =
-        serve_http1(&app, stream, &admitted.visitor, side, timeouts).await
+        http1::serve(&app, stream, &admitted.visitor, side, timeouts).await
     {
         take_over(app, stream, response, admitted, closed);
     }
@@ -139,7 +140,7 @@ fn send_at_once(stream: &TcpStream) {
     }
 }
 
-fn timeouts(app: &App) -> Timeouts {
+pub(super) fn timeouts(app: &App) -> Timeouts {
     let server = &app.config.server;
     Timeouts {
         header: server.header_timeout,
@@ -246,86 +247,14 @@ async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Serves HTTP/1 until the connection ends, or until it is to be taken over by the subscriber in an answer.
-async fn serve_http1<S: AsyncRead + AsyncWrite + Unpin>(
-    app: &Arc<App>,
-    stream: S,
-    visitor: &Arc<Visitor>,
-    side: axum::Router,
-    timeouts: Timeouts,
-) -> Option<(S, Response<ResponseBody>)> {
-    let activity = Arc::new(Activity::new(Protocol::Http1));
-    let meter = Meter::default();
-    let (side, activity, meter) = (&side, &activity, &meter);
-    let service = service_fn(|request: Request<Incoming>| {
-        let busy = activity.begin_request();
-        let may_take_over = request.version() == Version::HTTP_11;
-        // Not a block that awaits it: that would hold it twice.
-        handle(app, visitor, meter, side, request).then(move |(response, request)| {
-            let is_subscribed = matches!(response.body(), ResponseBody::Subscribed(_));
-            let kept = if may_take_over && is_subscribed {
-                activity.hand_over(response)
-            } else {
-                Some(response)
-            };
-            match kept {
-                Some(response) => {
-                    if is_subscribed {
-                        // A subscriber pays by itself for what it catches up with, and for nothing else.
-                        meter.turns_to(false, &app.read_share);
-                    }
-                    let response = response.map(|body| busy.with_body(body, request));
-                    ready(Ok::<_, Infallible>(response)).left_future()
-                }
-                // The connection is taken from hyper before this is asked again.
-                None => pending().right_future(),
-            }
-        })
-    });
-    let mut builder = http1::Builder::new();
-    // The watchdog replaces hyper's timer for each request.
-    builder
-        .header_read_timeout(None)
-        .max_header_size(app.config.limits.max_header_bytes);
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(activity)));
-    let mut connection = builder.serve_connection(io, service);
-    let mut interruptions = interruptions(app, activity, timeouts);
-    let taken_over = poll_fn(|context| {
-        let served = meter.measure(&app.read_share, || Pin::new(&mut connection).poll(context));
-        if let Poll::Ready(served) = served {
-            note_end(served.err());
-            return Poll::Ready(None);
-        }
-        if let Some(response) = activity.taken_over() {
-            return Poll::Ready(Some(response));
-        }
-        match interruptions.poll_next_unpin(context) {
-            Poll::Ready(Some(Interruption::ServerStops)) => {
-                Pin::new(&mut connection).graceful_shutdown();
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Poll::Ready(Some(Interruption::TimedOut(_))) => {
-                app.metrics.timed_out();
-                Poll::Ready(None)
-            }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await;
-    meter.is_given_up(&app.read_share);
-    taken_over.map(|response| (connection.into_parts().io.into_inner().into_inner(), response))
-}
-
-fn note_end(error: Option<hyper::Error>) {
+pub(super) fn note_end(error: Option<impl std::fmt::Display>) {
     if let Some(error) = error {
         tracing::debug!(%error, "a connection ended with an error");
     }
 }
 
 /// Why a connection does not simply go on.
-enum Interruption {
+pub(super) enum Interruption {
     /// What is in flight is to be finished, and nothing new begun.
     ServerStops,
     /// The client has kept the server waiting for too long.
@@ -334,7 +263,7 @@ enum Interruption {
 
 /// What may interrupt a connection. They are polled only when they were woken themselves, and not whenever something
 /// is sent or received.
-fn interruptions<'a>(
+pub(super) fn interruptions<'a>(
     app: &'a App,
     activity: &'a Arc<Activity>,
     timeouts: Timeouts,

@@ -9,11 +9,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
+use super::answer_head;
 use crate::http::{App, ResponseBody, Subscriber};
 
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -130,16 +131,9 @@ async fn client_gone<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<()> {
 }
 
 fn head(response: &Response<ResponseBody>) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
-    for (name, value) in response.headers() {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
-    let date = httpdate::fmt_http_date(SystemTime::now());
-    let rest = format!("date: {date}\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n");
-    head.extend_from_slice(rest.as_bytes());
+    let mut head = Vec::new();
+    answer_head::write(response.status(), response.headers(), &mut head);
+    head.extend_from_slice(b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n");
     head
 }
 

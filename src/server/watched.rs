@@ -54,6 +54,10 @@ pub(super) struct Activity {
     pub(super) answers: Answers,
     /// Whether all that was answered so far has been handed to the socket.
     flushed: AtomicBool,
+    /// Whether hyper has answered an append since it was given the connection.
+    has_appended: AtomicBool,
+    /// Whether nothing new is to be begun, because the server stops.
+    stopping: AtomicBool,
     /// An answer that the connection takes over from hyper. It is looked for at every turn of the connection, so it is small.
     handover: Mutex<Option<Box<Response<ResponseBody>>>>,
 }
@@ -70,6 +74,8 @@ impl Activity {
             stalled_since_ms: AtomicU64::new(0),
             answers: Answers::default(),
             flushed: AtomicBool::new(true),
+            has_appended: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             handover: Mutex::new(None),
         }
     }
@@ -89,6 +95,32 @@ impl Activity {
     pub(super) fn taken_over(&self) -> Option<Response<ResponseBody>> {
         let mut handover = self.handover.lock().unwrap_or_else(PoisonError::into_inner);
         handover.take().map(|response| *response)
+    }
+
+    /// The client appends, as far as it is known now.
+    pub(super) fn appends(&self, appends: bool) {
+        self.has_appended.store(appends, Ordering::Relaxed);
+    }
+
+    /// Whether the client appends, and waits for no answer or for the rest of one.
+    pub(super) fn is_idle_behind_append(&self) -> bool {
+        self.has_appended.load(Ordering::Relaxed)
+            && self.requests.load(Ordering::Relaxed) == 0
+            && self.flushed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
+    }
+
+    /// Nothing new is to be begun.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Milliseconds since the connection began.
@@ -241,15 +273,30 @@ impl Body for BusyBody {
 /// What an answer's head and a small body take together at the most, and an event with what stands around it.
 const JOINED_BYTES_MAX: usize = 1024;
 
-/// A stream whose incoming bytes are counted.
+/// A stream whose incoming bytes are counted, and may be put back.
 pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// What was put back.
+    unread: Bytes,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self {
+            stream,
+            activity,
+            unread: Bytes::new(),
+        }
+    }
+
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// Gives these bytes again before all others.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        self.unread = [bytes, &self.unread].concat().into();
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -279,6 +326,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
+        if !self.unread.is_empty() {
+            let bytes = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(bytes));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let more = (buffer.filled().len() - before) as u64;

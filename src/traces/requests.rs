@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use http::{Method, Request, Version};
+use http::{Method, Version};
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{Span as _, SpanContext, SpanKind, Status, Tracer as _};
 use opentelemetry::{Context, KeyValue};
@@ -18,7 +18,7 @@ use tailwater_storage::Engine;
 use super::commits::Commits;
 use super::route;
 use crate::config::Config;
-use crate::http::{App, Peer, Response};
+use crate::http::{App, Peer, RequestHead, Response};
 
 /// Where a stream ends, which says which one it is without its name.
 const NEXT_OFFSET: &str = "stream-next-offset";
@@ -63,11 +63,11 @@ pub(crate) struct RequestSpan(Option<Box<Span>>);
 
 impl RequestSpan {
     /// Begins with the request's head.
-    pub(crate) fn begin<B>(app: &App, peer: &Peer, request: &Request<B>) -> Self {
+    pub(crate) fn begin(app: &App, peer: &Peer, request: &impl RequestHead) -> Self {
         let Some(tracer) = TRACER.get() else {
             return Self(None);
         };
-        let route = route::template(app.base(), request.uri().path());
+        let route = route::template(app.base(), request.path());
         let method = method(request.method());
         let mut attributes = vec![
             KeyValue::new("http.request.method", method),
@@ -80,10 +80,10 @@ impl RequestSpan {
             attributes.push(KeyValue::new("client.address", peer.address().to_string()));
         }
         if traces.stream_names {
-            attributes.push(KeyValue::new("url.path", request.uri().path().to_owned()));
+            attributes.push(KeyValue::new("url.path", request.path().to_owned()));
         }
         let parent = TraceContextPropagator::new()
-            .extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
+            .extract_with_context(&Context::new(), &HeaderExtractor(&request.map()));
         let span = tracer
             .span_builder(format!("{method} {route}"))
             .with_kind(SpanKind::Server)

@@ -313,7 +313,7 @@ impl Engine {
         let shared = &self.shared;
         let entry = shared.registry.pin(name);
         if !entry.loaded.initialized() {
-            entry.loaded.get_or_try_init(|| self.load(&entry)).await?;
+            Box::pin(entry.loaded.get_or_try_init(|| self.load(&entry))).await?;
         }
         entry.use_in(shared.sweep.load(Ordering::Relaxed));
         Ok(entry)

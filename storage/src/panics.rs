@@ -154,8 +154,11 @@ impl TaskPanics {
         tokio::time::sleep(PAUSE).await;
     }
 
-    /// Does a part of a task's work.
-    fn guard<T>(&self, task: Task, part: impl FnOnce() -> T) -> Result<T, Panicked> {
+    /// Does a part of a task's work, and answers [`Panicked`] if it panics.
+    ///
+    /// # Errors
+    /// Then, and for nothing else.
+    pub fn guard<T>(&self, task: Task, part: impl FnOnce() -> T) -> Result<T, Panicked> {
         let guarded = AssertUnwindSafe(|| {
             self.go_off(task);
             part()

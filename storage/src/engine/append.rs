@@ -108,13 +108,16 @@ impl Engine {
                         return Ok(done?);
                     }
                     Step::Encode(kind) => command.encode_for(kind),
-                    Step::Expired if self.expire_if_room(&entry).await? => {}
+                    // What is rare has a place of its own: all appends that wait would have to have room for it.
+                    Step::Expired if Box::pin(self.expire_if_room(&entry)).await? => {}
                     Step::Expired => return Err(AppendError::NotFound),
                     Step::Missing => {
                         self.shared.registry.unpin_vacant(&entry);
                         return Err(AppendError::NotFound);
                     }
-                    Step::Deleted(id) if self.is_held_by_forks(id).await? => return Err(AppendError::Gone),
+                    Step::Deleted(id) if Box::pin(self.is_held_by_forks(id)).await? => {
+                        return Err(AppendError::Gone);
+                    }
                     Step::Deleted(_) => return Err(AppendError::NotFound),
                 }
             }

@@ -9,7 +9,8 @@ use super::{app_without_turns, append, create, until_so_many_wait};
 use crate::config::Config;
 use crate::http::{App, Peer, Visitor};
 use crate::server::app_for_tests;
-use crate::server::connection::{serve_http1, timeouts};
+use crate::server::connection::timeouts;
+use crate::server::http1;
 
 /// The client's end of a connection that is served by itself.
 fn connect(app: &Arc<App>) -> DuplexStream {
@@ -18,7 +19,7 @@ fn connect(app: &Arc<App>) -> DuplexStream {
     tokio::spawn(async move {
         let peer = Peer::new([127, 0, 0, 1].into(), false, &app.config.proxy.trusted);
         let visitor = Arc::new(Visitor::admit(&app, peer).expect("the first connection"));
-        serve_http1(&app, theirs, &visitor, axum::Router::new(), timeouts(&app)).await
+        http1::serve(&app, theirs, &visitor, axum::Router::new(), timeouts(&app)).await
     });
     ours
 }
