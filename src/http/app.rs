@@ -1,7 +1,7 @@
 //! What every request shares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -47,6 +47,8 @@ pub(crate) struct App {
     slow_reads_seen_ns: AtomicU64,
     live_readers: AtomicUsize,
     stopping: watch::Sender<bool>,
+    /// The same, for those who ask with every request.
+    is_stopping: AtomicBool,
 }
 
 impl App {
@@ -79,6 +81,7 @@ impl App {
             slow_reads_seen_ns: AtomicU64::new(0),
             live_readers: AtomicUsize::new(0),
             stopping: watch::Sender::new(false),
+            is_stopping: AtomicBool::new(false),
             config,
             engine,
             metrics,
@@ -207,11 +210,13 @@ impl App {
 
     /// Tells live reads to end, and readiness to go.
     pub(crate) fn stop(&self) {
+        // Whoever is woken asks.
+        self.is_stopping.store(true, Ordering::Release);
         self.stopping.send_replace(true);
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+        self.is_stopping.load(Ordering::Acquire)
     }
 
     /// Tells when the server begins to stop.

@@ -63,22 +63,31 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             Err(End::Other) => return Ok(End::Other),
             Err(End::Closed) => break,
         };
-        let busy = stream.activity().begin_request();
-        let (response, held) = append.answer().await;
-        let left = {
-            let (head, body) = whole(response).await?;
-            let left = poll_fn(|context| Poll::Ready(poll_answer(stream, context, &head, &body))).await?;
-            spare_headers::give(head.headers);
-            left
-        };
-        drop((busy, held));
-        if !left.is_empty() {
-            stream.write_all(&left).await?;
-        }
-        stream.flush().await?;
+        answer(app, stream, append).await?;
     }
     stream.shutdown().await?;
     Ok(End::Closed)
+}
+
+/// Appends, and sends the answer once that is done.
+pub(super) async fn answer<S: AsyncWrite + Unpin>(
+    app: &App,
+    stream: &mut Watched<S>,
+    append: BegunAppend<'_>,
+) -> io::Result<()> {
+    let busy = stream.activity().begin_request();
+    let (response, held) = append.answer().await;
+    let left = {
+        let (head, body) = whole(response).await?;
+        let left = poll_fn(|context| Poll::Ready(poll_answer(app, stream, context, &head, &body))).await?;
+        spare_headers::give(head.headers);
+        left
+    };
+    drop((busy, held));
+    if !left.is_empty() {
+        stream.write_all(&left).await?;
+    }
+    stream.flush().await
 }
 
 /// Reads what has come and begins to answer it, if it is an append; says else why not.
@@ -89,7 +98,7 @@ fn poll_append<'a, S: AsyncRead + Unpin>(
     meter: &Meter,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<Result<BegunAppend<'a>, End>>> {
-    if stream.activity().is_stopping() {
+    if app.is_stopping() {
         return Poll::Ready(Ok(Err(End::Closed)));
     }
     CAME.with_borrow_mut(|buffer| {
@@ -128,12 +137,13 @@ async fn whole(response: Response) -> io::Result<(Parts, Bytes)> {
 
 /// Writes as much of an answer as the socket takes at once, and gives back what is left of it.
 fn poll_answer<S: AsyncWrite + Unpin>(
+    app: &App,
     stream: &mut Watched<S>,
     context: &mut Context<'_>,
     head: &Parts,
     body: &[u8],
 ) -> io::Result<Vec<u8>> {
-    let is_last = stream.activity().is_stopping();
+    let is_last = app.is_stopping();
     ANSWER.with_borrow_mut(|answer| {
         answer.clear();
         encode(head, body, is_last, answer);

@@ -92,13 +92,12 @@ impl Connection<'_> {
                 }
                 Poll::Pending => {}
             }
-            // What interrupts a connection is for those who wait for their client. Whatever came meanwhile is seen then.
+            // Time-outs are for those who wait for their client. That the server stops is looked for with each request.
             if activity.is_busy() {
                 return Poll::Pending;
             }
             match interruptions.poll_next_unpin(context) {
                 Poll::Ready(Some(Interruption::ServerStops)) => {
-                    activity.stop();
                     context.waker().wake_by_ref();
                     Poll::Pending
                 }
@@ -181,7 +180,6 @@ impl Connection<'_> {
             }
             match interruptions.poll_next_unpin(context) {
                 Poll::Ready(Some(Interruption::ServerStops)) => {
-                    activity.stop();
                     Pin::new(&mut connection).graceful_shutdown();
                     context.waker().wake_by_ref();
                     Poll::Pending

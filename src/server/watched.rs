@@ -52,12 +52,10 @@ pub(super) struct Activity {
     stalled_since_ms: AtomicU64,
     /// Answers in HTTP/2, where a client stalls above the socket, each by itself.
     pub(super) answers: Answers,
-    /// Whether all that was answered so far has been handed to the socket.
+    /// Whether all that was answered so far has gone to the socket, and nothing of it is kept above it.
     flushed: AtomicBool,
     /// Whether hyper has answered an append since it was given the connection.
     has_appended: AtomicBool,
-    /// Whether nothing new is to be begun, because the server stops.
-    stopping: AtomicBool,
     /// An answer that the connection takes over from hyper. It is looked for at every turn of the connection, so it is small.
     handover: Mutex<Option<Box<Response<ResponseBody>>>>,
 }
@@ -75,7 +73,6 @@ impl Activity {
             answers: Answers::default(),
             flushed: AtomicBool::new(true),
             has_appended: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
             handover: Mutex::new(None),
         }
     }
@@ -112,15 +109,6 @@ impl Activity {
     /// Whether a request is being answered.
     pub(super) fn is_busy(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > 0
-    }
-
-    /// Nothing new is to be begun.
-    pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Milliseconds since the connection began.
@@ -347,6 +335,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
+        self.activity.flushed.store(false, Ordering::Relaxed);
         let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.note_write(&polled);
         polled
@@ -357,6 +346,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        self.activity.flushed.store(false, Ordering::Relaxed);
         // The system has a shorter way for one slice, which costs more than to copy a few small ones.
         let mut joined = [0; JOINED_BYTES_MAX];
         let polled = match single(slices).or_else(|| join(slices, &mut joined)) {
@@ -372,9 +362,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        // hyper flushes the socket only once its own buffer is empty.
-        self.activity.flushed.store(true, Ordering::Relaxed);
         let polled = Pin::new(&mut self.stream).poll_flush(context);
+        // hyper flushes the socket only once its own buffer is empty.
+        self.activity.flushed.store(polled.is_ready(), Ordering::Relaxed);
         // Only TLS has something of its own to flush; a client that does not take that stalls like any other.
         if polled.is_pending() || self.activity.stalled_since_ms.load(Ordering::Relaxed) > 0 {
             self.note_write(&polled);
@@ -383,6 +373,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // Whoever ends a connection does not give it back.
+        self.activity.appends(false);
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -1,22 +1,27 @@
 //! That a connection is served the same whoever of the two serves a request, and whenever they take turns.
 
 use std::future::{Future as _, poll_fn};
-use std::pin::pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tailwater_storage::stream::{CreateCommand, StreamName};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Join, ReadHalf, SimplexStream, WriteHalf};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufStream, Join, ReadBuf, ReadHalf,
+    SimplexStream, WriteHalf,
+};
 use tokio::task::JoinHandle;
 
 use super::{Connection, Left};
 use crate::config::Config;
-use crate::http::{App, Peer, Visitor};
+use crate::http::{App, Peer, Visitor, begin_append};
 use crate::limits::Meter;
 use crate::server::append_socket::{self, End};
 use crate::server::connection::{interruptions, timeouts};
 use crate::server::watched::{Activity, Protocol, Watched};
+use crate::server::whole_request::{self, WholePost};
 use crate::server::{app_for_tests, event_socket, http1};
 
 const STREAM: &str = "/v1/stream/s";
@@ -51,7 +56,9 @@ impl Client {
         Self::connect_by(sockets(1 << 20, 1 << 20)).await
     }
 
-    async fn connect_by((theirs, socket): (Socket, Socket)) -> Self {
+    async fn connect_by(
+        (theirs, socket): (impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Socket),
+    ) -> Self {
         let app = app_for_tests(Config::default());
         create(&app, "s").await;
         let served = Arc::clone(&app);
@@ -299,6 +306,115 @@ async fn an_answer_comes_whole_through_a_socket_that_takes_little() {
         client.expect(404).await
     };
     assert!(body.ends_with('}'), "{body}");
+}
+
+/// TLS takes an answer and keeps it until it is flushed.
+#[tokio::test]
+async fn an_answer_comes_whole_through_a_socket_that_keeps_it() {
+    let (theirs, ours) = sockets(1 << 16, 7);
+    let mut client = Client::connect_by((BufStream::new(theirs), ours)).await;
+    let length = append("a").len();
+    for first in [20, length, 21] {
+        client.send_in_two(&append("a"), first).await;
+        client.expect(204).await;
+    }
+    assert_eq!(client.read().await, "aaa");
+}
+
+/// What stands behind a head that hyper refuses is no request. It was one if the refusal found no room in the socket, and
+/// the refusal was lost.
+#[tokio::test]
+async fn nothing_behind_a_request_that_is_refused_for_its_framing_is_read() {
+    let (theirs, ours) = sockets(1 << 16, 256);
+    // hyper writes pieces to one, and one piece to the other, as to TLS.
+    let clients = [
+        Client::connect_by(sockets(1 << 16, 256)).await,
+        Client::connect_by((Reluctant(theirs, true), ours)).await,
+    ];
+    let two_lengths = append("").replace("content-length: 0", "content-length: 1\r\ncontent-length: 2");
+    let all = append("a") + &two_lengths + &append("hidden");
+    for mut client in clients {
+        client.send_in_two(&all, 20).await;
+        client.expect(204).await;
+        client.expect(400).await;
+        assert_eq!(client.next().await, None, "nothing but the end");
+        let name = StreamName::parse("s", client.app.name_limits).expect("a name");
+        let stream = client.app.engine.reader(&name).await.expect("it is there");
+        assert_eq!(stream.incarnation().view().tail.get(), 1);
+    }
+}
+
+/// A socket that takes its time to shut down.
+struct Reluctant(Socket, bool);
+
+impl AsyncRead for Reluctant {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Reluctant {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.1, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_hyper_ends_is_not_taken_back() {
+    let (theirs, ours) = sockets(1 << 16, 1 << 16);
+    let mut client = Client::connect_by((Reluctant(theirs, false), ours)).await;
+    client
+        .send(&append("a").replace("host:", "connection: close\r\nhost:"))
+        .await;
+    client.expect(204).await;
+    assert_eq!(client.next().await, None, "nothing but the end");
+}
+
+/// A client that sends the next append while the last one is on its way never lets the connection wait.
+#[tokio::test]
+async fn no_append_is_begun_once_the_server_stops_and_the_last_answer_says_so() {
+    let app = app_for_tests(Config::default());
+    create(&app, "s").await;
+    let (theirs, mut ours) = sockets(1 << 16, 1 << 16);
+    let mut stream = Watched::new(theirs, Arc::new(Activity::new(Protocol::Http1)));
+    let (visitor, meter) = (visitor(&app), Meter::default());
+    let begun = append("a");
+    let mut room = whole_request::room();
+    let post = WholePost::decode(begun.as_bytes(), &mut room, 1 << 10).expect("whole");
+    let begun = begin_append(&app, &visitor, &meter, &post, post.body);
+    app.stop();
+    ours.write_all(append("b").as_bytes())
+        .await
+        .expect("there is room");
+    append_socket::answer(&app, &mut stream, begun)
+        .await
+        .expect("a pipe");
+    let end = append_socket::serve(&app, &mut stream, &visitor, &meter).await;
+    assert_eq!(end.expect("a pipe"), End::Closed);
+    let mut answers = String::new();
+    ours.read_to_string(&mut answers).await.expect("a text");
+    assert_eq!(answers.matches("HTTP/1.1 204").count(), 1, "{answers}");
+    assert!(answers.contains("connection: close\r\n"), "{answers}");
 }
 
 #[tokio::test]
