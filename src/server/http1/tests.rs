@@ -1,16 +1,15 @@
-//! That a connection is served the same whoever of the two serves a request, and whenever they take turns.
+//! That a connection is served the same whoever of the two serves a request, and whenever they take turns; in
+//! `tests/narrow.rs` through sockets that make it hard.
 
 use std::future::{Future as _, poll_fn};
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use tailwater_storage::stream::{CreateCommand, StreamName};
 use tokio::io::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufStream, Join, ReadBuf, ReadHalf,
-    SimplexStream, WriteHalf,
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Join, ReadHalf, SimplexStream, WriteHalf,
 };
 use tokio::task::JoinHandle;
 
@@ -23,6 +22,8 @@ use crate::server::connection::{interruptions, timeouts};
 use crate::server::watched::{Activity, Protocol, Watched};
 use crate::server::whole_request::{self, WholePost};
 use crate::server::{app_for_tests, event_socket, http1};
+
+mod narrow;
 
 const STREAM: &str = "/v1/stream/s";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,8 +60,7 @@ impl Client {
     async fn connect_by(
         (theirs, socket): (impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Socket),
     ) -> Self {
-        let app = app_for_tests(Config::default());
-        create(&app, "s").await;
+        let app = app().await;
         let served = Arc::clone(&app);
         let server = tokio::spawn(async move {
             let visitor = visitor(&served);
@@ -124,10 +124,16 @@ impl Client {
     }
 }
 
-async fn create(app: &App, name: &str) {
-    let name = StreamName::parse(name, app.name_limits).expect("a name");
+/// One with a stream.
+async fn app() -> Arc<App> {
+    let mut config = Config::default();
+    // A read that had to wait for its turn would wait for ever: nobody gives turns here.
+    config.limits.max_read_share_percent = 100;
+    let app = app_for_tests(config);
+    let name = StreamName::parse("s", app.name_limits).expect("a name");
     let command = CreateCommand::default();
     app.engine.create(&name, command).await.expect("created");
+    app
 }
 
 fn append(body: &str) -> String {
@@ -208,8 +214,7 @@ async fn nothing_is_lost_of_many_requests_that_stand_behind_a_large_one() {
 /// A connection that has sent one append in two parts would be slower for ever.
 #[tokio::test]
 async fn a_connection_comes_back_from_hyper_once_it_appends_and_not_before() {
-    let app = app_for_tests(Config::default());
-    create(&app, "s").await;
+    let app = app().await;
     let (theirs, mut ours) = sockets(1 << 16, 1 << 16);
     let activity = Arc::new(Activity::new(Protocol::Http1));
     let connection = Connection {
@@ -290,111 +295,10 @@ async fn an_append_has_the_same_answer_whoever_serves_it() {
     }
 }
 
-/// The socket takes a few bytes at a time.
-#[tokio::test]
-async fn an_answer_comes_whole_through_a_socket_that_takes_little() {
-    let mut client = Client::connect_by(sockets(1 << 16, 7)).await;
-    let length = append("a").len();
-    for first in [length, 20, length, 21] {
-        client.send_in_two(&append("a"), first).await;
-        client.expect(204).await;
-    }
-    assert_eq!(client.read().await, "aaaa");
-    let missing = append_to("/v1/stream/none", "a");
-    let (_head, body) = {
-        client.send(&missing).await;
-        client.expect(404).await
-    };
-    assert!(body.ends_with('}'), "{body}");
-}
-
-/// TLS takes an answer and keeps it until it is flushed.
-#[tokio::test]
-async fn an_answer_comes_whole_through_a_socket_that_keeps_it() {
-    let (theirs, ours) = sockets(1 << 16, 7);
-    let mut client = Client::connect_by((BufStream::new(theirs), ours)).await;
-    let length = append("a").len();
-    for first in [20, length, 21] {
-        client.send_in_two(&append("a"), first).await;
-        client.expect(204).await;
-    }
-    assert_eq!(client.read().await, "aaa");
-}
-
-/// What stands behind a head that hyper refuses is no request. It was one if the refusal found no room in the socket, and
-/// the refusal was lost.
-#[tokio::test]
-async fn nothing_behind_a_request_that_is_refused_for_its_framing_is_read() {
-    let (theirs, ours) = sockets(1 << 16, 256);
-    // hyper writes pieces to one, and one piece to the other, as to TLS.
-    let clients = [
-        Client::connect_by(sockets(1 << 16, 256)).await,
-        Client::connect_by((Reluctant(theirs, true), ours)).await,
-    ];
-    let two_lengths = append("").replace("content-length: 0", "content-length: 1\r\ncontent-length: 2");
-    let all = append("a") + &two_lengths + &append("hidden");
-    for mut client in clients {
-        client.send_in_two(&all, 20).await;
-        client.expect(204).await;
-        client.expect(400).await;
-        assert_eq!(client.next().await, None, "nothing but the end");
-        let name = StreamName::parse("s", client.app.name_limits).expect("a name");
-        let stream = client.app.engine.reader(&name).await.expect("it is there");
-        assert_eq!(stream.incarnation().view().tail.get(), 1);
-    }
-}
-
-/// A socket that takes its time to shut down.
-struct Reluctant(Socket, bool);
-
-impl AsyncRead for Reluctant {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Reluctant {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !std::mem::replace(&mut self.1, true) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Pin::new(&mut self.0).poll_shutdown(context)
-    }
-}
-
-#[tokio::test]
-async fn a_connection_that_hyper_ends_is_not_taken_back() {
-    let (theirs, ours) = sockets(1 << 16, 1 << 16);
-    let mut client = Client::connect_by((Reluctant(theirs, false), ours)).await;
-    client
-        .send(&append("a").replace("host:", "connection: close\r\nhost:"))
-        .await;
-    client.expect(204).await;
-    assert_eq!(client.next().await, None, "nothing but the end");
-}
-
 /// A client that sends the next append while the last one is on its way never lets the connection wait.
 #[tokio::test]
 async fn no_append_is_begun_once_the_server_stops_and_the_last_answer_says_so() {
-    let app = app_for_tests(Config::default());
-    create(&app, "s").await;
+    let app = app().await;
     let (theirs, mut ours) = sockets(1 << 16, 1 << 16);
     let mut stream = Watched::new(theirs, Arc::new(Activity::new(Protocol::Http1)));
     let (visitor, meter) = (visitor(&app), Meter::default());
@@ -478,8 +382,7 @@ async fn a_client_that_has_closed_its_side_gets_its_answer_and_the_end() {
 /// What is here is only of use if appends come this way, and nothing else does.
 #[tokio::test]
 async fn appends_that_come_whole_are_served_before_hyper_and_nothing_else_is() {
-    let app = app_for_tests(Config::default());
-    create(&app, "s").await;
+    let app = app().await;
     let (theirs, mut ours) = sockets(1 << 16, 1 << 16);
     let mut stream = Watched::new(theirs, Arc::new(Activity::new(Protocol::Http1)));
     let (visitor, meter) = (visitor(&app), Meter::default());
