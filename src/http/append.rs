@@ -36,12 +36,7 @@ pub(super) struct WholeAppend {
 
 impl WholeAppend {
     /// What a request asks for.
-    pub(super) fn of(
-        app: &App,
-        name: StreamName,
-        head: &(impl Fields + ?Sized),
-        body: &[u8],
-    ) -> Result<Self, Problem> {
+    pub(super) fn of(app: &App, name: StreamName, head: &impl Fields, body: &[u8]) -> Result<Self, Problem> {
         headers::check_body_is_plain(head)?;
         let asked = asked(head)?;
         request_body::check_size(app, body.len())?;
@@ -56,11 +51,7 @@ impl WholeAppend {
     }
 }
 
-fn with_body(
-    mut asked: AppendRequest,
-    head: &(impl Fields + ?Sized),
-    body: Bytes,
-) -> Result<AppendRequest, Problem> {
+fn with_body(mut asked: AppendRequest, head: &impl Fields, body: Bytes) -> Result<AppendRequest, Problem> {
     if !body.is_empty() {
         let given = headers::content_type(head)?;
         asked.content_type = Some(given.ok_or_else(Problem::missing_content_type)?);
@@ -80,7 +71,7 @@ async fn finish(app: &App, name: &StreamName, asked: AppendRequest) -> Result<Re
 
 /// What the head of a request asks for. A body that is empty has no type, whatever the client's library says of it, so
 /// the type is looked at only once there is one.
-fn asked(head: &(impl Fields + ?Sized)) -> Result<AppendRequest, Problem> {
+fn asked(head: &impl Fields) -> Result<AppendRequest, Problem> {
     Ok(AppendRequest {
         closes: headers::closed(head)?,
         producer: headers::producer(head)?,

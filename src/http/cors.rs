@@ -68,7 +68,7 @@ impl Cors {
 }
 
 /// The page's origin, if a page made the request.
-pub(crate) fn origin(request: &(impl Fields + ?Sized)) -> Option<HeaderValue> {
+pub(crate) fn origin(request: &impl Fields) -> Option<HeaderValue> {
     let origin = request.values(&ORIGIN).next()?;
     HeaderValue::from_bytes(origin).ok()
 }

@@ -77,27 +77,28 @@ pub(crate) struct BegunAppend<'a> {
     asked: Result<WholeAppend, Problem>,
 }
 
-/// Begins to answer an append that `visitor` has sent. Nothing of the request is needed any more then.
+/// Begins to answer a request that `visitor` has sent, if it is an append. Nothing of it is needed any more then.
 pub(crate) fn begin_append<'a>(
     app: &'a Arc<App>,
     visitor: &'a Visitor,
     meter: &Meter,
     head: &impl RequestHead,
     body: &[u8],
-) -> BegunAppend<'a> {
+) -> Option<BegunAppend<'a>> {
+    let path = appended_path(app, head.method(), head.path())?;
     let (admission, admitted) = Admission::of(app, visitor, meter, head);
     let asked = admitted.and_then(|_write| {
         visitor::go_on(app, meter);
-        let name = name(app, stream_path(app, head.path()).unwrap_or_default())?;
+        let name = name(app, path)?;
         let panics = &app.engine.stats().panics;
         let asked = panics.guard(Task::Request, || WholeAppend::of(app, name, head.fields(), body));
         asked.unwrap_or_else(|Panicked| Err(Problem::interrupted()))
     });
-    BegunAppend {
+    Some(BegunAppend {
         app,
         admission,
         asked,
-    }
+    })
 }
 
 impl BegunAppend<'_> {
@@ -130,16 +131,20 @@ fn unless_it_panics<'a>(
 }
 
 /// The part of a path that names a stream; none if it leads elsewhere.
-pub(super) fn stream_path<'a>(app: &App, path: &'a str) -> Option<&'a str> {
+fn stream_path<'a>(app: &App, path: &'a str) -> Option<&'a str> {
     let below = path.strip_prefix(app.base())?.strip_prefix('/')?;
     let reserved = below == "__ds" || below.starts_with("__ds/");
     (!reserved).then_some(below)
 }
 
-/// Whether a request of that method appends to the stream that its path names. Nothing of its answer is made while it
-/// is sent.
-pub(crate) fn is_append(app: &App, method: &Method, path: &str) -> bool {
-    *method == Method::POST && stream_path(app, path).is_some()
+/// Whether a request appends to a stream. Nothing of its answer is made while it is sent then.
+pub(crate) fn is_append<B>(app: &App, request: &Request<B>) -> bool {
+    appended_path(app, request.method(), request.uri().path()).is_some()
+}
+
+/// The part of a request's path that names the stream that it appends to; none if it is no append.
+fn appended_path<'p>(app: &App, method: &Method, path: &'p str) -> Option<&'p str> {
+    stream_path(app, path).filter(|_| *method == Method::POST)
 }
 
 /// The stream that a path below the root names.

@@ -60,10 +60,7 @@ pub(crate) fn text(text: &str) -> HeaderValue {
 }
 
 /// The only value of a header, as text; none if the header is absent.
-pub(crate) fn single<'h>(
-    fields: &'h (impl Fields + ?Sized),
-    name: &'h HeaderName,
-) -> Result<Option<&'h str>, Problem> {
+pub(crate) fn single<'h>(fields: &'h impl Fields, name: &'h HeaderName) -> Result<Option<&'h str>, Problem> {
     let mut values = fields.values(name);
     let Some(value) = values.next() else {
         return Ok(None);
@@ -85,7 +82,7 @@ fn value_text<'h>(name: &HeaderName, value: &'h [u8]) -> Result<&'h str, Problem
 }
 
 /// Whether `Stream-Closed` is `true`, in any case. Any other value means that it is absent (PROTOCOL.md §4.1).
-pub(crate) fn closed(fields: &(impl Fields + ?Sized)) -> Result<bool, Problem> {
+pub(crate) fn closed(fields: &impl Fields) -> Result<bool, Problem> {
     let mut values = fields.values(&STREAM_CLOSED);
     let closes = values
         .next()
@@ -97,7 +94,7 @@ pub(crate) fn closed(fields: &(impl Fields + ?Sized)) -> Result<bool, Problem> {
 }
 
 /// `Content-Type`, if there is one.
-pub(crate) fn content_type(fields: &(impl Fields + ?Sized)) -> Result<Option<ContentType>, Problem> {
+pub(crate) fn content_type(fields: &impl Fields) -> Result<Option<ContentType>, Problem> {
     let name = &http::header::CONTENT_TYPE;
     let Some(text) = single(fields, name)?.filter(|text| !text.trim().is_empty()) else {
         return Ok(None);
@@ -112,7 +109,7 @@ pub(crate) fn content_type(fields: &(impl Fields + ?Sized)) -> Result<Option<Con
 }
 
 /// Refuses a body that is encoded: it would be kept as it comes, and readers would take it for what the stream holds.
-pub(crate) fn check_body_is_plain(fields: &(impl Fields + ?Sized)) -> Result<(), Problem> {
+pub(crate) fn check_body_is_plain(fields: &impl Fields) -> Result<(), Problem> {
     for value in fields.values(&http::header::CONTENT_ENCODING) {
         let mut codings = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         let is_plain = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
@@ -164,7 +161,7 @@ pub(crate) fn put_lifetime(headers: &mut HeaderMap, lifetime: Lifetime) {
 }
 
 /// The three producer headers, all or none of them (PROTOCOL.md §5.2.1).
-pub(crate) fn producer(fields: &(impl Fields + ?Sized)) -> Result<Option<ProducerMark>, Problem> {
+pub(crate) fn producer(fields: &impl Fields) -> Result<Option<ProducerMark>, Problem> {
     let (mut id, mut epoch, mut seq) = (None, None, None);
     // Going through them once costs less than to look for each.
     for (name, value) in fields.each() {
@@ -209,7 +206,7 @@ pub(crate) fn producer(fields: &(impl Fields + ?Sized)) -> Result<Option<Produce
 }
 
 /// `If-Match: "<offset>"` of an append or a deletion; `*` matches any stream that exists.
-pub(crate) fn if_match(fields: &(impl Fields + ?Sized)) -> Result<Option<OffsetToken>, Problem> {
+pub(crate) fn if_match(fields: &impl Fields) -> Result<Option<OffsetToken>, Problem> {
     let name = &http::header::IF_MATCH;
     let Some(text) = single(fields, name)?.filter(|text| *text != "*") else {
         return Ok(None);

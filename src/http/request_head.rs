@@ -40,7 +40,7 @@ pub(crate) trait RequestHead {
     #[cfg(feature = "otlp")]
     fn version(&self) -> Version;
     /// What is said of it.
-    fn fields(&self) -> &(impl Fields + ?Sized);
+    fn fields(&self) -> &impl Fields;
     /// The fields in a map, which some heads have to make first.
     fn map(&self) -> Cow<'_, HeaderMap>;
 }
@@ -59,7 +59,7 @@ impl<B> RequestHead for Request<B> {
         Self::version(self)
     }
 
-    fn fields(&self) -> &(impl Fields + ?Sized) {
+    fn fields(&self) -> &impl Fields {
         self.headers()
     }
 

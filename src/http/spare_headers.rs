@@ -31,3 +31,33 @@ pub(crate) fn give(mut map: HeaderMap) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::{ROOM_MAX, SPARES_MAX, give, take};
+    use crate::http::headers::TRUE;
+
+    #[test]
+    fn a_map_that_was_given_is_taken_again_and_empty() {
+        let mut map = HeaderMap::new();
+        map.insert("stream-closed", TRUE.clone());
+        let room = map.capacity();
+        give(map);
+        let again = take();
+        assert!(again.is_empty());
+        assert_eq!(again.capacity(), room);
+    }
+
+    #[test]
+    fn neither_large_maps_nor_very_many_are_kept() {
+        give(HeaderMap::with_capacity(2 * ROOM_MAX));
+        assert_eq!(take().capacity(), 0);
+        for _ in 0..2 * SPARES_MAX {
+            give(HeaderMap::with_capacity(1));
+        }
+        let kept = std::iter::repeat_with(take).take_while(|map| map.capacity() > 0);
+        assert_eq!(kept.count(), SPARES_MAX);
+    }
+}

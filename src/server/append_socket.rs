@@ -22,10 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use super::answer_head;
 use super::watched::Watched;
 use super::whole_request::{self, WholePost};
-use crate::http::{
-    App, BegunAppend, RequestHead as _, Response, ResponseBody, Visitor, begin_append, is_append,
-    spare_headers,
-};
+use crate::http::{App, BegunAppend, Response, ResponseBody, Visitor, begin_append, spare_headers};
 use crate::limits::Meter;
 
 /// A request with more is left to hyper.
@@ -108,12 +105,11 @@ fn poll_append<'a, S: AsyncRead + Unpin>(
         let came = buffer.filled();
         let mut room = whole_request::room();
         let post = WholePost::decode(came, &mut room, app.config.limits.max_header_bytes);
-        Poll::Ready(Ok(match post {
-            Some(post) if is_append(app, post.method(), post.path()) => {
-                Ok(begin_append(app, visitor, meter, &post, post.body))
-            }
-            _ if came.is_empty() => Err(End::Closed),
-            _ => {
+        let append = post.and_then(|post| begin_append(app, visitor, meter, &post, post.body));
+        Poll::Ready(Ok(match append {
+            Some(append) => Ok(append),
+            None if came.is_empty() => Err(End::Closed),
+            None => {
                 stream.put_back(came);
                 Err(End::Other)
             }

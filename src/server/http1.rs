@@ -129,7 +129,7 @@ impl Connection<'_> {
         let service = service_fn(|request: Request<Incoming>| {
             let busy = activity.begin_request();
             let may_take_over = request.version() == Version::HTTP_11;
-            let appends = is_append(app, request.method(), request.uri().path());
+            let appends = is_append(app, &request);
             // Not a block that awaits it: that would hold it twice.
             handle(app, visitor, meter, side, request).then(move |(response, request)| {
                 let is_subscribed = matches!(response.body(), ResponseBody::Subscribed(_));

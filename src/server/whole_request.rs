@@ -89,9 +89,9 @@ fn decimal(text: &[u8]) -> Option<usize> {
     text.parse().ok()
 }
 
-impl Fields for [httparse::Header<'_>] {
+impl Fields for WholePost<'_> {
     fn each(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.iter().map(|field| (field.name, field.value))
+        self.fields.iter().map(|field| (field.name, field.value))
     }
 }
 
@@ -109,8 +109,8 @@ impl RequestHead for WholePost<'_> {
         Version::HTTP_11
     }
 
-    fn fields(&self) -> &(impl Fields + ?Sized) {
-        self.fields
+    fn fields(&self) -> &impl Fields {
+        self
     }
 
     fn map(&self) -> Cow<'_, HeaderMap> {

@@ -89,6 +89,15 @@ impl Client {
         self.send(&bytes[first..]).await;
     }
 
+    /// Appends `a`, by a request that comes whole or is cut there.
+    async fn append(&mut self, cut: Option<usize>) {
+        match cut {
+            None => self.send(&append("a")).await,
+            Some(first) => self.send_in_two(&append("a"), first).await,
+        }
+        self.expect(204).await;
+    }
+
     /// The next byte; none at the end.
     async fn next(&mut self) -> Option<u8> {
         let next = tokio::time::timeout(PATIENCE, self.socket.read_u8()).await;
@@ -305,7 +314,7 @@ async fn no_append_is_begun_once_the_server_stops_and_the_last_answer_says_so() 
     let begun = append("a");
     let mut room = whole_request::room();
     let post = WholePost::decode(begun.as_bytes(), &mut room, 1 << 10).expect("whole");
-    let begun = begin_append(&app, &visitor, &meter, &post, post.body);
+    let begun = begin_append(&app, &visitor, &meter, &post, post.body).expect("an append");
     app.stop();
     ours.write_all(append("b").as_bytes())
         .await
@@ -343,11 +352,7 @@ async fn an_append_that_is_refused_leaves_the_connection_as_it_is() {
 async fn an_event_stream_behind_an_append_is_served_past_hyper() {
     for cut in [None, Some(20)] {
         let mut client = Client::connect().await;
-        match cut {
-            None => client.send(&append("a")).await,
-            Some(first) => client.send_in_two(&append("a"), first).await,
-        }
-        client.expect(204).await;
+        client.append(cut).await;
         let request = format!("GET {STREAM}?offset=-1&live=sse HTTP/1.1\r\nhost: localhost\r\n\r\n");
         client.send(&request).await;
         let (head, _body) = client.expect(200).await;
@@ -359,11 +364,7 @@ async fn an_event_stream_behind_an_append_is_served_past_hyper() {
 async fn a_connection_that_waits_for_an_append_ends_when_the_server_stops() {
     for cut in [None, Some(20)] {
         let mut client = Client::connect().await;
-        match cut {
-            None => client.send(&append("a")).await,
-            Some(first) => client.send_in_two(&append("a"), first).await,
-        }
-        client.expect(204).await;
+        client.append(cut).await;
         client.app.stop();
         assert_eq!(client.next().await, None, "nothing but the end");
         (&mut client.server).await.expect("it ends by itself");
