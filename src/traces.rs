@@ -20,7 +20,9 @@ pub(crate) use nothing::RequestSpan;
 /// What stands in where nothing is traced.
 #[cfg(not(feature = "otlp"))]
 mod nothing {
-    use crate::http::{App, Peer, RequestHead, Response};
+    use http::{HeaderValue, StatusCode};
+
+    use crate::http::{App, Peer, RequestHead};
 
     /// No span.
     pub(crate) struct RequestSpan;
@@ -37,6 +39,6 @@ mod nothing {
         }
 
         /// Does nothing.
-        pub(crate) fn end(self, _: &Response) {}
+        pub(crate) fn end(&mut self, _: StatusCode, _: impl FnOnce() -> Option<HeaderValue>) {}
     }
 }

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
+use tailwater_storage::stream::OffsetToken;
 
+use super::answer_fields::AnswerFields;
 use super::app::{CROSS_ORIGIN, HeldRequest, NOSNIFF, RequestTicket};
 use super::caller::{Caller, ClientKey};
 use super::error::Problem;
@@ -23,7 +25,7 @@ pub(super) struct Admission<'a> {
     /// Whose limits it counts against; none if clients have no limits.
     client: Option<Cow<'a, Arc<Client>>>,
     /// The page that made it.
-    origin: Option<HeaderValue>,
+    origin: Option<Box<HeaderValue>>,
     shown_to_pages: bool,
     ticket: Option<RequestTicket<'a>>,
     allowance: Option<Allowance>,
@@ -46,7 +48,7 @@ impl<'a> Admission<'a> {
             client: None,
             // Pages read answers only if they sent their origin; but a GET may be answered from a cache later.
             shown_to_pages: origin.is_some() || request.method() == Method::GET,
-            origin,
+            origin: origin.map(Box::new),
             ticket: None,
             allowance: None,
         };
@@ -81,25 +83,46 @@ impl<'a> Admission<'a> {
     }
 
     /// The answer with what every answer carries. What is given beside it counts the request for as long as it lives, that
-    /// is until the answer's body is sent.
-    pub(super) fn answer(self, answered: Result<Response, Problem>) -> (Response, Option<HeldRequest>) {
-        let app = self.app;
+    /// is until the answer's body is sent. It does not count beyond that.
+    pub(super) fn answer(&mut self, answered: Result<Response, Problem>) -> (Response, Option<HeldRequest>) {
         let mut response = answered.unwrap_or_else(|problem| {
-            note_refusal(app, &self.caller.client, problem.code());
+            note_refusal(self.app, &self.caller.client, problem.code());
             problem.into_response()
         });
         let answer = response.headers_mut();
-        answer.insert(http::header::X_CONTENT_TYPE_OPTIONS, NOSNIFF.clone());
-        answer.insert(&headers::CROSS_ORIGIN_RESOURCE_POLICY, CROSS_ORIGIN.clone());
+        // The answer may say that something else of the client's is used up.
+        if answer.contains_key(&headers::X_RATELIMIT_LIMIT) {
+            self.allowance = None;
+        }
+        self.put_common(answer);
+        self.span.end(response.status(), || {
+            response.headers().get(&headers::STREAM_NEXT_OFFSET).cloned()
+        });
+        let held = self.ticket.take().filter(|_| counts_while_sent(&response));
+        (response, held.map(RequestTicket::hold))
+    }
+
+    /// An answer without a body is about to be written: the request does not count any more.
+    pub(super) fn end(&mut self, status: StatusCode, next_offset: OffsetToken) {
+        self.span.end(status, || Some(headers::token(next_offset)));
+        self.ticket = None;
+    }
+
+    /// Puts what every answer carries, and what is left of the client's requests.
+    pub(super) fn put_common(&self, answer: &mut impl AnswerFields) {
+        answer.put_value(&http::header::X_CONTENT_TYPE_OPTIONS, &NOSNIFF);
+        answer.put_value(&headers::CROSS_ORIGIN_RESOURCE_POLICY, &CROSS_ORIGIN);
         if let Some(Allowance { limit, remaining }) = self.allowance {
-            put_allowance(limit, remaining, answer);
+            let mut digits = itoa::Buffer::new();
+            answer.put(&headers::X_RATELIMIT_LIMIT, digits.format(limit).as_bytes());
+            answer.put(
+                &headers::X_RATELIMIT_REMAINING,
+                digits.format(remaining).as_bytes(),
+            );
         }
         if self.shown_to_pages {
-            app.cors.put(self.origin.as_ref(), answer);
+            self.app.cors.put(self.origin.as_deref(), answer);
         }
-        self.span.end(&response);
-        let held = self.ticket.filter(|_| counts_while_sent(&response));
-        (response, held.map(RequestTicket::hold))
     }
 }
 
@@ -114,14 +137,6 @@ fn counts_while_sent(response: &Response) -> bool {
             let content_type = response.headers().get(http::header::CONTENT_TYPE);
             content_type.is_none_or(|content_type| content_type != EVENT_STREAM)
         }
-    }
-}
-
-/// Says what is left of the client's requests, unless the answer says that something else of its is used up.
-fn put_allowance(limit: u64, remaining: u64, answer: &mut HeaderMap) {
-    if !answer.contains_key(&headers::X_RATELIMIT_LIMIT) {
-        answer.insert(&headers::X_RATELIMIT_LIMIT, headers::number(limit));
-        answer.insert(&headers::X_RATELIMIT_REMAINING, headers::number(remaining));
     }
 }
 

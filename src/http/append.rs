@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
-use tailwater_storage::engine::{AppendRequest, Appended};
-use tailwater_storage::stream::StreamName;
+use tailwater_storage::engine::{AppendRequest, Appended, PreparedAppend};
+use tailwater_storage::stream::{OffsetToken, StreamName};
 
+use super::answer_fields::AnswerFields;
 use super::error::Problem;
 use super::request_body::Share;
 use super::request_head::Fields;
@@ -23,15 +24,16 @@ pub(super) async fn append(
     headers::check_body_is_plain(request.headers())?;
     let asked = asked(request.headers())?;
     let (body, _share) = request_body::receive(app, client, request.body_mut()).await?;
-    let asked = with_body(asked, request.headers(), body)?;
+    let mut append = with_body(asked, request.headers(), body)?;
     spare_headers::give(std::mem::take(request.headers_mut()));
-    finish(app, name, asked).await
+    let done = finish(app, name, &mut append).await?;
+    Ok(done.into_response(spare_headers::take()))
 }
 
-/// An append whose request is there.
+/// An append whose request is there. It stays in its place while it is answered.
 pub(super) struct WholeAppend {
     name: StreamName,
-    asked: AppendRequest,
+    append: PreparedAppend,
 }
 
 impl WholeAppend {
@@ -40,18 +42,18 @@ impl WholeAppend {
         headers::check_body_is_plain(head)?;
         let asked = asked(head)?;
         request_body::check_size(app, body.len())?;
-        let asked = with_body(asked, head, Bytes::copy_from_slice(body))?;
-        Ok(Self { name, asked })
+        let append = with_body(asked, head, Bytes::copy_from_slice(body))?;
+        Ok(Self { name, append })
     }
 
     /// Appends it.
-    pub(super) async fn answer(self, app: &App, client: Option<&Client>) -> Result<Response, Problem> {
-        let _share = Share::whole(app, client, self.asked.body.len())?;
-        finish(app, &self.name, self.asked).await
+    pub(super) async fn finish(&mut self, app: &App, client: Option<&Client>) -> Result<Done, Problem> {
+        let _share = Share::whole(app, client, self.append.body().len())?;
+        finish(app, &self.name, &mut self.append).await
     }
 }
 
-fn with_body(mut asked: AppendRequest, head: &impl Fields, body: Bytes) -> Result<AppendRequest, Problem> {
+fn with_body(mut asked: AppendRequest, head: &impl Fields, body: Bytes) -> Result<PreparedAppend, Problem> {
     if !body.is_empty() {
         let given = headers::content_type(head)?;
         asked.content_type = Some(given.ok_or_else(Problem::missing_content_type)?);
@@ -59,14 +61,14 @@ fn with_body(mut asked: AppendRequest, head: &impl Fields, body: Bytes) -> Resul
         return Err(Problem::empty_body());
     }
     asked.body = body;
-    Ok(asked)
+    Ok(asked.prepare())
 }
 
-async fn finish(app: &App, name: &StreamName, asked: AppendRequest) -> Result<Response, Problem> {
-    let has_data = !asked.body.is_empty();
+async fn finish(app: &App, name: &StreamName, append: &mut PreparedAppend) -> Result<Done, Problem> {
     let _waiting = app.writes.begin();
-    let appended = app.engine.append(name, asked).await?;
-    Ok(answer(&appended, has_data, spare_headers::take()))
+    let appended = app.engine.append_prepared(name, append).await?;
+    let has_data = !append.body().is_empty();
+    Ok(Done { appended, has_data })
 }
 
 /// What the head of a request asks for. A body that is empty has no type, whatever the client's library says of it, so
@@ -82,25 +84,47 @@ fn asked(head: &impl Fields) -> Result<AppendRequest, Problem> {
     })
 }
 
-/// New data of a producer is told from a duplicate by its status; all else has nothing to tell.
-fn answer(appended: &Appended, has_data: bool, headers: HeaderMap) -> Response {
-    let mut response = Response::new(ResponseBody::Empty);
-    *response.headers_mut() = headers;
-    let new_from_producer = has_data && appended.producer.is_some() && !appended.duplicate;
-    let status = if new_from_producer {
-        StatusCode::OK
-    } else {
-        StatusCode::NO_CONTENT
-    };
-    *response.status_mut() = status;
-    let to = response.headers_mut();
-    to.insert(&headers::STREAM_NEXT_OFFSET, headers::token(appended.tail));
-    if appended.closed {
-        to.insert(&headers::STREAM_CLOSED, headers::TRUE.clone());
+/// An append that is done, and is to be answered.
+pub(super) struct Done {
+    appended: Appended,
+    has_data: bool,
+}
+
+impl Done {
+    /// New data of a producer is told from a duplicate by its status; all else has nothing to tell.
+    pub(super) fn status(&self) -> StatusCode {
+        let Self { appended, has_data } = self;
+        if *has_data && appended.producer.is_some() && !appended.duplicate {
+            StatusCode::OK
+        } else {
+            StatusCode::NO_CONTENT
+        }
     }
-    if let Some((epoch, seq)) = appended.producer {
-        to.insert(&headers::PRODUCER_EPOCH, headers::number(epoch.get()));
-        to.insert(&headers::PRODUCER_SEQ, headers::number(seq.get()));
+
+    pub(super) fn next_offset(&self) -> OffsetToken {
+        self.appended.tail
     }
-    response
+
+    /// Puts what the answer says of the append.
+    pub(super) fn put(&self, answer: &mut impl AnswerFields) {
+        let appended = &self.appended;
+        answer.put(&headers::STREAM_NEXT_OFFSET, &appended.tail.to_text());
+        if appended.closed {
+            answer.put_value(&headers::STREAM_CLOSED, &headers::TRUE);
+        }
+        if let Some((epoch, seq)) = appended.producer {
+            let mut digits = itoa::Buffer::new();
+            answer.put(&headers::PRODUCER_EPOCH, digits.format(epoch.get()).as_bytes());
+            answer.put(&headers::PRODUCER_SEQ, digits.format(seq.get()).as_bytes());
+        }
+    }
+
+    /// The answer, in a map that is empty.
+    fn into_response(self, mut headers: HeaderMap) -> Response {
+        self.put(&mut headers);
+        let mut response = Response::new(ResponseBody::Empty);
+        *response.status_mut() = self.status();
+        *response.headers_mut() = headers;
+        response
+    }
 }

@@ -5,6 +5,7 @@ use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 
+use super::answer_fields::AnswerFields;
 use super::request_head::Fields;
 use crate::config::CorsOrigins;
 
@@ -43,17 +44,17 @@ impl Cors {
 
     /// Lets the page that made the request see the answer, if its origin is allowed. A cache must not give one
     /// origin's answer to another one's page, so answers that may be cached say what they depend on.
-    pub(crate) fn put(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+    pub(crate) fn put(&self, origin: Option<&HeaderValue>, answer: &mut impl AnswerFields) {
         match self {
             Self::Any => {
-                answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY.clone());
-                answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED.clone());
+                answer.put_value(&ACCESS_CONTROL_ALLOW_ORIGIN, &ANY);
+                answer.put_value(&ACCESS_CONTROL_EXPOSE_HEADERS, &EXPOSED);
             }
             Self::List(list) => {
-                answer.append(VARY, BY_ORIGIN.clone());
+                answer.add_value(&VARY, &BY_ORIGIN);
                 if let Some(origin) = origin.filter(|origin| list.contains(origin)) {
-                    answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-                    answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED.clone());
+                    answer.put_value(&ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+                    answer.put_value(&ACCESS_CONTROL_EXPOSE_HEADERS, &EXPOSED);
                 }
             }
         }

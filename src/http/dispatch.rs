@@ -14,8 +14,9 @@ use tailwater_storage::stream::StreamName;
 use tower_service::Service;
 
 use super::admission::{Admission, note_refusal};
+use super::answer_fields::AnswerFields;
 use super::app::HeldRequest;
-use super::append::WholeAppend;
+use super::append::{Done, WholeAppend};
 use super::caller::Caller;
 use super::control::Refused;
 use super::error::Problem;
@@ -43,7 +44,7 @@ pub(crate) fn handle<'a>(
     mut request: Request<Incoming>,
 ) -> impl Future<Output = (Response, Option<HeldRequest>)> + use<'a> {
     async move {
-        let (admission, admitted) = Admission::of(app, visitor, meter, &request);
+        let (mut admission, admitted) = Admission::of(app, visitor, meter, &request);
         let turn = match admitted {
             Ok(kind) => visitor::take_turn(app, meter, kind).await,
             Err(problem) => Err(problem),
@@ -101,31 +102,63 @@ pub(crate) fn begin_append<'a>(
     })
 }
 
-impl BegunAppend<'_> {
-    /// Appends, and answers once that is done.
-    pub(crate) async fn answer(self) -> (Response, Option<HeldRequest>) {
+impl<'a> BegunAppend<'a> {
+    /// Appends, and tells what to answer.
+    pub(crate) async fn finish(&mut self) -> FinishedAppend<'_, 'a> {
         let Self {
             app,
             admission,
             asked,
         } = self;
-        let answered = match asked {
+        let finished = match asked {
             Ok(append) => {
                 let client = admission.client().map(Arc::as_ref);
-                let answer = pin!(append.answer(app, client));
-                unless_it_panics(app, admission.span.cover(answer)).await
+                let done = pin!(append.finish(app, client));
+                unless_it_panics(app, admission.span.cover(done)).await
             }
-            Err(problem) => Err(problem),
+            Err(problem) => Err(std::mem::replace(problem, Problem::interrupted())),
         };
-        admission.answer(answered)
+        match finished {
+            Ok(done) => {
+                admission.end(done.status(), done.next_offset());
+                FinishedAppend::Done(DoneAppend { done, admission })
+            }
+            Err(problem) => FinishedAppend::Refused(Box::new(admission.answer(Err(problem)))),
+        }
+    }
+}
+
+/// The answer to an append.
+pub(crate) enum FinishedAppend<'r, 'a> {
+    /// It is done, and the answer has no body.
+    Done(DoneAppend<'r, 'a>),
+    /// It is refused. What is given beside the answer counts the request until that is sent.
+    Refused(Box<(Response, Option<HeldRequest>)>),
+}
+
+/// The answer to an append that is done.
+pub(crate) struct DoneAppend<'r, 'a> {
+    done: Done,
+    admission: &'r Admission<'a>,
+}
+
+impl DoneAppend<'_, '_> {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.done.status()
+    }
+
+    /// Puts all fields of the answer but those that tell of its body.
+    pub(crate) fn put(&self, answer: &mut impl AnswerFields) {
+        self.done.put(answer);
+        self.admission.put_common(answer);
     }
 }
 
 /// Finds an answer. If that panics, the client is told so, and all that the request held is let go.
-fn unless_it_panics<'a>(
+fn unless_it_panics<'a, T>(
     app: &'a App,
-    answer: impl Future<Output = Result<Response, Problem>> + 'a,
-) -> impl Future<Output = Result<Response, Problem>> + 'a {
+    answer: impl Future<Output = Result<T, Problem>> + 'a,
+) -> impl Future<Output = Result<T, Problem>> + 'a {
     let watched = app.engine.stats().panics.watch(Task::Request, answer);
     watched.map(|ended| ended.unwrap_or_else(|Panicked| Err(Problem::interrupted())))
 }

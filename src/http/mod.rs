@@ -23,6 +23,7 @@
 
 mod admission;
 mod answer;
+mod answer_fields;
 mod app;
 mod append;
 mod caching;
@@ -70,10 +71,11 @@ mod turns;
 mod visitor;
 mod writes;
 
+pub(crate) use answer_fields::AnswerFields;
 pub(crate) use app::{App, HeldRequest};
 pub(crate) use caller::Peer;
 pub(crate) use control::{metrics_router, router};
-pub(crate) use dispatch::{BegunAppend, begin_append, handle, is_append};
+pub(crate) use dispatch::{BegunAppend, FinishedAppend, begin_append, handle, is_append};
 pub(crate) use error::Problem;
 pub(crate) use request_head::{Fields, RequestHead};
 pub(crate) use response_body::ResponseBody;

@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::http::AnswerFields;
 
 /// A date is in seconds, and the system's clock of ticks costs a fraction of the other one.
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -24,23 +26,37 @@ thread_local! {
     static DATE: RefCell<Date> = RefCell::default();
 }
 
-/// Writes the status, the fields and the date of an answer in HTTP/1.1, each with the end of its line. What tells of the
-/// body, and the end of the head, are to follow.
-pub(super) fn write(status: StatusCode, fields: &HeaderMap, into: &mut Vec<u8>) {
-    into.extend_from_slice(b"HTTP/1.1 ");
-    into.extend_from_slice(status.as_str().as_bytes());
-    into.push(b' ');
-    into.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    into.extend_from_slice(b"\r\n");
-    for (name, value) in fields {
-        into.extend_from_slice(name.as_str().as_bytes());
-        into.extend_from_slice(b": ");
-        into.extend_from_slice(value.as_bytes());
+/// The head of an answer in HTTP/1.1 while it is written. What tells of the body, and the end of the head, are to follow.
+pub(super) struct AnswerHead<'v>(&'v mut Vec<u8>);
+
+impl<'v> AnswerHead<'v> {
+    /// Writes the status and the date.
+    pub(super) fn begin(status: StatusCode, into: &'v mut Vec<u8>) -> Self {
+        into.extend_from_slice(b"HTTP/1.1 ");
+        into.extend_from_slice(status.as_str().as_bytes());
+        into.push(b' ');
+        into.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        into.extend_from_slice(b"\r\ndate: ");
+        write_date(second(), into);
         into.extend_from_slice(b"\r\n");
+        Self(into)
     }
-    into.extend_from_slice(b"date: ");
-    write_date(second(), into);
-    into.extend_from_slice(b"\r\n");
+
+    /// Writes all fields of a map.
+    pub(super) fn put_all(&mut self, fields: &HeaderMap) {
+        for (name, value) in fields {
+            self.put_value(name, value);
+        }
+    }
+}
+
+impl AnswerFields for AnswerHead<'_> {
+    fn put(&mut self, name: &HeaderName, value: &[u8]) {
+        self.0.extend_from_slice(name.as_str().as_bytes());
+        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
+    }
 }
 
 fn second() -> u64 {

@@ -9,20 +9,22 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::StatusCode;
-use http::response::Parts;
-use http_body_util::{BodyExt as _, Collected};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::answer_head;
+use super::answer_head::AnswerHead;
 use super::watched::Watched;
 use super::whole_request::{self, WholePost};
-use crate::http::{App, BegunAppend, Response, ResponseBody, Visitor, begin_append, spare_headers};
+use crate::http::{
+    AnswerFields as _, App, BegunAppend, FinishedAppend, HeldRequest, Response, Visitor, begin_append,
+};
 use crate::limits::Meter;
 
 /// A request with more is left to hyper.
@@ -54,13 +56,20 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     visitor: &Visitor,
     meter: &Meter,
 ) -> io::Result<End> {
+    // All of it stays in this place until it is answered. By the time it is, the cache has lost most of it.
+    let mut append = None;
     loop {
-        let append = match poll_fn(|context| poll_append(app, stream, visitor, meter, context)).await? {
-            Ok(append) => append,
-            Err(End::Other) => return Ok(End::Other),
-            Err(End::Closed) => break,
-        };
-        answer(app, stream, append).await?;
+        let next = poll_fn(|context| poll_append(app, stream, visitor, meter, &mut append, context)).await?;
+        match next {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(End::Other) => return Ok(End::Other),
+            ControlFlow::Break(End::Closed) => break,
+        }
+        if let Some(append) = &mut append {
+            answer(app, stream, append).await?;
+        }
+        // A connection without a request keeps none of its bytes.
+        append = None;
     }
     stream.shutdown().await?;
     Ok(End::Closed)
@@ -70,17 +79,17 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 pub(super) async fn answer<S: AsyncWrite + Unpin>(
     app: &App,
     stream: &mut Watched<S>,
-    append: BegunAppend<'_>,
+    append: &mut BegunAppend<'_>,
 ) -> io::Result<()> {
     let busy = stream.activity().begin_request();
-    let (response, held) = append.answer().await;
-    let left = {
-        let (head, body) = whole(response).await?;
-        let left = poll_fn(|context| Poll::Ready(poll_answer(app, stream, context, &head, &body))).await?;
-        spare_headers::give(head.headers);
-        left
+    let left = match append.finish().await {
+        FinishedAppend::Done(done) => {
+            let fields = |head: &mut AnswerHead<'_>| done.put(head);
+            poll_fn(|context| Poll::Ready(write(app, stream, context, done.status(), fields, &[]))).await?
+        }
+        FinishedAppend::Refused(refused) => Box::pin(write_refusal(app, stream, *refused)).await?,
     };
-    drop((busy, held));
+    drop(busy);
     if !left.is_empty() {
         stream.write_all(&left).await?;
     }
@@ -93,10 +102,11 @@ fn poll_append<'a, S: AsyncRead + Unpin>(
     stream: &mut Watched<S>,
     visitor: &'a Visitor,
     meter: &Meter,
+    append: &mut Option<BegunAppend<'a>>,
     context: &mut Context<'_>,
-) -> Poll<io::Result<Result<BegunAppend<'a>, End>>> {
+) -> Poll<io::Result<ControlFlow<End>>> {
     if app.is_stopping() {
-        return Poll::Ready(Ok(Err(End::Closed)));
+        return Poll::Ready(Ok(ControlFlow::Break(End::Closed)));
     }
     CAME.with_borrow_mut(|buffer| {
         buffer.resize(REQUEST_BYTES_MAX, 0);
@@ -105,62 +115,56 @@ fn poll_append<'a, S: AsyncRead + Unpin>(
         let came = buffer.filled();
         let mut room = whole_request::room();
         let post = WholePost::decode(came, &mut room, app.config.limits.max_header_bytes);
-        let append = post.and_then(|post| begin_append(app, visitor, meter, &post, post.body));
-        Poll::Ready(Ok(match append {
-            Some(append) => Ok(append),
-            None if came.is_empty() => Err(End::Closed),
-            None => {
-                stream.put_back(came);
-                Err(End::Other)
-            }
+        *append = post.and_then(|post| begin_append(app, visitor, meter, &post, post.body));
+        Poll::Ready(Ok(if append.is_some() {
+            ControlFlow::Continue(())
+        } else if came.is_empty() {
+            ControlFlow::Break(End::Closed)
+        } else {
+            stream.put_back(came);
+            ControlFlow::Break(End::Other)
         }))
     })
 }
 
-/// An answer whose body is in one piece, as those to appends are.
-async fn whole(response: Response) -> io::Result<(Parts, Bytes)> {
+/// Writes the answer to an append that is refused, like [`write`].
+async fn write_refusal<S: AsyncWrite + Unpin>(
+    app: &App,
+    stream: &mut Watched<S>,
+    (response, _held): (Response, Option<HeldRequest>),
+) -> io::Result<Vec<u8>> {
     let (head, body) = response.into_parts();
-    let body = match body {
-        ResponseBody::Empty => Bytes::new(),
-        ResponseBody::Whole(body) => body,
-        other => {
-            let collected = Box::pin(other.collect()).await.map_err(io::Error::other)?;
-            Collected::to_bytes(collected)
-        }
-    };
-    Ok((head, body))
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let fields = |to: &mut AnswerHead<'_>| to.put_all(&head.headers);
+    poll_fn(|context| Poll::Ready(write(app, stream, context, head.status, fields, &body))).await
 }
 
 /// Writes as much of an answer as the socket takes at once, and gives back what is left of it.
-fn poll_answer<S: AsyncWrite + Unpin>(
+fn write<S: AsyncWrite + Unpin>(
     app: &App,
     stream: &mut Watched<S>,
     context: &mut Context<'_>,
-    head: &Parts,
+    status: StatusCode,
+    fields: impl FnOnce(&mut AnswerHead<'_>),
     body: &[u8],
 ) -> io::Result<Vec<u8>> {
     let is_last = app.is_stopping();
     ANSWER.with_borrow_mut(|answer| {
         answer.clear();
-        encode(head, body, is_last, answer);
+        let mut head = AnswerHead::begin(status, answer);
+        fields(&mut head);
+        if is_last {
+            head.put(&CONNECTION, b"close");
+        }
+        if status != StatusCode::NO_CONTENT {
+            head.put(&CONTENT_LENGTH, itoa::Buffer::new().format(body.len()).as_bytes());
+        }
+        answer.extend_from_slice(b"\r\n");
+        answer.extend_from_slice(body);
         let written = match Pin::new(stream).poll_write(context, answer) {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,
         };
         Ok(answer[written..].to_vec())
     })
-}
-
-fn encode(head: &Parts, body: &[u8], is_last: bool, into: &mut Vec<u8>) {
-    answer_head::write(head.status, &head.headers, into);
-    if is_last {
-        into.extend_from_slice(b"connection: close\r\n");
-    }
-    if head.status != StatusCode::NO_CONTENT {
-        into.extend_from_slice(b"content-length: ");
-        into.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
-        into.extend_from_slice(b"\r\n");
-    }
-    into.extend_from_slice(b"\r\n");
-    into.extend_from_slice(body);
 }

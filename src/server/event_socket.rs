@@ -14,7 +14,7 @@ use std::time::Duration;
 use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::answer_head;
+use super::answer_head::AnswerHead;
 use crate::http::{App, ResponseBody, Subscriber};
 
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -132,7 +132,7 @@ async fn client_gone<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<()> {
 
 fn head(response: &Response<ResponseBody>) -> Vec<u8> {
     let mut head = Vec::new();
-    answer_head::write(response.status(), response.headers(), &mut head);
+    AnswerHead::begin(response.status(), &mut head).put_all(response.headers());
     head.extend_from_slice(b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n");
     head
 }

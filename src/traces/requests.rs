@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use http::{Method, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{Span as _, SpanContext, SpanKind, Status, Tracer as _};
 use opentelemetry::{Context, KeyValue};
@@ -18,10 +18,7 @@ use tailwater_storage::Engine;
 use super::commits::Commits;
 use super::route;
 use crate::config::Config;
-use crate::http::{App, Peer, RequestHead, Response};
-
-/// Where a stream ends, which says which one it is without its name.
-const NEXT_OFFSET: &str = "stream-next-offset";
+use crate::http::{App, Peer, RequestHead};
 
 /// Of the process; none if nothing is traced.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
@@ -99,16 +96,15 @@ impl RequestSpan {
         within(context, work)
     }
 
-    /// Ends with the answer's head.
-    pub(crate) fn end(self, response: &Response) {
-        let Some(mut span) = self.0 else { return };
-        let status = response.status();
+    /// Ends with the answer's head. Where the stream ends says which one it is without its name.
+    pub(crate) fn end(&mut self, status: StatusCode, next_offset: impl FnOnce() -> Option<HeaderValue>) {
+        let Some(mut span) = self.0.take() else { return };
         span.set_attribute(KeyValue::new(
             "http.response.status_code",
             i64::from(status.as_u16()),
         ));
-        let offset = response.headers().get(NEXT_OFFSET);
-        if let Some(offset) = offset.and_then(|offset| offset.to_str().ok()) {
+        let next_offset = next_offset();
+        if let Some(offset) = next_offset.as_ref().and_then(|offset| offset.to_str().ok()) {
             span.set_attribute(KeyValue::new("tailwater.next_offset", offset.to_owned()));
         }
         if status.is_server_error() {

@@ -47,7 +47,7 @@ use std::time::Instant;
 use tailwater_stream::{Limits, Part, Record, StreamId, StreamName, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
 
-pub use append::{AppendError, AppendRequest, Appended};
+pub use append::{AppendError, AppendRequest, Appended, PreparedAppend};
 pub use backlog::Backlog;
 pub use changes::{Change, ChangeKind, ChangePage, ChangeToken, Changes, ChangesGone};
 pub use create::{CreateError, Created, Origin};
@@ -381,7 +381,7 @@ impl Engine {
         let waiter = Waiter {
             concerned: Concerned::One(Decided {
                 entry: Arc::clone(entry),
-                generation: sequencer.generation(),
+                generation: entry.generation(),
             }),
             answer,
             pin,

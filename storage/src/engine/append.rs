@@ -77,81 +77,100 @@ impl Engine {
         name: &'a StreamName,
         request: AppendRequest,
     ) -> impl Future<Output = Result<Appended, AppendError>> + use<'a> {
-        // Bytes need no encoding, so most streams are decided at the first look. An `async fn` would keep the request
-        // beside what is made of it.
-        let mut command = command(request);
-        async move {
-            let entry = self.open(name).await?;
-            loop {
-                let limits = self.shared.limits.of_stream();
-                let step = self
-                    .sequence(&entry, |sequencer, now| {
-                        let state = match sequencer.standing(now) {
-                            Standing::Alive(state) => state,
-                            Standing::Missing => return Decision::Answer(Step::Missing),
-                            Standing::Deleted(id) => return Decision::Answer(Step::Deleted(id)),
-                            Standing::Expired => return Decision::Look(Step::Expired),
-                        };
-                        let kind = state.content_type.kind();
-                        if command.command.body.kind() != kind {
-                            return Decision::Look(Step::Encode(kind));
-                        }
-                        decide(state, state.append(&command.command, now, limits))
-                    })
-                    .await?;
-                match step {
-                    Step::Done(done) => {
-                        if done.as_ref().is_ok_and(|appended| appended.duplicate) {
-                            self.shared.stats.duplicates.add(1);
-                            self.use_again(&entry);
-                        }
-                        return Ok(done?);
+        // An `async fn` would keep the request beside what is made of it.
+        let mut append = request.prepare();
+        async move { self.append_prepared(name, &mut append).await }
+    }
+
+    /// Like [`Self::append`], for whoever has a place where the append stays until it is done: nothing of it is moved.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing is changed then.
+    pub async fn append_prepared(
+        &self,
+        name: &StreamName,
+        append: &mut PreparedAppend,
+    ) -> Result<Appended, AppendError> {
+        let entry = self.open(name).await?;
+        loop {
+            let limits = self.shared.limits.of_stream();
+            let step = self
+                .sequence(&entry, |sequencer, now| {
+                    let state = match sequencer.standing(now) {
+                        Standing::Alive(state) => state,
+                        Standing::Missing => return Decision::Answer(Step::Missing),
+                        Standing::Deleted(id) => return Decision::Answer(Step::Deleted(id)),
+                        Standing::Expired => return Decision::Look(Step::Expired),
+                    };
+                    let kind = state.content_type.kind();
+                    if append.command.body.kind() != kind {
+                        return Decision::Look(Step::Encode(kind));
                     }
-                    Step::Encode(kind) => command.encode_for(kind),
-                    // What is rare has a place of its own: all appends that wait would have to have room for it.
-                    Step::Expired if Box::pin(self.expire_if_room(&entry)).await? => {}
-                    Step::Expired => return Err(AppendError::NotFound),
-                    Step::Missing => {
-                        self.shared.registry.unpin_vacant(&entry);
-                        return Err(AppendError::NotFound);
+                    decide(state, state.append(&append.command, now, limits))
+                })
+                .await?;
+            match step {
+                Step::Done(done) => {
+                    if done.as_ref().is_ok_and(|appended| appended.duplicate) {
+                        self.shared.stats.duplicates.add(1);
+                        self.use_again(&entry);
                     }
-                    Step::Deleted(id) if Box::pin(self.is_held_by_forks(id)).await? => {
-                        return Err(AppendError::Gone);
-                    }
-                    Step::Deleted(_) => return Err(AppendError::NotFound),
+                    return Ok(done?);
                 }
+                Step::Encode(kind) => append.encode_for(kind),
+                // What is rare has a place of its own: all appends that wait would have to have room for it.
+                Step::Expired if Box::pin(self.expire_if_room(&entry)).await? => {}
+                Step::Expired => return Err(AppendError::NotFound),
+                Step::Missing => {
+                    self.shared.registry.unpin_vacant(&entry);
+                    return Err(AppendError::NotFound);
+                }
+                Step::Deleted(id) if Box::pin(self.is_held_by_forks(id)).await? => {
+                    return Err(AppendError::Gone);
+                }
+                Step::Deleted(_) => return Err(AppendError::NotFound),
             }
         }
     }
 }
 
-/// A command whose body can be encoded again, for another kind of stream.
-struct Encodable {
+/// An append whose body is encoded for the kind of stream that its content type tells.
+#[derive(Debug)]
+pub struct PreparedAppend {
     body: Bytes,
     command: AppendCommand,
 }
 
-fn command(request: AppendRequest) -> Encodable {
-    let kind = request
-        .content_type
-        .as_ref()
-        .map_or(ContentKind::Binary, ContentType::kind);
-    let command = AppendCommand {
-        body: EncodedBody::new(kind, &request.body),
-        content_type: request.content_type,
-        body_is_empty: request.body.is_empty(),
-        producer: request.producer,
-        stream_seq: request.stream_seq,
-        if_match: request.if_match,
-        closes: request.closes,
-    };
-    Encodable {
-        body: request.body,
-        command,
+impl AppendRequest {
+    /// Encodes the body. Bytes need no encoding, so most streams are decided at the first look.
+    pub fn prepare(self) -> PreparedAppend {
+        let kind = self
+            .content_type
+            .as_ref()
+            .map_or(ContentKind::Binary, ContentType::kind);
+        let command = AppendCommand {
+            body: EncodedBody::new(kind, &self.body),
+            content_type: self.content_type,
+            body_is_empty: self.body.is_empty(),
+            producer: self.producer,
+            stream_seq: self.stream_seq,
+            if_match: self.if_match,
+            closes: self.closes,
+        };
+        PreparedAppend {
+            body: self.body,
+            command,
+        }
     }
 }
 
-impl Encodable {
+impl PreparedAppend {
+    /// The body as it was sent; empty only to close.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The body's kind may be another one than that of the stream.
     fn encode_for(&mut self, kind: ContentKind) {
         self.command.body = EncodedBody::new(kind, &self.body);
     }

@@ -41,7 +41,7 @@ pub(super) enum Concerned {
 /// A stream, as it was when a record was decided on its accepted state.
 pub(super) struct Decided {
     pub(super) entry: Arc<Entry>,
-    /// The sequencer's generation then.
+    /// The entry's generation then.
     pub(super) generation: u64,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Several {
 impl Decided {
     /// Whether the state that the record was decided on has not been taken back.
     fn stands(&self) -> bool {
-        self.generation == self.entry.sequencer.lock().generation()
+        self.generation == self.entry.generation()
     }
 
     /// Sets the accepted state back to the committed one, unless that was done since.
@@ -65,10 +65,7 @@ impl Decided {
             return Ok(());
         }
         let committed = backend.load(&self.entry.name)?;
-        let mut sequencer = self.entry.sequencer.lock();
-        if sequencer.generation() == self.generation {
-            sequencer.take_back(committed);
-        }
+        self.entry.take_back(self.generation, committed);
         Ok(())
     }
 }

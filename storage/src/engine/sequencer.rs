@@ -26,6 +26,10 @@ pub(super) struct Entry {
     pub(super) loaded: OnceCell<()>,
     /// The sweep during which it was last used.
     used_in_sweep: AtomicU64,
+    /// Grows, while the stream is locked, when accepted state is taken back; records of an older generation are void. It
+    /// stands beside the lock because a committer asks for it for each record: whoever shares a core with it may have been
+    /// stopped while it held the lock.
+    generation: AtomicU64,
     pub(super) sequencer: Mutex<Sequencer>,
 }
 
@@ -36,6 +40,21 @@ impl Entry {
             loaded: OnceCell::new(),
             sequencer: Mutex::new(Sequencer::default()),
             used_in_sweep: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Takes back all that is accepted but not committed, unless that was done since `generation`: the backend had no space
+    /// for a record of it.
+    pub(super) fn take_back(&self, generation: u64, committed: Option<StreamState>) {
+        let mut sequencer = self.sequencer.lock();
+        if self.generation() == generation {
+            self.generation.store(generation + 1, Ordering::Release);
+            sequencer.take_back(committed);
         }
     }
 
@@ -103,8 +122,6 @@ pub(super) struct Sequencer {
     queued: u64,
     /// Records of those that are durable or refused. Always <= `queued`; equal means clean.
     settled: u64,
-    /// Grows when accepted state is taken back; records of an older generation are void.
-    generation: u64,
     waiting: Vec<Waiting>,
     /// Whether it is unknown what became of something that was accepted: then nothing more can be answered.
     failed: bool,
@@ -191,10 +208,6 @@ impl Sequencer {
         }
         let replaced = self.replaced_used_at.iter().find(|(replaced, _)| *replaced == id);
         replaced.map(|(_, used_at)| *used_at)
-    }
-
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// Whether all that was accepted is durable.
@@ -330,9 +343,7 @@ impl Sequencer {
         }
     }
 
-    /// Takes back all that is accepted but not committed: the backend had no space for a record of it.
-    pub(super) fn take_back(&mut self, committed: Option<StreamState>) {
-        self.generation += 1;
+    fn take_back(&mut self, committed: Option<StreamState>) {
         if let Some(state) = &committed {
             self.used_at = self.used_at(state.id).unwrap_or_else(|| assumed_use(state));
             self.replaced_used_at.retain(|(replaced, _)| *replaced < state.id);

@@ -97,7 +97,7 @@ impl<'a> Draft<'a> {
 
     /// The footing of the `nth` stream.
     pub fn footing(&self, nth: usize) -> Footing {
-        Footing(self.streams[nth].sequencer.generation())
+        self.streams[nth].held.footing()
     }
 
     /// The `nth` stream; none if no stream has the name, or one that is deleted or over.
@@ -331,7 +331,7 @@ impl Drafted<'_> {
     pub(super) fn decided(&self) -> Decided {
         Decided {
             entry: Arc::clone(&self.held.entry),
-            generation: self.sequencer.generation(),
+            generation: self.held.entry.generation(),
         }
     }
 }

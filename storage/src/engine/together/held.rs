@@ -41,7 +41,7 @@ impl Held {
     /// The footing now. Take it while nothing of one's own is on its way, and before reading what is stored: then what
     /// is read stands as long as this does.
     pub fn footing(&self) -> Footing {
-        Footing(self.entry.sequencer.lock().generation())
+        Footing(self.entry.generation())
     }
 }
 
