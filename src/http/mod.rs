@@ -60,7 +60,7 @@ mod request_head;
 mod response_body;
 mod runs;
 mod schedules;
-pub(crate) mod spare_headers;
+mod spare_headers;
 mod sse;
 pub mod sse_encoding;
 mod subscriptions;

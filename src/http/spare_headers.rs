@@ -15,12 +15,12 @@ thread_local! {
 }
 
 /// An empty map, most likely one with room.
-pub(crate) fn take() -> HeaderMap {
+pub(super) fn take() -> HeaderMap {
     SPARES.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
 /// Takes a map that nobody needs any more.
-pub(crate) fn give(mut map: HeaderMap) {
+pub(super) fn give(mut map: HeaderMap) {
     if map.capacity() > ROOM_MAX {
         return;
     }

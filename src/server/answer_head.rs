@@ -45,7 +45,7 @@ impl<'v> AnswerHead<'v> {
     /// Writes all fields of a map.
     pub(super) fn put_all(&mut self, fields: &HeaderMap) {
         for (name, value) in fields {
-            self.put_value(name, value);
+            self.add_value(name, value);
         }
     }
 }

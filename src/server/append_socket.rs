@@ -65,35 +65,34 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             ControlFlow::Break(End::Other) => return Ok(End::Other),
             ControlFlow::Break(End::Closed) => break,
         }
-        if let Some(append) = &mut append {
-            answer(app, stream, append).await?;
+        if let Some(begun) = &mut append {
+            let left = answer(app, stream, begun).await?;
+            // What a client does not take of its answer may stay for long, and nothing counts what was appended any more.
+            append = None;
+            if !left.is_empty() {
+                stream.write_all(&left).await?;
+            }
+            stream.flush().await?;
         }
-        // A connection without a request keeps none of its bytes.
-        append = None;
     }
     stream.shutdown().await?;
     Ok(End::Closed)
 }
 
-/// Appends, and sends the answer once that is done.
+/// Appends, and sends as much of the answer as the socket takes at once. Gives back what is left of it.
 pub(super) async fn answer<S: AsyncWrite + Unpin>(
     app: &App,
     stream: &mut Watched<S>,
     append: &mut BegunAppend<'_>,
-) -> io::Result<()> {
-    let busy = stream.activity().begin_request();
-    let left = match append.finish().await {
+) -> io::Result<Vec<u8>> {
+    let _busy = stream.activity().begin_request();
+    match append.finish().await {
         FinishedAppend::Done(done) => {
             let fields = |head: &mut AnswerHead<'_>| done.put(head);
-            poll_fn(|context| Poll::Ready(write(app, stream, context, done.status(), fields, &[]))).await?
+            poll_fn(|context| Poll::Ready(write(app, stream, context, done.status(), fields, &[]))).await
         }
-        FinishedAppend::Refused(refused) => Box::pin(write_refusal(app, stream, *refused)).await?,
-    };
-    drop(busy);
-    if !left.is_empty() {
-        stream.write_all(&left).await?;
+        FinishedAppend::Refused(refused) => Box::pin(write_refusal(app, stream, *refused)).await,
     }
-    stream.flush().await
 }
 
 /// Reads what has come and begins to answer it, if it is an append; says else why not.

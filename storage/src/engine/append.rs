@@ -91,6 +91,7 @@ impl Engine {
         name: &StreamName,
         append: &mut PreparedAppend,
     ) -> Result<Appended, AppendError> {
+        append.encode_for(append.told_kind());
         let entry = self.open(name).await?;
         loop {
             let limits = self.shared.limits.of_stream();
@@ -134,7 +135,8 @@ impl Engine {
     }
 }
 
-/// An append whose body is encoded for the kind of stream that its content type tells.
+/// An append that is done where it stands. Its body is encoded only then, for the kind of stream that its content type
+/// tells: most streams are decided at the first look.
 #[derive(Debug)]
 pub struct PreparedAppend {
     body: Bytes,
@@ -142,14 +144,11 @@ pub struct PreparedAppend {
 }
 
 impl AppendRequest {
-    /// Encodes the body. Bytes need no encoding, so most streams are decided at the first look.
+    /// Makes it ready to be done.
     pub fn prepare(self) -> PreparedAppend {
-        let kind = self
-            .content_type
-            .as_ref()
-            .map_or(ContentKind::Binary, ContentType::kind);
         let command = AppendCommand {
-            body: EncodedBody::new(kind, &self.body),
+            // Bytes stay as they are.
+            body: EncodedBody::new(ContentKind::Binary, &self.body),
             content_type: self.content_type,
             body_is_empty: self.body.is_empty(),
             producer: self.producer,
@@ -170,9 +169,16 @@ impl PreparedAppend {
         &self.body
     }
 
-    /// The body's kind may be another one than that of the stream.
+    /// What the content type says of the stream's kind, which may be another one.
+    fn told_kind(&self) -> ContentKind {
+        let content_type = self.command.content_type.as_ref();
+        content_type.map_or(ContentKind::Binary, ContentType::kind)
+    }
+
     fn encode_for(&mut self, kind: ContentKind) {
-        self.command.body = EncodedBody::new(kind, &self.body);
+        if self.command.body.kind() != kind {
+            self.command.body = EncodedBody::new(kind, &self.body);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Held {
 /// Grows whenever something that was accepted of a stream is taken back, for as long as the stream is held. Whoever
 /// remembers what it has accepted itself, such as control keys, knows by it whether that still stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Footing(pub(super) u64);
+pub struct Footing(u64);
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
