@@ -53,6 +53,23 @@ impl Config {
         Effective::load(sources).map(|effective| effective.config)
     }
 
+    /// The defaults but for one setting, as tests and fuzz targets want it.
+    ///
+    /// # Panics
+    /// If the setting cannot have that value.
+    pub(crate) fn with(key: &str, value: &str) -> Self {
+        let flag = Flag {
+            flag: format!("--set {key}"),
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let sources = Sources {
+            flags: vec![flag],
+            ..Sources::default()
+        };
+        Self::load(&sources).expect("the setting may have that value")
+    }
+
     /// The scheme of the URLs that the server answers on: its one port speaks TLS or HTTP in clear, never both.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.cert_path.is_some() {

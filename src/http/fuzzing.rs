@@ -9,22 +9,12 @@ use tailwater_storage::stream::{NameLimits, Timestamp};
 use super::caller::{Caller, Peer};
 use super::query::ReadQuery;
 use super::{caching, compression, headers};
-use crate::config::{Config, Flag, ProxyConfig, Sources};
+use crate::config::{Config, ProxyConfig};
 use crate::transfer::ExportReader;
 
 /// Trusts the machine itself and some others.
-static PROXY: LazyLock<ProxyConfig> = LazyLock::new(|| {
-    let trusted = Flag {
-        flag: "--set proxy.trusted".to_owned(),
-        key: "proxy.trusted".to_owned(),
-        value: "127.0.0.0/8, 10.0.0.0/8, fd00::/8".to_owned(),
-    };
-    let sources = Sources {
-        flags: vec![trusted],
-        ..Sources::default()
-    };
-    Config::load(&sources).expect("these are networks").proxy
-});
+static PROXY: LazyLock<ProxyConfig> =
+    LazyLock::new(|| Config::with("proxy.trusted", "127.0.0.0/8, 10.0.0.0/8, fd00::/8").proxy);
 
 /// Reads bytes as the lines of an export, up to the first that is refused.
 pub fn read_export(bytes: &[u8]) {

@@ -2,7 +2,7 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Config, Flag, Sources};
+use crate::config::Config;
 
 const NOW_SECS: u64 = 1_800_000_000;
 
@@ -11,16 +11,7 @@ fn now() -> Timestamp {
 }
 
 fn trusting(networks: &str) -> ProxyConfig {
-    let trusted = Flag {
-        flag: "--set proxy.trusted".to_owned(),
-        key: "proxy.trusted".to_owned(),
-        value: networks.to_owned(),
-    };
-    let sources = Sources {
-        flags: vec![trusted],
-        ..Sources::default()
-    };
-    Config::load(&sources).expect("these are networks").proxy
+    Config::with("proxy.trusted", networks).proxy
 }
 
 fn head(fields: &[(&'static str, &[u8])]) -> HeaderMap {

@@ -2,22 +2,15 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Config, Flag, Sources};
+use crate::config::Config;
 
 /// The peer, which is trusted like everything in its network.
 const PEER: &str = "10.0.0.1";
 
 fn trusted() -> Networks {
-    let trusted = Flag {
-        flag: "--set proxy.trusted".to_owned(),
-        key: "proxy.trusted".to_owned(),
-        value: "10.0.0.0/8, fd00::/8".to_owned(),
-    };
-    let sources = Sources {
-        flags: vec![trusted],
-        ..Sources::default()
-    };
-    Config::load(&sources).expect("these are networks").proxy.trusted
+    Config::with("proxy.trusted", "10.0.0.0/8, fd00::/8")
+        .proxy
+        .trusted
 }
 
 fn head(fields: &[(&'static str, &[u8])]) -> HeaderMap {

@@ -2,12 +2,15 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tailwater_storage::stream::StreamName;
 use tokio::io::{AsyncRead, AsyncWrite, BufStream, ReadBuf};
 
 use super::{Client, Socket, append, append_to, sockets};
+use crate::config::Config;
+use crate::http::Peer;
 
 /// The socket takes a few bytes at a time.
 #[tokio::test]
@@ -25,6 +28,21 @@ async fn an_answer_comes_whole_through_a_socket_that_takes_little() {
         client.expect(404).await
     };
     assert!(body.ends_with('}'), "{body}");
+}
+
+/// What an append brought counts for nobody any more once it is done, so it is not kept for whoever takes long to take the
+/// answer. It was.
+#[tokio::test]
+async fn nothing_of_an_append_is_kept_for_a_client_that_does_not_take_its_answer() {
+    let config = Config::with("proxy.trusted", "127.0.0.1");
+    let mut client = Client::connect_to(config, sockets(1 << 16, 7)).await;
+    let forwarded = "x-forwarded-for: 192.0.2.1\r\nhost:";
+    client.send(&append("a").replace("host:", forwarded)).await;
+    assert_eq!(client.next().await, Some(b'H'), "the answer has begun");
+    let somebody = Peer::new([192, 0, 2, 1].into(), false, &client.app.config.proxy.trusted).client();
+    let counted = client.app.clients.find(&somebody).expect("clients have limits");
+    // The table has it, and this test.
+    assert_eq!(Arc::strong_count(&counted), 2);
 }
 
 /// TLS takes an answer and keeps it until it is flushed.
