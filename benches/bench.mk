@@ -7,7 +7,7 @@ FOLD_OFTEN := DS_STORAGE__FOLD_BYTES=64MiB
 FOLD_NEVER := DS_STORAGE__FOLD_BYTES=1TiB
 FOLD_MEMORY := DS_LIMITS__MAX_MEMORY_BYTES=4GiB
 
-.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-overload bench-subscriptions bench-queues bench-mirror bench-edge bench-micro bench-peers-install bench-peers-build
+.PHONY: bench bench-peers bench-durable bench-acid bench-shards bench-compaction bench-many bench-overload bench-subscriptions bench-queues bench-mirror bench-edge bench-micro bench-peers-install bench-peers-build
 
 # A short run over every scenario: shows that everything works, not who is faster.
 bench: bench-peers-install bench-peers-build
@@ -35,6 +35,11 @@ bench-compaction: bench-peers-build
 	cargo run --release -p tailwater-benches --bin loadgen -- --durability durable \
 	    --set $(FOLD_OFTEN) --set $(FOLD_MEMORY) \
 	    versus --other $(FOLD_NEVER) --other $(FOLD_MEMORY) $(LOADGEN_ARGS) append --streams 1000
+
+# Appends over few streams and over very many, each on a server of its own, in many short turns.
+bench-many: bench-peers-build
+	cargo run --release -p tailwater-benches --bin loadgen -- --durability durable $(LOADGEN_ARGS) \
+	    in-turn --connections 256 --streams 1000 --other-streams 100000
 
 # What readers that never pause leave of the appends' rate: readers of small streams, then of large ones.
 bench-overload: bench-peers-build

@@ -38,9 +38,14 @@ pub(crate) struct Append {
 
 impl Append {
     pub(crate) fn run(&self, process: &Process, pace: &Pace) -> Result<Outcome> {
+        self.create_streams(process.target())?;
+        self.measure_round(process, pace, 0)
+    }
+
+    /// Appends to streams that were created before, and to which earlier rounds may have appended.
+    pub(crate) fn measure_round(&self, process: &Process, pace: &Pace, round: u32) -> Result<Outcome> {
         let target = process.target();
-        self.create_streams(target)?;
-        let window = self.measure(target, pace)?;
+        let window = self.append(target, pace, round)?;
         let mut outcome = report(&window);
         if process.durability() != Durability::Memory {
             outcome.readings.extend(self.on_disk(&window, target));
@@ -50,13 +55,18 @@ impl Append {
 
     /// Appends to streams that were created before.
     pub(crate) fn measure(&self, target: &Target, pace: &Pace) -> Result<Window> {
+        self.append(target, pace, 0)
+    }
+
+    /// A producer begins anew in each round: an epoch tells the server so.
+    fn append(&self, target: &Target, pace: &Pace, epoch: u32) -> Result<Window> {
         let record = vec![b'r'; self.record_bytes];
         let mut appending = Appending {
             template: target.append_template(STREAM_PREFIX, BINARY, &record),
             lanes: (0..self.connections)
                 .map(|connection| Lane::new(connection, self.connections, self.stream_count()))
                 .collect(),
-            producers: self.producers,
+            epoch: self.producers.then_some(epoch),
             buffer: Vec::new(),
         };
         closed_loop::run(target, self.connections, &mut appending, pace)
@@ -174,15 +184,17 @@ struct Appending {
     template: AppendTemplate,
     /// By connection.
     lanes: Vec<Lane>,
-    producers: bool,
+    /// That of the producers; none if there are no producers.
+    epoch: Option<u32>,
     buffer: Vec<u8>,
 }
 
 impl Workload for Appending {
     fn request(&mut self, connection: usize) -> &[u8] {
         let (stream, seq) = self.lanes[connection].next();
-        let mark = self.producers.then_some(ProducerMark {
+        let mark = self.epoch.map(|epoch| ProducerMark {
             producer: connection,
+            epoch,
             seq,
         });
         self.template.fill(&mut self.buffer, stream, mark);
@@ -190,7 +202,7 @@ impl Workload for Appending {
     }
 
     fn answered(&mut self, _connection: usize, head: &Head, _body_bytes: u64) -> Result<(), String> {
-        if self.producers && head.status != 200 {
+        if self.epoch.is_some() && head.status != 200 {
             return Err(format!("status {}: an append taken for a duplicate", head.status));
         }
         Ok(())

@@ -10,6 +10,7 @@ use crate::comparison::Plan;
 use crate::contender::{Contender, Setting, parse_setting};
 use crate::fan_out::FanOut;
 use crate::idle::Idle;
+use crate::in_turn::InTurn;
 use crate::queue_comparison::QueueComparison;
 use crate::scenario::{Mode, Pace, Scenario};
 use crate::servers::{Durability, SERVERS, Server};
@@ -36,12 +37,14 @@ pub(crate) enum Command {
     Shards(Shards),
     /// Compare job cycles of the subject with those in a table of PostgreSQL and print a table.
     Queues(QueueComparison),
+    /// Compare appends of two kinds in many short turns and print a table.
+    InTurn(InTurn),
     #[command(flatten)]
     One(Scenario),
 }
 
 /// What is the same for all scenarios.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Setup {
     /// The server under test.
     #[arg(long, global = true, default_value = "tailwater", value_parser = Server::by_name)]
@@ -80,6 +83,19 @@ impl Setup {
         given.map_or_else(|| server.default_binary(), |(_, path)| path.clone())
     }
 
+    /// The same, with this binary to run for a server.
+    pub(crate) fn with_binary(&self, server: &Server, binary: PathBuf) -> Self {
+        let others = self
+            .binary
+            .iter()
+            .filter(|(name, _)| *name != server.name)
+            .cloned();
+        Self {
+            binary: others.chain([(server.name, binary)]).collect(),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn data_root(&self) -> PathBuf {
         self.data_root.clone().unwrap_or_else(std::env::temp_dir)
     }
@@ -90,6 +106,11 @@ impl Setup {
             false if scenario.has_aftermath(self.durability) => (5_000, 60_000),
             false => (1_000, 3_000),
         };
+        self.pace_unless_told(warm_up_ms, window_ms)
+    }
+
+    /// This pace, but for what the command line says.
+    pub(crate) fn pace_unless_told(&self, warm_up_ms: u64, window_ms: u64) -> Pace {
         Pace {
             warm_up_ms: self.warm_up_ms.unwrap_or(warm_up_ms),
             window_ms: self.window_ms.unwrap_or(window_ms),
@@ -104,7 +125,7 @@ impl Setup {
         }
     }
 
-    fn peer(&self, server: &'static Server) -> Contender {
+    pub(crate) fn peer(&self, server: &'static Server) -> Contender {
         Contender {
             server,
             durability: self.durability,
@@ -220,11 +241,7 @@ impl Shards {
                 record_bytes: 256,
                 producers: false,
             };
-            let pace = Pace {
-                warm_up_ms: setup.warm_up_ms.unwrap_or(2_000),
-                window_ms: setup.window_ms.unwrap_or(10_000),
-            };
-            (Scenario::Append(append), pace)
+            (Scenario::Append(append), setup.pace_unless_told(2_000, 10_000))
         };
         let loads = [16, 256].map(|connections| [1, 64, 1_000].map(|streams| (connections, streams)));
         Plan {

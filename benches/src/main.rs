@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `arguments` | the command line |
 //! | `comparison` | rounds of every server in turn, each alone on its core |
+//! | `in_turn` | two kinds of appends in many short turns |
 //! | `scenario` | the kinds of load, and what they all report |
 //! | `append` `small_read` `catch_up` `fan_out` `idle` `streams` `overload` `subscriptions` | one kind of load each |
 //! | `job_cycles` `claim_wait` | job queues: whole cycles, and how soon a job is claimed |
@@ -37,6 +38,7 @@ mod errands;
 mod failures;
 mod fan_out;
 mod idle;
+mod in_turn;
 mod job_cycles;
 mod overload;
 mod postgres_queue;
@@ -81,6 +83,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Command::Peers(peers) => comparison::run(&peers.plan(setup), setup),
         Command::Versus(versus) => comparison::run(&versus.plan(setup), setup),
         Command::Shards(shards) => comparison::run(&shards.plan(setup), setup),
+        Command::InTurn(in_turn) => in_turn::run(in_turn, setup),
         Command::Queues(queues) => queue_comparison::run(queues, setup),
         Command::One(scenario) => comparison::run_one(scenario, setup),
     }

@@ -147,9 +147,23 @@ impl Process {
         String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_BYTES_MAX)..]).into_owned()
     }
 
-    fn stop(&mut self) -> Result<()> {
+    /// Lets the server do nothing until it goes on.
+    pub(crate) fn stand_still(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    pub(crate) fn go_on(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.context("the server has no process id")?, Signal::TERM)?;
+        kill_process(pid.context("the server has no process id")?, signal)?;
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait()? {

@@ -111,6 +111,7 @@ pub(crate) struct AppendTemplate {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProducerMark {
     pub(crate) producer: usize,
+    pub(crate) epoch: u32,
     pub(crate) seq: u64,
 }
 
@@ -121,9 +122,10 @@ impl AppendTemplate {
         request.extend_from_slice(&self.before_name);
         request.extend_from_slice(stream.to_string().as_bytes());
         request.extend_from_slice(&self.after_name);
-        if let Some(ProducerMark { producer, seq }) = mark {
-            let headers =
-                format!("Producer-Id: loadgen-{producer}\r\nProducer-Epoch: 0\r\nProducer-Seq: {seq}\r\n");
+        if let Some(ProducerMark { producer, epoch, seq }) = mark {
+            let headers = format!(
+                "Producer-Id: loadgen-{producer}\r\nProducer-Epoch: {epoch}\r\nProducer-Seq: {seq}\r\n"
+            );
             request.extend_from_slice(headers.as_bytes());
         }
         request.extend_from_slice(b"\r\n");
@@ -160,11 +162,16 @@ mod tests {
         let mut request = b"left over".to_vec();
         template.fill(&mut request, 7, None);
         assert_eq!(request, target().append("a-7", "text/plain", b"xyz"));
-        template.fill(&mut request, 7, Some(ProducerMark { producer: 3, seq: 9 }));
+        let mark = ProducerMark {
+            producer: 3,
+            epoch: 2,
+            seq: 9,
+        };
+        template.fill(&mut request, 7, Some(mark));
         let text = String::from_utf8(request).expect("text");
         assert!(text.starts_with("POST /v1/stream/a-7 HTTP/1.1\r\n"), "{text}");
         assert!(
-            text.ends_with("Producer-Id: loadgen-3\r\nProducer-Epoch: 0\r\nProducer-Seq: 9\r\n\r\nxyz"),
+            text.ends_with("Producer-Id: loadgen-3\r\nProducer-Epoch: 2\r\nProducer-Seq: 9\r\n\r\nxyz"),
             "{text}"
         );
     }
