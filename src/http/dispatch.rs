@@ -87,10 +87,12 @@ pub(crate) fn begin_append<'a>(
     body: &[u8],
 ) -> Option<BegunAppend<'a>> {
     let path = appended_path(app, head.method(), head.path())?;
+    let named = name(app, path).map(|name| (app.engine.look_ahead(&name), name));
     let (admission, admitted) = Admission::of(app, visitor, meter, head);
     let asked = admitted.and_then(|_write| {
         visitor::go_on(app, meter);
-        let name = name(app, path)?;
+        let (ahead, name) = named?;
+        ahead.go_on();
         let panics = &app.engine.stats().panics;
         let asked = panics.guard(Task::Request, || WholeAppend::of(app, name, head.fields(), body));
         asked.unwrap_or_else(|Panicked| Err(Problem::interrupted()))

@@ -9,6 +9,7 @@
 //! | `registry.rs` | the open streams by name, loaded on first use and evicted when idle |
 //! | `sequencer.rs` | the order of one stream: accepted and durable state |
 //! | `committer.rs` | one thread for each partition: many records, one commit |
+//! | `batch.rs` | records that are committed together, and who waits for them |
 //! | `backlog.rs` | how much waits for a commit |
 //! | `watch.rs` | what readers see, and how they are woken |
 //! | `changes.rs` | the change feed over all streams |
@@ -21,6 +22,7 @@
 
 mod append;
 mod backlog;
+mod batch;
 mod changes;
 mod committer;
 mod create;
@@ -44,8 +46,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tailwater_stream::{Limits, Part, Record, StreamId, StreamName, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch as tokio_watch};
+use tailwater_stream::{Limits, Part, Record, StreamId, StreamName, StreamState, Timestamp};
+use tokio::sync::{oneshot, watch as tokio_watch};
 
 pub use append::{AppendError, AppendRequest, Appended, PreparedAppend};
 pub use backlog::Backlog;
@@ -57,6 +59,7 @@ pub(crate) use hidden::HiddenError;
 pub use import::{Begun, Existing, Finished, ImportError, Importer};
 pub use list::{Listed, Listing};
 pub use reader::{MessageRecord, OpenError, RECORD_BYTES, ReadFailure, Reader};
+pub use registry::LookAhead;
 pub use sequencer::Settled;
 pub use sweep::SWEEP_INTERVAL_MS;
 pub use together::{Draft, Footing, Held, NameTaken, Settling};
@@ -65,11 +68,11 @@ pub use watch::{Incarnation, View};
 
 use crate::backend::{Backend, BackendError, Nature, Outcome, Usage};
 use crate::clock::Clock;
-use crate::panics::Task;
 use crate::stats::EngineStats;
 use crate::subscriptions::Moves;
 use crate::sync::{AtomicU64, Mutex, thread};
-use committer::{Concerned, Decided, Partition, Publisher, Waiter};
+use batch::{Concerned, Decided, Waiter};
+use committer::{Partition, Publisher};
 use leads::Leads;
 use leftovers::{Leftover, Leftovers};
 use pins::{Pins, StoragePin};
@@ -146,14 +149,27 @@ struct Shared {
     last_id: AtomicU64,
     /// Imports that are under way.
     imports: AtomicU64,
-    /// The number of the sweep that is next.
-    sweep: AtomicU64,
     failure: tokio_watch::Sender<Option<BackendError>>,
     /// Whether `failure` tells of one; cheap to look at before every commit.
     has_failed: AtomicBool,
 }
 
 impl Shared {
+    /// Makes the accepted state of a stream what it is after parts of a record.
+    fn accept(&self, entry: &Arc<Entry>, sequencer: &mut Sequencer, parts: &[Part]) {
+        if sequencer.accept(parts) {
+            self.registry.watch_end(entry, sequencer);
+        }
+    }
+
+    /// Takes over what the backend has stored of a stream.
+    fn take_over(&self, entry: &Arc<Entry>, state: Option<StreamState>) {
+        self.stats.loads.add(u64::from(state.is_some()));
+        let mut sequencer = entry.sequencer.lock();
+        sequencer.load(state);
+        self.registry.watch_end(entry, &mut sequencer);
+    }
+
     /// Shows parts of a record that has become durable to all who look.
     fn show(&self, sequencer: &mut Sequencer, parts: &[Part]) {
         sequencer.show(parts, &self.changes, &self.stats, &self.leftovers, &self.moves);
@@ -209,7 +225,6 @@ impl Engine {
             stats: EngineStats::default(),
             last_id: AtomicU64::new(backend.last_id().map_or(0, StreamId::get)),
             imports: AtomicU64::new(0),
-            sweep: AtomicU64::new(1),
             failure: tokio_watch::Sender::new(None),
             has_failed: AtomicBool::new(false),
             backend,
@@ -217,7 +232,7 @@ impl Engine {
         });
         if !nature.commits_inline {
             let committers = (0..nature.partitions)
-                .map(|number| committer::spawn(Arc::clone(&shared), number, publisher(&shared)));
+                .map(|number| committer::spawn(Arc::clone(&shared), number, Publisher::of(&shared)));
             *shared.committers.lock() = committers.collect();
         }
         Ok(Self { shared })
@@ -315,17 +330,13 @@ impl Engine {
         if !entry.loaded.initialized() {
             Box::pin(entry.loaded.get_or_try_init(|| self.load(&entry))).await?;
         }
-        entry.use_in(shared.sweep.load(Ordering::Relaxed));
         Ok(entry)
     }
 
-    async fn load(&self, entry: &Entry) -> Result<(), EngineError> {
+    async fn load(&self, entry: &Arc<Entry>) -> Result<(), EngineError> {
         let name = entry.name.clone();
         let state = self.ask(move |backend| backend.load(&name)).await?;
-        if state.is_some() {
-            self.shared.stats.loads.add(1);
-        }
-        entry.sequencer.lock().load(state);
+        self.shared.take_over(entry, state);
         Ok(())
     }
 
@@ -372,11 +383,11 @@ impl Engine {
         pin: Option<Arc<StoragePin>>,
     ) -> Result<Option<oneshot::Receiver<Settled>>, EngineError> {
         if self.shared.nature.commits_inline {
-            self.commit_inline(sequencer, &record)?;
+            self.commit_inline(entry, sequencer, &record)?;
             return Ok(None);
         }
         let (answer, settled) = oneshot::channel();
-        sequencer.accept(&record.parts);
+        self.shared.accept(entry, sequencer, &record.parts);
         let partition = partition_of(self.shared.backend.as_ref(), &record);
         let waiter = Waiter {
             concerned: Concerned::One(Decided {
@@ -397,9 +408,14 @@ impl Engine {
         Ok(Some(settled))
     }
 
-    fn commit_inline(&self, sequencer: &mut Sequencer, record: &Record) -> Result<(), EngineError> {
+    fn commit_inline(
+        &self,
+        entry: &Arc<Entry>,
+        sequencer: &mut Sequencer,
+        record: &Record,
+    ) -> Result<(), EngineError> {
         self.put_inline(record)?;
-        sequencer.accept(&record.parts);
+        self.shared.accept(entry, sequencer, &record.parts);
         self.shared.show(sequencer, &record.parts);
         Ok(())
     }
@@ -490,30 +506,4 @@ fn partition_of(backend: &dyn Backend, record: &Record) -> usize {
         "a record stays within one partition"
     );
     partition
-}
-
-fn publisher(shared: &Arc<Shared>) -> Publisher {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        return Publisher::Here;
-    };
-    let (sender, mut finished) = mpsc::unbounded_channel();
-    let shared = Arc::downgrade(shared);
-    runtime.spawn(async move {
-        while let Some(batch) = finished.recv().await {
-            let Some(shared) = shared.upgrade() else { return };
-            let publishing = async { committer::publish(&shared, batch) };
-            if shared
-                .stats
-                .panics
-                .watch(Task::Publisher, publishing)
-                .await
-                .is_err()
-            {
-                // What is durable and not shown would be decided upon as if it were not there.
-                shared.fail_all(BackendError::Panicked);
-                return;
-            }
-        }
-    });
-    Publisher::Task(sender)
 }

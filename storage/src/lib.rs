@@ -19,6 +19,7 @@
 //! | `database`, `stream_tables` | a redb database in one of those files; what is known of streams, as its tables |
 //! | `backup` | where copies of stores may be made, and why one could not be |
 //! | `findings` | what a check of a store finds |
+//! | `ahead` | calls for memory ahead of its use |
 //! | `codec` | how the rules' own types become bytes |
 //! | [`panics`] | work that is watched for panics: tasks in the background, which are begun again, and requests |
 //! | [`clock`] | where the engine's time comes from |
@@ -26,6 +27,7 @@
 //! | `watched_commits` | commits as they are told of to whoever traces them, in builds with that feature |
 
 pub mod acid;
+mod ahead;
 pub mod backend;
 mod backup;
 mod block_index;

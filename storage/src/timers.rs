@@ -1,5 +1,5 @@
-//! When things are to be looked at again: subscriptions for the ends of their leases and for wakes that are tried again,
-//! schedules for their fire times. One time for each.
+//! When things are to be looked at again: open streams for the ends of their lifetimes, subscriptions for those of their
+//! leases and for wakes that are tried again, schedules for their fire times. One time for each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -40,6 +40,9 @@ impl<T> Default for Timers<T> {
 impl<T> Timers<T> {
     /// Puts a thing's time in place of the one that it had.
     pub(crate) fn set(&self, opened: &Arc<T>, timer: &mut Option<TimerKey>, at: Option<Timestamp>) {
+        if timer.is_none() && at.is_none() {
+            return;
+        }
         let mut queue = self.queue.lock();
         // One that was due is no longer there, and may be due at the same time again.
         let is_set = timer.is_some_and(|key| queue.by_time.contains_key(&key));
@@ -70,6 +73,12 @@ impl<T> Timers<T> {
         let later = queue.by_time.split_off(&(now.plus_millis(1), 0));
         let due = std::mem::replace(&mut queue.by_time, later);
         due.into_values().filter_map(|opened| opened.upgrade()).collect()
+    }
+
+    /// How many are set.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.queue.lock().by_time.len()
     }
 
     /// Waits until the earliest time has come by a clock that shows `now`, or there may be an earlier one; for `most_ms` at

@@ -8,6 +8,7 @@ use tailwater_stream::{
     ProducerMark, Record, Seq, StreamId, StreamName, StreamState, Transition,
 };
 
+use super::registry::LookAhead;
 use super::sequencer::{Decision, Standing};
 use super::{Engine, EngineError};
 
@@ -68,6 +69,13 @@ enum Step {
 }
 
 impl Engine {
+    /// Lets an append to this stream find in the processor's cache what it looks at first. It is called for from memory in
+    /// two steps, each of which wants something else to be done before what it called for is looked at. Without it all is the
+    /// same, and with very many streams slower.
+    pub fn look_ahead(&self, name: &StreamName) -> LookAhead<'_> {
+        self.shared.registry.look_ahead(name)
+    }
+
     /// Appends bytes to a stream, closes it, or both at once. Answers once it is durable.
     ///
     /// # Errors

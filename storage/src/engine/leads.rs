@@ -17,7 +17,7 @@ use crate::backend::{Backend, BackendError};
 use crate::sync::{Mutex, RwLock};
 
 /// After so many sweeps it is known which prefixes are still used: whoever does leads them when it is opened.
-const SETTLED_AFTER_SWEEPS: u64 = 60;
+const SETTLED_AFTER_SWEEPS: u32 = 60;
 /// Prefixes that cease to lead in one sweep.
 const PREFIXES_MAX: usize = 16;
 
@@ -131,7 +131,7 @@ impl Engine {
     /// Lets prefixes cease to lead that an earlier run has used, and nobody any more.
     pub(super) async fn end_unused_leads(&self) {
         let shared = Arc::clone(&self.shared);
-        let is_settled = shared.sweep.load(Ordering::Relaxed) > SETTLED_AFTER_SWEEPS;
+        let is_settled = shared.registry.next_sweep() > SETTLED_AFTER_SWEEPS;
         if shared.leads.is_tidy.load(Ordering::Relaxed) || !is_settled {
             return;
         }

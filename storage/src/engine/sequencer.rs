@@ -10,11 +10,13 @@ use tokio::sync::{OnceCell, oneshot};
 use super::changes::Changes;
 use super::leftovers::{Leftover, Leftovers};
 use super::pins::StoragePin;
+use super::registry::Registry;
 use super::watch::Incarnation;
 use crate::backend::BackendError;
 use crate::stats::EngineStats;
 use crate::subscriptions::Moves;
 use crate::sync::{AtomicU64, Mutex};
+use crate::timers::TimerKey;
 
 /// An open stream name. Whoever holds it pins it in the registry.
 ///
@@ -24,8 +26,6 @@ use crate::sync::{AtomicU64, Mutex};
 pub(super) struct Entry {
     pub(super) name: StreamName,
     pub(super) loaded: OnceCell<()>,
-    /// The sweep during which it was last used.
-    used_in_sweep: AtomicU64,
     /// Grows, while the stream is locked, when accepted state is taken back; records of an older generation are void. It
     /// stands beside the lock because a committer asks for it for each record: whoever shares a core with it may have been
     /// stopped while it held the lock.
@@ -39,7 +39,6 @@ impl Entry {
             name,
             loaded: OnceCell::new(),
             sequencer: Mutex::new(Sequencer::default()),
-            used_in_sweep: AtomicU64::new(0),
             generation: AtomicU64::new(0),
         }
     }
@@ -50,22 +49,18 @@ impl Entry {
 
     /// Takes back all that is accepted but not committed, unless that was done since `generation`: the backend had no space
     /// for a record of it.
-    pub(super) fn take_back(&self, generation: u64, committed: Option<StreamState>) {
+    pub(super) fn take_back(
+        self: &Arc<Self>,
+        generation: u64,
+        committed: Option<StreamState>,
+        registry: &Registry,
+    ) {
         let mut sequencer = self.sequencer.lock();
         if self.generation() == generation {
             self.generation.store(generation + 1, Ordering::Release);
             sequencer.take_back(committed);
+            registry.watch_end(self, &mut sequencer);
         }
-    }
-
-    pub(super) fn use_in(&self, sweep: u64) {
-        if self.used_in_sweep.load(Ordering::Relaxed) != sweep {
-            self.used_in_sweep.store(sweep, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn last_used(&self) -> u64 {
-        self.used_in_sweep.load(Ordering::Relaxed)
     }
 }
 
@@ -133,6 +128,8 @@ pub(super) struct Sequencer {
     touch_tried_at: Timestamp,
     /// The greatest id that a stream of this name has had since this was loaded.
     newest: Option<StreamId>,
+    /// When the registry looks at its lifetime.
+    pub(super) timer: Option<TimerKey>,
 }
 
 impl Sequencer {
@@ -192,6 +189,12 @@ impl Sequencer {
         wants_touch
     }
 
+    /// When the accepted incarnation's lifetime is over, unless it is used until then; none if it has no end.
+    pub(super) fn ends_at(&self) -> Option<Timestamp> {
+        let alive = self.accepted.as_ref().filter(|state| !state.deleted);
+        alive.and_then(|state| state.lifetime.deadline(self.used_at))
+    }
+
     /// Whether the stream would end earlier if it were loaded again, because there was no space to record a use.
     pub(super) fn has_unrecorded_use(&self) -> bool {
         self.accepted.as_ref().is_some_and(|state| {
@@ -239,7 +242,10 @@ impl Sequencer {
     }
 
     /// Makes the accepted state what it is after `parts` of a record, none of which concerns a stream of another name.
-    pub(super) fn accept(&mut self, parts: &[Part]) {
+    /// Answers whether that begins another incarnation.
+    #[must_use = "another incarnation ends at another time"]
+    pub(super) fn accept(&mut self, parts: &[Part]) -> bool {
+        let mut begins = false;
         for part in parts {
             let Part::Stream { id, transition } = part else {
                 continue;
@@ -258,11 +264,13 @@ impl Sequencer {
                 self.touch_tried_at = Timestamp::default();
                 self.newest = self.newest.max(Some(state.id));
                 self.accepted = Some(state);
+                begins = true;
             } else if let Some(state) = self.accepted.as_mut().filter(|state| state.id == *id) {
                 state.apply(transition);
                 self.used_at = self.used_at.max(state.touched_at);
             }
         }
+        begins
     }
 
     /// Counts a record that goes to the committer.

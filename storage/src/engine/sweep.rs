@@ -1,7 +1,6 @@
 //! The sweep: ends lifetimes that are over, evicts streams that nobody uses, clears what is left behind.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
@@ -15,7 +14,7 @@ use crate::backend::BackendError;
 /// How often to sweep, in milliseconds.
 pub const SWEEP_INTERVAL_MS: u64 = 1000;
 /// After how many sweeps without a use a stream may be evicted.
-const IDLE_SWEEPS: u64 = 60;
+const IDLE_SWEEPS: u32 = 60;
 /// Streams that are due asked for in one round, beside those that could not be ended in the rounds before.
 const DUE_MAX: usize = 1024;
 /// Streams whose lifetimes end together: in one commit, or in few.
@@ -142,47 +141,53 @@ impl Engine {
     /// stay, but for those that there is no room for, and do not push each other out. A part of [`Engine::sweep`], for
     /// who wants no lifetime to be ended.
     pub fn evict_idle(&self) {
-        let sweep = self.shared.sweep.fetch_add(1, Ordering::Relaxed);
         let registry = &self.shared.registry;
-        let idle_sweeps = |entry: &Entry| sweep.saturating_sub(entry.last_used()).min(IDLE_SWEEPS);
-        let mut evicted = self.evict(sweep, |entry| {
-            idle_sweeps(entry) == IDLE_SWEEPS && !entry.sequencer.lock().has_unrecorded_use()
+        let sweep = registry.begin_sweep();
+        let idle_sweeps = |last_used: u32| sweep.saturating_sub(last_used).min(IDLE_SWEEPS);
+        let mut evicted = self.evict(sweep, IDLE_SWEEPS, |entry, _| {
+            !entry.sequencer.lock().has_unrecorded_use()
         });
         let too_many = registry.len().saturating_sub(self.shared.limits.open_streams_max);
         if too_many > 0 {
             let mut idle_for = [0_u64; IDLE_SWEEPS as usize + 1];
-            registry.look_at_all(|entry| idle_for[idle_sweeps(entry) as usize] += 1);
+            registry.look_at_uses(|last_used| idle_for[idle_sweeps(last_used) as usize] += 1);
             let (least, mut left_of_these) = least_idle_to_go(&idle_for, too_many);
-            evicted += self.evict(sweep, |entry| match idle_sweeps(entry).cmp(&least) {
-                std::cmp::Ordering::Less => false,
-                std::cmp::Ordering::Equal if left_of_these == 0 => false,
-                std::cmp::Ordering::Equal => {
-                    left_of_these -= 1;
-                    true
+            evicted += self.evict(sweep, least, |_, last_used| {
+                match idle_sweeps(last_used).cmp(&least) {
+                    std::cmp::Ordering::Less => false,
+                    std::cmp::Ordering::Equal if left_of_these == 0 => false,
+                    std::cmp::Ordering::Equal => {
+                        left_of_these -= 1;
+                        true
+                    }
+                    std::cmp::Ordering::Greater => true,
                 }
-                std::cmp::Ordering::Greater => true,
             });
         }
         self.shared.stats.evictions.add(evicted);
     }
 
-    /// Evicts those that `may_go` says; each sweep begins in another shard, so that it is not always the same ones' turn.
-    fn evict(&self, sweep: u64, mut may_go: impl FnMut(&Entry) -> bool) -> u64 {
+    /// Evicts those of the streams idle for so many sweeps that `may_go` says; each sweep begins in another shard, so that it
+    /// is not always the same ones' turn.
+    fn evict(&self, sweep: u32, idle_sweeps: u32, mut may_go: impl FnMut(&Entry, u32) -> bool) -> u64 {
+        let Some(used_until) = sweep.checked_sub(idle_sweeps) else {
+            return 0;
+        };
         let registry = &self.shared.registry;
         let shards = registry.shard_count();
         (0..shards)
-            .map(|number| registry.evict((number + sweep as usize) % shards, &mut may_go))
+            .map(|number| registry.evict((number + sweep as usize) % shards, used_until, &mut may_go))
             .sum()
     }
 }
 
 /// For how many sweeps streams must have been idle to go so that `too_many` go, at least one; and how many of those that have
 /// been for just so long are to go with those that have been for longer. `idle_for[n]` streams have been idle for n sweeps.
-fn least_idle_to_go(idle_for: &[u64], too_many: u64) -> (u64, u64) {
+fn least_idle_to_go(idle_for: &[u64], too_many: u64) -> (u32, u64) {
     let mut left = too_many;
     for (sweeps, count) in idle_for.iter().enumerate().skip(1).rev() {
         if *count >= left {
-            return (sweeps as u64, left);
+            return (sweeps as u32, left);
         }
         left -= count;
     }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 pub use draft::{Draft, NameTaken};
 pub use held::{Footing, Held};
 
-use super::committer::{Concerned, Several, Waiter};
+use super::batch::{Concerned, Several, Waiter};
 use super::sequencer::Settled;
 use super::{Engine, EngineError};
 use draft::Drafted;
@@ -112,7 +112,9 @@ impl Engine {
         streams.retain(|stream| !stream.share.is_empty());
         let (answer, settled) = oneshot::channel();
         for stream in &mut streams {
-            stream.sequencer.accept(&record.parts[stream.share.clone()]);
+            let parts = &record.parts[stream.share.clone()];
+            self.shared
+                .accept(&stream.held.entry, &mut stream.sequencer, parts);
         }
         let several = Several {
             shares: streams
@@ -151,7 +153,8 @@ impl Engine {
         }
         for stream in streams {
             let parts = &record.parts[stream.share.clone()];
-            stream.sequencer.accept(parts);
+            self.shared
+                .accept(&stream.held.entry, &mut stream.sequencer, parts);
             self.shared.show(&mut stream.sequencer, parts);
         }
         Ok(Settling(State::Known(Settled::Durable)))

@@ -10,6 +10,7 @@ use tailwater_stream::{
 };
 use tokio::sync::watch;
 
+use crate::ahead;
 use crate::subscriptions::Interest;
 use crate::sync::Mutex;
 
@@ -121,6 +122,16 @@ impl Incarnation {
             .get_or_init(|| Box::<T>::default())
             .downcast_ref()
             .expect("the attachment has one type")
+    }
+
+    /// Calls for what is looked at to show an append.
+    pub(super) fn call_for(&self) {
+        let Self {
+            id, view, watched, ..
+        } = self;
+        ahead::call_for(id);
+        ahead::call_for(view);
+        ahead::call_for(watched);
     }
 
     /// Shows a transition that has become durable.

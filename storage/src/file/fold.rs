@@ -19,6 +19,7 @@ use super::place::Layout;
 use super::segment::AppendHead;
 use super::segments_out::{Segments, SegmentsOut};
 use super::store::{Counters, Frozen, Store, io_error};
+use crate::ahead::LINE_BYTES;
 use crate::backend::BackendError;
 use crate::database::Failure;
 use crate::disk::Map;
@@ -34,8 +35,6 @@ type StoredFrom = HashMap<StreamId, Position, RandomState>;
 const FETCH_BYTES: u64 = 1 << 20;
 /// Appends are copied, and streams looked at, in groups of so many.
 pub(super) const GROUP_LEN: usize = 64;
-/// The processor takes bytes out of memory in lines of at least so many.
-const LINE_BYTES: usize = 64;
 /// Of an append so many bytes are called for ahead. What follows them in memory it takes by itself.
 const CALLED_FOR_BYTES_MAX: u64 = 1024;
 

@@ -64,6 +64,35 @@ fn all_that_gathers_is_one_batch() {
 }
 
 #[test]
+fn every_stream_of_a_batch_shows_what_was_appended_to_it() {
+    let gate = Gated::new(1 << 30);
+    run(async {
+        let rig = Rig::over(Arc::<Gated>::clone(&gate));
+        let names: Vec<_> = (0..101).map(|number| format!("s{number}")).collect();
+        for name in &names {
+            rig.create(name).await.expect("created");
+        }
+        gate.hold();
+        let mut appends: Vec<Pin<Box<_>>> = names
+            .iter()
+            .map(|name| Box::pin(rig.append(name, name)))
+            .collect();
+        for (number, append) in appends.iter_mut().enumerate() {
+            assert!(waits(append.as_mut()).await);
+            if number == 0 {
+                assert_eq!(gate.wait_at_gate(0), 1);
+            }
+        }
+        gate.open();
+        for (name, append) in names.iter().zip(appends) {
+            append.await.expect("appended");
+            assert_eq!(rig.text(name).await, *name);
+        }
+    });
+    assert_eq!(gate.batches().last().map(Vec::len), Some(100));
+}
+
+#[test]
 fn a_batch_has_so_many_bytes_at_the_most() {
     let seen = batches_of(&[1 << 20; 41]);
     assert!(

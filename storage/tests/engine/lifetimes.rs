@@ -3,7 +3,9 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use tailwater_storage::engine::{AppendError, AppendRequest, ChangeKind, OpenError, Reader};
+use tailwater_storage::engine::{
+    AppendError, AppendRequest, ChangeKind, DeleteError, EngineError, OpenError, Reader,
+};
 use tailwater_storage::stream::{CreateCommand, Lifetime, Timestamp, Transition};
 use tailwater_storage::{EngineLimits, Memory};
 
@@ -363,5 +365,79 @@ fn a_sweep_ends_an_open_stream_at_its_very_end_and_not_an_eighth_later() {
         rig.engine.sweep().await.expect("swept");
         assert!(reader.incarnation().view().deleted);
         assert_eq!(rig.usage(), (0, 0));
+    });
+}
+
+#[test]
+fn a_sweep_ends_an_open_stream_when_its_last_use_is_so_long_ago() {
+    over_all(async |rig: Rig| {
+        rig.create_living("a", 16).await;
+        rig.clock.advance_millis(10_000);
+        let reader = use_it(&rig).await.expect("there");
+        for millis in [6_000, 9_999] {
+            rig.clock.advance_millis(millis);
+            rig.sweep().await;
+            assert!(!reader.incarnation().view().deleted);
+        }
+        rig.clock.advance_millis(1);
+        rig.sweep().await;
+        assert!(reader.incarnation().view().deleted);
+    });
+}
+
+#[test]
+fn a_sweep_ends_a_stream_that_was_loaded_at_its_very_end() {
+    over_all(async |rig: Rig| {
+        rig.create_living("a", 16).await;
+        (0..62).for_each(|_| rig.engine.evict_idle());
+        assert_eq!(rig.engine.open_streams(), 0);
+        rig.clock.advance_millis(10_000);
+        let reader = use_it(&rig).await.expect("there");
+        rig.clock.advance_millis(16_000);
+        rig.sweep().await;
+        assert!(reader.incarnation().view().deleted);
+    });
+}
+
+#[test]
+fn a_sweep_ends_a_stream_at_its_own_end_and_not_at_that_of_one_that_had_its_name_before() {
+    over_all(async |rig: Rig| {
+        rig.create_living("a", 1_000).await;
+        rig.delete("a").await;
+        rig.create_living("a", 16).await;
+        let reader = use_it(&rig).await.expect("there");
+        rig.clock.advance_millis(16_000);
+        rig.sweep().await;
+        assert!(reader.incarnation().view().deleted);
+    });
+}
+
+#[test]
+fn a_stream_that_there_was_no_space_to_delete_ends_with_its_lifetime() {
+    behind_a_gate(async |rig: Rig, gate| {
+        rig.create_living("a", 16).await;
+        let reader = use_it(&rig).await.expect("there");
+        gate.refuse(|record| {
+            transitions(record).any(|transition| matches!(transition, Transition::Delete { .. }))
+        });
+        gate.hold();
+        let name = name("a");
+        let mut deletion = pin!(rig.engine.delete(&name));
+        while !gate.is_at_gate(0) {
+            assert!(waits(deletion.as_mut()).await);
+            tokio::task::yield_now().await;
+        }
+        rig.clock.advance_millis(16_000);
+        rig.sweep().await;
+        gate.open();
+        let deleted = deletion.await;
+        assert!(
+            matches!(deleted, Err(DeleteError::Engine(EngineError::Full))),
+            "{deleted:?}"
+        );
+        gate.refuse_none();
+        assert!(!reader.incarnation().view().deleted);
+        rig.sweep().await;
+        assert!(reader.incarnation().view().deleted);
     });
 }

@@ -11,7 +11,7 @@ use tailwater_stream::{
 };
 
 use super::super::Engine;
-use super::super::committer::Decided;
+use super::super::batch::Decided;
 use super::super::create::Origin;
 use super::super::pins::StoragePin;
 use super::super::sequencer::{Sequencer, Standing};
@@ -40,7 +40,7 @@ pub enum NameTaken {
 
 /// A stream of a draft.
 pub(super) struct Drafted<'a> {
-    held: &'a Held,
+    pub(super) held: &'a Held,
     pub(super) sequencer: MutexGuard<'a, Sequencer>,
     parts: Vec<Part>,
     /// The state after the first parts; none if those have not changed the accepted one.

@@ -1,7 +1,6 @@
 //! Names that are held open for records over several streams.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tailwater_stream::{StreamId, StreamName};
 
@@ -54,10 +53,8 @@ impl Engine {
         let registry = &self.shared.registry;
         let entries: Vec<_> = names.iter().map(|name| registry.pin(name)).collect();
         self.load_all(&entries).await?;
-        let sweep = self.shared.sweep.load(Ordering::Relaxed);
         let mut held = Vec::with_capacity(entries.len());
         for entry in entries {
-            entry.use_in(sweep);
             let free_of = self.free(&entry).await?;
             held.push(Held {
                 entry,
@@ -133,10 +130,7 @@ impl Engine {
         let names: Vec<_> = missing.iter().map(|entry| entry.name.clone()).collect();
         let states = self.ask(move |backend| backend.load_all(&names)).await?;
         for (entry, state) in missing.into_iter().zip(states) {
-            let take_over = async || {
-                self.shared.stats.loads.add(u64::from(state.is_some()));
-                entry.sequencer.lock().load(state);
-            };
+            let take_over = async || self.shared.take_over(entry, state);
             entry.loaded.get_or_init(take_over).await;
         }
         Ok(())

@@ -78,11 +78,12 @@ pub(in crate::file) struct Delta {
 }
 
 impl Delta {
-    /// Looks at what the next append changes and a fold begins with: both ends of the delta's beginning, and where its newest
-    /// extent stands. Answers a number that depends on them and says nothing.
+    /// Looks at what the next append changes and a fold begins with: both ends of the delta's beginning, and of its extents.
+    /// Answers a number that depends on them and says nothing.
     pub(super) fn call_for(&self) -> u64 {
+        let oldest = self.extents.first().map_or(0, |extent| extent.from);
         let newest = self.extents.last().map_or(0, |extent| extent.from);
-        newest ^ self.touched_at.as_millis() ^ u64::from(self.released)
+        oldest ^ newest ^ self.touched_at.as_millis() ^ u64::from(self.released)
     }
 
     pub(in crate::file) fn created(&self) -> Option<&Created> {
