@@ -3,13 +3,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::append::Append;
 use crate::arguments::Setup;
 use crate::comparison::describe;
-use crate::contender::Contender;
+use crate::contender::{Contender, Setting};
 use crate::process::Process;
 use crate::report::Report;
 use crate::scenario::{Outcome, Pace, Scenario};
@@ -44,10 +44,7 @@ pub(crate) struct InTurn {
 
 /// Compares, and prints the table.
 pub(crate) fn run(in_turn: &InTurn, setup: &Setup) -> Result<()> {
-    let sides = [
-        Side::begin(in_turn.append.clone(), &setup.subject(), setup)?,
-        in_turn.other_side(setup)?,
-    ];
+    let sides = in_turn.sides(setup)?;
     let pace = setup.pace_unless_told(WARM_UP_MS, WINDOW_MS);
     let mut report = Report::new(sides.iter().map(|side| side.label.clone()).collect());
     let mut rounds = Vec::new();
@@ -70,20 +67,43 @@ pub(crate) fn run(in_turn: &InTurn, setup: &Setup) -> Result<()> {
 }
 
 impl InTurn {
-    fn other_side(&self, setup: &Setup) -> Result<Side> {
-        let append = Append {
-            streams: self.other_streams.or(self.append.streams),
-            producers: self.append.producers || self.other_producers,
-            ..self.append
+    /// Both have the memory of the one that needs more, so that they differ in nothing but what is said.
+    fn sides(&self, setup: &Setup) -> Result<[Side; 2]> {
+        let (subject, append) = (setup.subject(), self.append.clone());
+        let other_append = Append {
+            streams: self.other_streams.or(append.streams),
+            producers: append.producers || self.other_producers,
+            ..append
         };
-        let contender = self
+        let other = self
             .other_server
-            .map_or_else(|| setup.subject(), |server| setup.peer(server));
-        let setup = match &self.other_binary {
-            Some(binary) => &setup.with_binary(contender.server, binary.clone()),
-            None => setup,
+            .filter(|server| server.name != subject.server.name)
+            .map_or_else(|| subject.clone(), |server| setup.peer(server));
+        let needs = [&append, &other_append]
+            .into_iter()
+            .max_by_key(|append| append.stream_count())
+            .map(|append| Scenario::Append(append.clone()).needs(subject.durability))
+            .unwrap_or_default();
+        let (other_setup, build) = match &self.other_binary {
+            Some(binary) => {
+                let build = format!(" ({})", binary.display());
+                (&setup.with_binary(other.server, binary.clone()), build)
+            }
+            None => (setup, String::new()),
         };
-        Side::begin(append, &contender, setup)
+        let label = |contender: &Contender, build: &str, append: &Append| {
+            format!("{}{build}, {}", contender.label(), append.title())
+        };
+        Ok([
+            Side::begin(label(&subject, "", &append), append, &subject, &needs, setup)?,
+            Side::begin(
+                label(&other, &build, &other_append),
+                other_append,
+                &other,
+                &needs,
+                other_setup,
+            )?,
+        ])
     }
 }
 
@@ -95,10 +115,22 @@ struct Side {
 }
 
 impl Side {
-    fn begin(append: Append, contender: &Contender, setup: &Setup) -> Result<Self> {
-        let label = format!("{}, {}", contender.label(), append.title());
-        let needs = Scenario::Append(append.clone()).needs(contender.durability);
-        let process = Process::start(contender, &needs, setup)?;
+    fn begin(
+        label: String,
+        append: Append,
+        contender: &Contender,
+        needs: &[Setting],
+        setup: &Setup,
+    ) -> Result<Self> {
+        let Contender {
+            server, durability, ..
+        } = *contender;
+        let scenario = Scenario::Append(append.clone());
+        ensure!(
+            server.has(durability) && scenario.is_possible_on(server, durability),
+            "{label}: the server has no mode of that durability, or cannot hold so many streams"
+        );
+        let process = Process::start(contender, needs, setup)?;
         append.create_streams(process.target())?;
         process.stand_still()?;
         Ok(Self {

@@ -52,8 +52,9 @@ impl Shard {
     }
 
     /// Answers whether it was there.
-    fn remove(&mut self, hash: Hash, name: &StreamName) -> bool {
-        let Ok(found) = self.0.find_entry(hash.of_table(), |slot| slot.is_of(hash, name)) else {
+    fn remove(&mut self, hash: Hash, entry: &Arc<Entry>) -> bool {
+        let is_it = |slot: &Slot| Arc::ptr_eq(&slot.entry, entry);
+        let Ok(found) = self.0.find_entry(hash.of_table(), is_it) else {
             return false;
         };
         found.remove();
@@ -90,7 +91,8 @@ impl LookAhead<'_> {
 }
 
 /// The registry's own handle is one `Arc` of an entry; every other one is a pin. New pins are made only under
-/// the lock of the entry's shard, so an entry that has none while the lock is held can go.
+/// the lock of the entry's shard, so an entry that has none while the lock is held can go: whoever gets it from a timer
+/// looks then whether it is still there.
 pub(super) struct Registry {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
@@ -127,19 +129,20 @@ impl Registry {
         self.shards.len()
     }
 
-    /// The entry of this name, pinned; a new one, not loaded yet, if there is none.
+    /// The entry of this name, pinned; a new one, not loaded yet, if there is none. That is a use if it is loaded.
     pub(super) fn pin(&self, name: &StreamName) -> Arc<Entry> {
-        let used_in_sweep = self.next_sweep();
         let (hash, shard) = self.place(name);
         let mut shard = shard.lock();
         if let Some(slot) = shard.get_mut(hash, name) {
-            slot.used_in_sweep = used_in_sweep;
+            if slot.entry.loaded.initialized() {
+                slot.used_in_sweep = self.next_sweep();
+            }
             return Arc::clone(&slot.entry);
         }
         let entry = Arc::new(Entry::new(name.clone()));
         shard.insert(Slot {
             hash,
-            used_in_sweep,
+            used_in_sweep: 0,
             entry: Arc::clone(&entry),
         });
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -172,15 +175,26 @@ impl Registry {
             return;
         }
         let mut sequencer = entry.sequencer.lock();
-        if sequencer.is_vacant() && shard.remove(hash, &entry.name) {
+        if sequencer.is_vacant() && shard.remove(hash, entry) {
             self.ends.set(entry, &mut sequencer.timer, None);
             self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that an entry that was not loaded when it was pinned is used.
+    pub(super) fn mark_used(&self, entry: &Entry) {
+        let (hash, shard) = self.place(&entry.name);
+        if let Some(slot) = shard.lock().get_mut(hash, &entry.name) {
+            slot.used_in_sweep = self.next_sweep();
         }
     }
 
     /// Looks at a stream's lifetime when it may be over. Call it whenever the accepted incarnation has become another one;
     /// a use that prolongs its lifetime is found out then.
     pub(super) fn watch_end(&self, entry: &Arc<Entry>, sequencer: &mut Sequencer) {
+        if !entry.is_registered {
+            return;
+        }
         let ends_at = sequencer.ends_at();
         self.ends.set(entry, &mut sequencer.timer, ends_at);
     }
@@ -189,6 +203,11 @@ impl Registry {
     pub(super) fn expired(&self, now: Timestamp) -> Vec<Arc<Entry>> {
         let mut due = self.ends.due(now);
         due.retain(|entry| {
+            // One that was evicted meanwhile is nobody's any more.
+            let pinned = self.peek(&entry.name);
+            if !pinned.is_some_and(|pinned| Arc::ptr_eq(&pinned, entry)) {
+                return false;
+            }
             let mut sequencer = entry.sequencer.lock();
             self.watch_end(entry, &mut sequencer);
             matches!(sequencer.standing(now), Standing::Expired)
@@ -203,8 +222,8 @@ impl Registry {
         }
     }
 
-    /// The number of the sweep that is next: all who use a stream until it begins use it in that one. A sweep takes a
-    /// second, and so numbers are enough for more than a hundred years.
+    /// The number of the sweep that is next: all who use a stream until it begins use it in that one. One begins each
+    /// second, so the numbers are enough for more than a hundred years.
     pub(super) fn next_sweep(&self) -> u32 {
         self.next_sweep.load(Ordering::Relaxed) as u32
     }
@@ -306,6 +325,39 @@ mod tests {
         assert_eq!((registry.len(), registry.ends.len()), (0, 0));
     }
 
+    /// What an importer prepares has the name of the stream that it may replace, and is not in the registry.
+    #[test]
+    fn the_end_of_a_stream_that_is_not_registered_is_not_waited_for() {
+        let registry = Registry::new(1);
+        let real = opened(&registry);
+        let other = Arc::new(Entry::unregistered(name("a")));
+        let mut sequencer = other.sequencer.lock();
+        sequencer.load(real.sequencer.lock().accepted().cloned());
+        registry.watch_end(&other, &mut sequencer);
+        drop(sequencer);
+        assert_eq!(registry.ends.len(), 1);
+        assert_eq!(registry.expired(Timestamp::from_millis(u64::MAX >> 16)).len(), 1);
+        let vacant = Arc::new(Entry::unregistered(name("a")));
+        let _second = Arc::clone(&vacant);
+        registry.unpin_vacant(&vacant);
+        assert!(Arc::ptr_eq(&registry.pin(&name("a")), &real));
+    }
+
+    /// It is found by its timer at the same moment.
+    #[test]
+    fn a_stream_that_was_evicted_meanwhile_is_not_ended() {
+        let registry = Registry::new(1);
+        let entry = opened(&registry);
+        let (hash, shard) = registry.place(&entry.name);
+        assert!(shard.lock().remove(hash, &entry));
+        assert!(
+            registry
+                .expired(Timestamp::from_millis(u64::MAX >> 16))
+                .is_empty()
+        );
+        assert_eq!(registry.ends.len(), 0);
+    }
+
     #[test]
     fn names_of_one_hash_are_told_apart() {
         let (one, other) = (name("one"), name("other"));
@@ -319,7 +371,8 @@ mod tests {
                 entry: Arc::new(Entry::new(name.clone())),
             });
         }
-        assert!(shard.remove(hash, &one));
+        let entry = Arc::clone(&shard.get(hash, &one).expect("there").entry);
+        assert!(shard.remove(hash, &entry));
         assert!(shard.get(hash, &one).is_none());
         assert_eq!(shard.get(hash, &other).expect("there").entry.name, other);
     }

@@ -30,12 +30,24 @@ pub(super) struct Entry {
     /// stands beside the lock because a committer asks for it for each record: whoever shares a core with it may have been
     /// stopped while it held the lock.
     generation: AtomicU64,
+    /// Whether the registry has it, or had: the registry watches over no other.
+    pub(super) is_registered: bool,
     pub(super) sequencer: Mutex<Sequencer>,
 }
 
 impl Entry {
+    /// For the registry.
     pub(super) fn new(name: StreamName) -> Self {
         Self {
+            is_registered: true,
+            ..Self::unregistered(name)
+        }
+    }
+
+    /// For a stream that is not there under its name yet.
+    pub(super) fn unregistered(name: StreamName) -> Self {
+        Self {
+            is_registered: false,
             name,
             loaded: OnceCell::new(),
             sequencer: Mutex::new(Sequencer::default()),

@@ -22,6 +22,17 @@ fn payload_bytes(batch: &[Record]) -> usize {
     batch.iter().flat_map(transitions).map(bytes).sum()
 }
 
+/// Brings appends to a gate that is held: the first one as a batch of its own, for which the others wait. Then opens it.
+async fn gather_behind_the_first<T>(gate: &Gated, appends: &mut [Pin<Box<impl Future<Output = T>>>]) {
+    for (number, append) in appends.iter_mut().enumerate() {
+        assert!(waits(append.as_mut()).await);
+        if number == 0 {
+            assert_eq!(gate.wait_at_gate(0), 1);
+        }
+    }
+    gate.open();
+}
+
 /// Appends these bodies while the gate is held. Answers the records and bytes of each batch behind that of the first one,
 /// which alone was at the gate when the others came.
 fn batches_of(bodies: &[usize]) -> Vec<(usize, usize)> {
@@ -39,13 +50,7 @@ fn batches_of(bodies: &[usize]) -> Vec<(usize, usize)> {
             .iter()
             .map(|body| Box::pin(rig.append("a", body)))
             .collect();
-        for (number, append) in appends.iter_mut().enumerate() {
-            assert!(waits(append.as_mut()).await);
-            if number == 0 {
-                assert_eq!(gate.wait_at_gate(0), 1);
-            }
-        }
-        gate.open();
+        gather_behind_the_first(&gate, &mut appends).await;
         for append in appends {
             append.await.expect("appended");
         }
@@ -77,13 +82,7 @@ fn every_stream_of_a_batch_shows_what_was_appended_to_it() {
             .iter()
             .map(|name| Box::pin(rig.append(name, name)))
             .collect();
-        for (number, append) in appends.iter_mut().enumerate() {
-            assert!(waits(append.as_mut()).await);
-            if number == 0 {
-                assert_eq!(gate.wait_at_gate(0), 1);
-            }
-        }
-        gate.open();
+        gather_behind_the_first(&gate, &mut appends).await;
         for (name, append) in names.iter().zip(appends) {
             append.await.expect("appended");
             assert_eq!(rig.text(name).await, *name);

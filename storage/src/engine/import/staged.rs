@@ -100,7 +100,7 @@ impl Staged {
             state,
             exported,
             named: Arc::clone(named),
-            entry: Arc::new(Entry::new(named.name.clone())),
+            entry: Arc::new(Entry::unregistered(named.name.clone())),
             pin,
             messages: None,
             gathered_bytes: 0,
