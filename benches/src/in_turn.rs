@@ -127,8 +127,14 @@ impl Side {
         } = *contender;
         let scenario = Scenario::Append(append.clone());
         ensure!(
-            server.has(durability) && scenario.is_possible_on(server, durability),
-            "{label}: the server has no mode of that durability, or cannot hold so many streams"
+            server.has(durability),
+            "{} has no mode of that durability",
+            server.name
+        );
+        ensure!(
+            scenario.is_possible_on(server, durability),
+            "{} cannot hold so many streams: give its side fewer",
+            server.name
         );
         let process = Process::start(contender, needs, setup)?;
         append.create_streams(process.target())?;

@@ -3,6 +3,9 @@
 //! Where there are very many streams, what is known of one is in no cache of the processor. Whoever looks at one part of it
 //! after the other waits for each by itself; called for together, they come together, and what is called for early enough is
 //! there when it is looked at. It changes nothing but the time that this takes.
+//!
+//! Where what is called for has to be looked up first, or stands in a map of a file, a look at it that nothing waits for does the
+//! same, on every processor: see `call_for_in` of the overlay and `call_for` of the fold.
 #![cfg_attr(
     target_arch = "x86_64",
     expect(

@@ -329,7 +329,7 @@ impl Engine {
         let entry = shared.registry.pin(name);
         if !entry.loaded.initialized() {
             Box::pin(entry.loaded.get_or_try_init(|| self.load(&entry))).await?;
-            shared.registry.mark_used(&entry);
+            shared.registry.note_use(&entry);
         }
         Ok(entry)
     }

@@ -182,7 +182,7 @@ impl Registry {
     }
 
     /// Notes that an entry that was not loaded when it was pinned is used.
-    pub(super) fn mark_used(&self, entry: &Entry) {
+    pub(super) fn note_use(&self, entry: &Entry) {
         let (hash, shard) = self.place(&entry.name);
         if let Some(slot) = shard.lock().get_mut(hash, &entry.name) {
             slot.used_in_sweep = self.next_sweep();

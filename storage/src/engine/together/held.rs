@@ -55,7 +55,7 @@ impl Engine {
         self.load_all(&entries).await?;
         let mut held = Vec::with_capacity(entries.len());
         for entry in entries {
-            registry.mark_used(&entry);
+            registry.note_use(&entry);
             let free_of = self.free(&entry).await?;
             held.push(Held {
                 entry,
